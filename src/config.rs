@@ -1,0 +1,447 @@
+//! The configuration: environment variables, each with a flag of the same name, parsed once.
+//!
+//! A variable that begins with `RELAY_` and is not known is an error that names the nearest known
+//! one: a misspelt limit must not silently be the default. Secrets are taken from the environment
+//! only, never from the command line, where every user of the machine could read them.
+
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The command line of `zlay`.
+#[derive(Parser, Debug)]
+#[command(name = "zlay", version, about, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do; `serve` when left out.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The configuration of `serve`.
+    #[command(flatten)]
+    pub config: Config,
+}
+
+const LONG_ABOUT: &str = "zlay is an AT Protocol relay: it subscribes to the firehose of every PDS \
+host, verifies every event, merges them into one sequenced stream and serves that stream to \
+subscribers.\n\nEvery option is also an environment variable (--port is RELAY_PORT). Without any, \
+zlay serves on port 3000, keeps its state in ./data, and asks bsky.network once for its list of \
+hosts.";
+
+const AFTER_HELP: &str = "Secrets come from the environment only:\n  \
+RELAY_ADMIN_PASSWORD  password of the admin API; unset: the admin API answers 403\n  \
+DATABASE_URL          postgres://... for the control store; unset: an embedded store\n\n\
+Examples:\n  zlay                                  crawl the whole network\n  \
+zlay --upstream none                  only hosts that ask for it (requestCrawl)\n  \
+RELAY_PORT=8080 RUST_LOG=debug zlay   another port, more to read\n\n\
+RUST_LOG sets the log level (error, warn, info, debug, trace), also per module \
+(RUST_LOG=info,zlay::host=debug).";
+
+/// What `zlay` can do.
+#[derive(Subcommand, Debug, Clone)]
+pub enum Command {
+    /// Run the relay (the default).
+    Serve,
+    /// Ask a running relay to crawl hosts, as anybody may (requestCrawl).
+    Crawl {
+        /// Hostnames, such as pds.example.com.
+        #[arg(required = true)]
+        hosts: Vec<String>,
+        /// The relay to ask.
+        #[arg(long, default_value = "http://localhost:3000")]
+        relay: String,
+    },
+}
+
+/// When a batch is durable.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fsync {
+    /// Synced to disk before its events are visible.
+    Batch,
+    /// Left to the operating system: a power loss may lose the last seconds, and the seq then
+    /// jumps ahead by a margin at the next start.
+    Off,
+}
+
+/// The form of log lines.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Everything an operator can set.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// Address of the public listener: firehose, queries, health.
+    #[arg(
+        long,
+        env = "RELAY_BIND",
+        default_value = "0.0.0.0",
+        value_name = "ADDRESS"
+    )]
+    pub bind: IpAddr,
+    /// Port of the public listener (0: any free one, written to the log).
+    #[arg(long, env = "RELAY_PORT", default_value_t = 3000, value_parser = port)]
+    pub port: u16,
+    /// Address of the internal listener: metrics, probes. Never let strangers reach it.
+    #[arg(
+        long,
+        env = "RELAY_METRICS_BIND",
+        default_value = "127.0.0.1",
+        value_name = "ADDRESS"
+    )]
+    pub metrics_bind: IpAddr,
+    /// Port of the internal listener (0: any free one, written to the log).
+    #[arg(long, env = "RELAY_METRICS_PORT", default_value_t = 3001, value_parser = port)]
+    pub metrics_port: u16,
+    /// Where events and state are kept; one relay a directory.
+    #[arg(
+        long,
+        env = "RELAY_DATA_DIR",
+        default_value = "./data",
+        value_name = "DIR"
+    )]
+    pub data_dir: PathBuf,
+    /// A relay that is asked once at start, in the background, for its list of hosts; `none` to
+    /// skip.
+    #[arg(
+        long,
+        env = "RELAY_UPSTREAM",
+        default_value = "bsky.network",
+        value_name = "HOST"
+    )]
+    pub upstream: String,
+    /// The PLC directory.
+    #[arg(
+        long,
+        env = "RELAY_PLC_URL",
+        default_value = "https://plc.directory",
+        value_name = "URL",
+        value_parser = http_url
+    )]
+    pub plc_url: String,
+    /// Hours that events can be replayed.
+    #[arg(
+        long,
+        env = "RELAY_RETENTION_HOURS",
+        default_value_t = 72,
+        value_name = "HOURS"
+    )]
+    pub retention_hours: u32,
+    /// Bytes of events on disk; the window ends at whichever of the two comes first. Takes K, M,
+    /// G, T.
+    #[arg(long, env = "RELAY_RETENTION_BYTES", value_name = "BYTES", value_parser = bytes)]
+    pub retention_bytes: Option<u64>,
+    /// When a batch is durable.
+    #[arg(long, env = "RELAY_FSYNC", value_enum, default_value_t = Fsync::Batch)]
+    pub fsync: Fsync,
+    /// For private networks and tests: hosts may have loopback and private addresses and any port;
+    /// `localhost:PORT` is spoken to without TLS unless given with https://.
+    #[arg(
+        long,
+        env = "RELAY_ALLOW_PRIVATE_HOSTS",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub allow_private_hosts: bool,
+    /// PEM file of further trusted roots, for private networks.
+    #[arg(long, env = "RELAY_EXTRA_CA_FILE", value_name = "FILE")]
+    pub extra_ca_file: Option<PathBuf>,
+    /// Let events of hosts without Sync 1.1 fields pass, counted. Signatures are checked all the
+    /// same.
+    #[arg(
+        long,
+        env = "RELAY_LENIENT_SYNC_VALIDATION",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub lenient_sync_validation: bool,
+    /// Hosts without account limit, comma separated; `*.` matches every subdomain.
+    #[arg(
+        long,
+        env = "RELAY_TRUSTED_DOMAINS",
+        default_value = "*.host.bsky.network",
+        value_delimiter = ',',
+        value_name = "DOMAINS"
+    )]
+    pub trusted_domains: Vec<String>,
+    /// Accounts of a host that is not trusted.
+    #[arg(
+        long,
+        env = "RELAY_DEFAULT_ACCOUNT_LIMIT",
+        default_value_t = 100,
+        value_name = "ACCOUNTS"
+    )]
+    pub default_account_limit: u64,
+    /// Hosts that requestCrawl may add in a day.
+    #[arg(
+        long,
+        env = "RELAY_NEW_HOSTS_PER_DAY_LIMIT",
+        default_value_t = 50,
+        value_name = "HOSTS"
+    )]
+    pub new_hosts_per_day_limit: u64,
+    /// Answer requestCrawl with an error.
+    #[arg(
+        long,
+        env = "RELAY_DISABLE_REQUEST_CRAWL",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub disable_request_crawl: bool,
+    /// Relays that get our requestCrawl and admin changes, comma separated.
+    #[arg(
+        long,
+        env = "RELAY_SIBLING_RELAYS",
+        value_delimiter = ',',
+        value_name = "URLS"
+    )]
+    pub sibling_relays: Vec<String>,
+    /// The next seq is at least this.
+    #[arg(
+        long,
+        env = "RELAY_INITIAL_SEQ_NUMBER",
+        default_value_t = 1,
+        value_name = "SEQ",
+        value_parser = clap::value_parser!(u64).range(1..(1 << 53))
+    )]
+    pub initial_seq_number: u64,
+    /// Stack of every host and subscriber thread, in KiB.
+    #[arg(
+        long,
+        env = "RELAY_THREAD_STACK_KIB",
+        default_value_t = 2048,
+        value_name = "KIB",
+        value_parser = clap::value_parser!(u32).range(128..=65_536)
+    )]
+    pub thread_stack_kib: u32,
+    /// Threads that look identities up.
+    #[arg(
+        long,
+        env = "RELAY_RESOLVER_THREADS",
+        default_value_t = 4,
+        value_name = "THREADS",
+        value_parser = clap::value_parser!(u16).range(1..=256)
+    )]
+    pub resolver_threads: u16,
+    /// Identities kept in memory.
+    #[arg(
+        long,
+        env = "RELAY_IDENTITY_CACHE_SIZE",
+        default_value_t = 500_000,
+        value_name = "IDENTITIES",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub identity_cache_size: u32,
+    /// The form of log lines; RUST_LOG sets the level.
+    #[arg(long, env = "RELAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// From the environment only.
+    #[arg(skip)]
+    pub admin_password: Option<Secret>,
+    /// From the environment only.
+    #[arg(skip)]
+    pub database_url: Option<Secret>,
+}
+
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value itself; the caller answers for where it goes.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(set)")
+    }
+}
+
+/// Variables that have no flag.
+const SECRETS: [&str; 1] = ["RELAY_ADMIN_PASSWORD"];
+
+impl Cli {
+    /// Parses the command line and the environment; prints the error and ends the process where
+    /// one of them is wrong.
+    pub fn parse_or_exit() -> Cli {
+        let mut cli = Cli::parse();
+        let names: Vec<String> = std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .collect();
+        if let Some(error) = unknown_variable(names.iter().map(String::as_str)) {
+            eprintln!("error: {error}");
+            std::process::exit(2);
+        }
+        let secret = |name| {
+            std::env::var(name)
+                .ok()
+                .filter(|v| !v.is_empty())
+                .map(Secret)
+        };
+        cli.config.admin_password = secret("RELAY_ADMIN_PASSWORD");
+        cli.config.database_url = secret("DATABASE_URL");
+        cli
+    }
+}
+
+impl Config {
+    /// The stack of host and subscriber threads, in bytes.
+    pub fn connection_stack_bytes(&self) -> usize {
+        self.thread_stack_kib as usize * 1024
+    }
+
+    /// How long events can be replayed.
+    pub fn retention(&self) -> Duration {
+        Duration::from_secs(u64::from(self.retention_hours) * 3600)
+    }
+
+    /// The relay to ask for its host list, if any.
+    pub fn upstream(&self) -> Option<&str> {
+        Some(self.upstream.trim()).filter(|u| !u.is_empty() && !u.eq_ignore_ascii_case("none"))
+    }
+}
+
+/// Every variable that the configuration knows.
+pub fn variables() -> Vec<String> {
+    let command = <Cli as clap::CommandFactory>::command();
+    let mut names: Vec<String> = command
+        .get_arguments()
+        .filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned))
+        .chain(SECRETS.map(str::to_owned))
+        .collect();
+    names.sort();
+    names
+}
+
+/// The error for the first name that begins with `RELAY_` and is not known.
+fn unknown_variable<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let known = variables();
+    let unknown = names
+        .filter(|name| name.starts_with("RELAY_"))
+        .find(|name| !known.iter().any(|k| k == name))?;
+    let nearest = known.iter().max_by(|a, b| {
+        strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown))
+    });
+    Some(format!(
+        "unknown environment variable {unknown}; did you mean {}? (`zlay --help` lists all)",
+        nearest.map_or("another one", String::as_str)
+    ))
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| {
+        if text.starts_with("tcp://") {
+            "looks like a variable that Kubernetes injects for a Service named `relay`; set \
+             `enableServiceLinks: false` on the pod"
+                .to_owned()
+        } else {
+            "not a port (0 to 65535)".to_owned()
+        }
+    })
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    match rest {
+        Some(host) if !host.is_empty() => Ok(text.to_owned()),
+        _ => Err("not an http:// or https:// URL".to_owned()),
+    }
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..]
+        .to_ascii_lowercase()
+        .trim_end_matches("ib")
+    {
+        "" | "b" => 0,
+        "k" | "kb" => 10,
+        "m" | "mb" => 20,
+        "g" | "gb" => 30,
+        "t" | "tb" => 40,
+        unit => return Err(format!("unknown unit {unit:?}; use K, M, G or T")),
+    };
+    let n: u64 = digits
+        .parse()
+        .map_err(|_| "not a number of bytes".to_owned())?;
+    n.checked_mul(1 << shift)
+        .ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Config, clap::Error> {
+        Cli::try_parse_from(std::iter::once(&"zlay").chain(args)).map(|cli| cli.config)
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let config = parse(&[]).unwrap();
+        assert_eq!((config.port, config.metrics_port), (3000, 3001));
+        assert_eq!(config.upstream(), Some("bsky.network"));
+        assert_eq!(config.connection_stack_bytes(), 2 << 20);
+        assert_eq!(parse(&["--upstream", "none"]).unwrap().upstream(), None);
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_named_with_its_neighbour() {
+        let error = unknown_variable(["PATH", "RELAY_RETENTION_HOUR"].into_iter()).unwrap();
+        assert!(error.contains("RELAY_RETENTION_HOURS"), "{error}");
+        assert_eq!(
+            unknown_variable(variables().iter().map(String::as_str)),
+            None
+        );
+    }
+
+    #[test]
+    fn values_are_checked_and_explained() {
+        assert_eq!(
+            parse(&["--retention-bytes", "20GiB"])
+                .unwrap()
+                .retention_bytes,
+            Some(20 << 30)
+        );
+        assert_eq!(
+            parse(&["--retention-bytes", "5g"]).unwrap().retention_bytes,
+            Some(5 << 30)
+        );
+        let error = parse(&["--port", "tcp://10.43.0.1:3000"])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("enableServiceLinks"), "{error}");
+        assert!(parse(&["--plc-url", "plc.directory"]).is_err());
+        assert!(parse(&["--thread-stack-kib", "16"]).is_err());
+        assert!(parse(&["--retention-bytes", "5X"]).is_err());
+    }
+
+    #[test]
+    fn flags_and_variables_carry_the_same_names() {
+        let command = <Cli as clap::CommandFactory>::command();
+        for arg in command.get_arguments() {
+            let Some(env) = arg.get_env() else { continue };
+            let flag = arg.get_long().unwrap().replace('-', "_").to_uppercase();
+            assert_eq!(env.to_str().unwrap(), format!("RELAY_{flag}"));
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        assert_eq!(format!("{:?}", Secret("hunter2".into())), "(set)");
+    }
+}

@@ -1,0 +1,27 @@
+//! zlay: an AT Protocol relay, synchronous and thread-per-host.
+//!
+//! One direction only: `host → sequencer → store → firehose`. `atproto` is pure and imports
+//! nothing of ours; `http` reads, and writes only by sending commands. `docs/architecture.md` is
+//! the map.
+
+pub mod atproto;
+pub mod config;
+pub mod control;
+pub mod firehose;
+pub mod host;
+pub mod http;
+pub mod identity;
+pub mod limits;
+pub mod metrics;
+pub mod reject;
+pub mod sequencer;
+pub mod sim;
+pub mod store;
+pub mod threads;
+
+/// The `Server` header of every answer and the marker by which relays recognise each other: a host
+/// that sends `atproto-relay` in it is never crawled, so that two relays cannot feed on each other.
+pub const SERVER: &str = concat!("zlay/", env!("CARGO_PKG_VERSION"), " (atproto-relay)");
+
+/// The `User-Agent` of every outbound request.
+pub const USER_AGENT: &str = concat!("zlay/", env!("CARGO_PKG_VERSION"), " (atproto-relay)");

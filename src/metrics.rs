@@ -1,0 +1,204 @@
+//! Counters: atomics only, so that counting and reading never wait for anything.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::reject::Reject;
+
+/// A number that only grows.
+#[derive(Default, Debug)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The sum.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Default, Debug)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets it.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Subtracts `n`.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Rejected events by reason.
+#[derive(Debug)]
+pub struct Rejects([Counter; Reject::ALL.len()]);
+
+impl Default for Rejects {
+    fn default() -> Self {
+        Rejects(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Rejects {
+    /// Counts one.
+    pub fn inc(&self, reject: Reject) {
+        self.0[reject as usize].inc();
+    }
+
+    /// How many for this reason.
+    pub fn get(&self, reject: Reject) -> u64 {
+        self.0[reject as usize].get()
+    }
+
+    /// How many for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+}
+
+macro_rules! metrics {
+    ($($kind:ident $field:ident = $name:literal $help:literal,)+) => {
+        /// Everything the relay counts, shared by all threads.
+        #[derive(Default, Debug)]
+        pub struct Metrics {
+            /// Events that were not forwarded, by reason.
+            pub rejected: Rejects,
+            $(#[doc = $help] pub $field: $kind,)+
+        }
+
+        impl Metrics {
+            /// Every metric as `(name, kind, help, value)`.
+            fn samples(&self) -> Vec<(&'static str, &'static str, &'static str, u64)> {
+                vec![$(($name, metrics!(@kind $kind), $help, self.$field.get()),)+]
+            }
+        }
+    };
+    (@kind Counter) => { "counter" };
+    (@kind Gauge) => { "gauge" };
+}
+
+metrics! {
+    Counter frames_received = "relay_upstream_frames_total" "Frames received from hosts.",
+    Counter bytes_received = "relay_upstream_bytes_total" "Bytes of frames received from hosts.",
+    Counter frames_ignored = "relay_upstream_ignored_total"
+        "Frames of an unknown op or type, and info frames.",
+    Counter frames_skipped = "relay_upstream_skipped_total"
+        "Frames skipped after the connection was lost at them several times.",
+    Gauge hosts_connected = "relay_hosts_connected" "Hosts connected now.",
+    Counter host_connects = "relay_host_connects_total" "Connections opened to hosts.",
+    Counter host_connect_failures = "relay_host_connect_failures_total"
+        "Attempts to connect to a host that failed.",
+    Counter host_disconnects = "relay_host_disconnects_total" "Connections to hosts that ended.",
+    Counter events_parked = "relay_events_deferred_total"
+        "Events that had to wait for an identity.",
+    Gauge events_waiting = "relay_events_waiting" "Events that wait for an identity now.",
+    Counter discontinuous = "relay_events_discontinuous_total"
+        "Commits that do not continue the last known one, and were forwarded.",
+    Counter lenient = "relay_events_lenient_total"
+        "Commits that lack Sync 1.1 fields and were forwarded because the relay is lenient.",
+    Counter identity_lookups = "relay_identity_lookups_total" "DID documents asked for.",
+    Counter identity_failures = "relay_identity_failures_total"
+        "Lookups of a DID document that failed and are tried again.",
+    Counter identity_stale_used = "relay_identity_stale_used_total"
+        "Times an old document was used because the directory did not answer.",
+    Gauge identity_cached = "relay_identity_cache_entries" "DID documents in the cache.",
+    Gauge identity_queue = "relay_identity_queue_dids" "DIDs that wait for a lookup.",
+    Counter events_sequenced = "relay_events_sequenced_total" "Events given a seq.",
+    Counter batches = "relay_batches_total" "Batches written.",
+    Gauge last_seq = "relay_seq" "The last seq.",
+    Gauge oldest_seq = "relay_oldest_seq" "The oldest seq that can be replayed.",
+    Gauge accounts = "relay_accounts" "Accounts known.",
+    Gauge inbox_bytes = "relay_inbox_bytes" "Bytes of events waiting for the sequencer.",
+    Gauge ring_bytes = "relay_ring_bytes" "Bytes of recent frames in memory.",
+    Gauge subscribers = "relay_subscribers" "Firehose subscribers now.",
+    Counter subscribers_accepted = "relay_subscribers_accepted_total" "Subscribers accepted.",
+    Counter subscribers_too_slow = "relay_subscribers_too_slow_total"
+        "Subscribers cut because they took nothing.",
+    Counter subscribers_gone = "relay_subscribers_gone_total"
+        "Subscribers that closed or vanished.",
+    Counter frames_sent = "relay_subscriber_frames_total" "Frames sent to subscribers.",
+    Counter bytes_sent = "relay_subscriber_bytes_total" "Bytes sent to subscribers.",
+    Counter replay_pages = "relay_replay_pages_total"
+        "Pages read from disk for subscribers that are behind the ring.",
+    Counter http_requests = "relay_http_requests_total" "Requests answered on the public port.",
+    Counter http_refused = "relay_http_refused_total"
+        "Connections and requests refused by a limit of the public port.",
+}
+
+impl Metrics {
+    /// The Prometheus text form.
+    pub fn render(&self) -> String {
+        use std::fmt::Write;
+
+        let mut out = String::new();
+        for (name, kind, help, value) in self.samples() {
+            let _ = write!(
+                out,
+                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
+            );
+        }
+        out.push_str("# HELP relay_events_rejected_total Events not forwarded, by reason.\n");
+        out.push_str("# TYPE relay_events_rejected_total counter\n");
+        for reject in Reject::ALL {
+            let value = self.rejected.get(*reject);
+            let _ = writeln!(
+                out,
+                "relay_events_rejected_total{{reason=\"{reject}\"}} {value}"
+            );
+        }
+        out.push_str("# HELP relay_threads Threads running, by role.\n");
+        out.push_str("# TYPE relay_threads gauge\n");
+        for role in crate::threads::Role::ALL {
+            let value = crate::threads::running(role);
+            let _ = writeln!(out, "relay_threads{{role=\"{}\"}} {value}", role.name());
+        }
+        out.push_str("# HELP relay_panics_total Panics survived by ending one connection.\n");
+        out.push_str("# TYPE relay_panics_total counter\n");
+        let _ = writeln!(out, "relay_panics_total {}", crate::threads::panics());
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_rendered_once() {
+        let metrics = Metrics::default();
+        metrics.events_sequenced.add(3);
+        metrics.rejected.inc(Reject::RevStale);
+        let text = metrics.render();
+        assert!(text.contains("\nrelay_events_sequenced_total 3\n"));
+        assert!(text.contains("relay_events_rejected_total{reason=\"rev_stale\"} 1\n"));
+        for (name, ..) in metrics.samples() {
+            assert_eq!(
+                text.matches(&format!("# TYPE {name} ")).count(),
+                1,
+                "{name}"
+            );
+        }
+    }
+}

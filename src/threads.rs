@@ -1,0 +1,236 @@
+//! Threads as values: spawned in one place with a role, a name and a stack size, joined when
+//! dropped, and told to stop through one token.
+//!
+//! A panic in a host or a subscriber ends that connection only and is counted; a panic anywhere
+//! else leaves a relay whose promises nobody keeps, so it ends the process, loudly.
+
+use std::{
+    io,
+    panic::{self, AssertUnwindSafe},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// What a thread is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Reads one host.
+    Host,
+    /// The one writer.
+    Sequencer,
+    /// Looks identities up, and proves what waited for them.
+    Resolver,
+    /// Owns the set of hosts.
+    Crawler,
+    /// Serves one firehose subscriber.
+    Subscriber,
+    /// Wakes subscribers.
+    Ticker,
+    /// Accepts on the public port, or serves one of its plain connections.
+    Http,
+    /// Serves the internal port.
+    Metrics,
+    /// Frees what has left the window.
+    Retention,
+    /// Waits for signals.
+    Signals,
+    /// Anything of the simulator.
+    Simulator,
+}
+
+impl Role {
+    /// Every role, for reports.
+    pub const ALL: [Role; 11] = [
+        Role::Host,
+        Role::Sequencer,
+        Role::Resolver,
+        Role::Crawler,
+        Role::Subscriber,
+        Role::Ticker,
+        Role::Http,
+        Role::Metrics,
+        Role::Retention,
+        Role::Signals,
+        Role::Simulator,
+    ];
+
+    /// The role's name in metrics and thread names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Host => "host",
+            Role::Sequencer => "sequencer",
+            Role::Resolver => "resolver",
+            Role::Crawler => "crawler",
+            Role::Subscriber => "subscriber",
+            Role::Ticker => "ticker",
+            Role::Http => "http",
+            Role::Metrics => "metrics",
+            Role::Retention => "retention",
+            Role::Signals => "signals",
+            Role::Simulator => "sim",
+        }
+    }
+
+    /// Whether a panic ends only the connection that the thread serves.
+    const fn is_expendable(self) -> bool {
+        matches!(
+            self,
+            Role::Host | Role::Subscriber | Role::Http | Role::Metrics
+        )
+    }
+}
+
+static RUNNING: [AtomicUsize; Role::ALL.len()] = [const { AtomicUsize::new(0) }; Role::ALL.len()];
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// How many threads of `role` run now.
+pub fn running(role: Role) -> usize {
+    RUNNING[role as usize].load(Ordering::Relaxed)
+}
+
+/// Panics caught in threads whose end is survivable, since the start.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// A running thread; dropping it waits for its end.
+#[must_use = "dropping the handle waits for the thread"]
+#[derive(Debug)]
+pub struct Thread(Option<thread::JoinHandle<()>>);
+
+impl Thread {
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.0.as_ref().is_none_or(thread::JoinHandle::is_finished)
+    }
+
+    /// Lets the thread run on its own: for threads that are counted and told to stop otherwise.
+    pub fn detach(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // The thread itself has caught and reported any panic.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Counts a running thread for as long as it lives.
+struct Running(Role);
+
+impl Running {
+    fn new(role: Role) -> Running {
+        RUNNING[role as usize].fetch_add(1, Ordering::Relaxed);
+        Running(role)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING[self.0 as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Starts a thread named `role` or `role:detail` with a stack of `stack_bytes`.
+pub fn spawn(
+    role: Role,
+    detail: &str,
+    stack_bytes: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<Thread> {
+    let name = if detail.is_empty() {
+        role.name().to_owned()
+    } else {
+        format!("{}:{detail}", role.name())
+    };
+    let builder = thread::Builder::new().name(name).stack_size(stack_bytes);
+    let handle = builder.spawn(move || {
+        let _running = Running::new(role);
+        if panic::catch_unwind(AssertUnwindSafe(body)).is_ok() {
+            return;
+        }
+        // The panic hook has printed message and place.
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("?");
+        if role.is_expendable() {
+            log::error!("thread {name} panicked; its connection ends, the relay goes on");
+        } else {
+            log::error!("thread {name} panicked; the relay can not go on without it");
+            std::process::exit(EXIT_PANIC);
+        }
+    })?;
+    Ok(Thread(Some(handle)))
+}
+
+/// The exit code after a panic in a thread that the relay can not do without.
+pub const EXIT_PANIC: i32 = 70;
+
+/// Tells threads to stop, by being dropped.
+#[derive(Debug)]
+pub struct Stopper(#[expect(dead_code, reason = "dropping it is the message")] Sender<()>);
+
+/// Whether and when to stop; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Stop(Receiver<()>);
+
+/// A token and what triggers it.
+pub fn stop_pair() -> (Stopper, Stop) {
+    let (sender, receiver) = bounded(0);
+    (Stopper(sender), Stop(receiver))
+}
+
+impl Stop {
+    /// Whether the stop was asked for.
+    pub fn requested(&self) -> bool {
+        matches!(
+            self.0.try_recv(),
+            Err(crossbeam_channel::TryRecvError::Disconnected)
+        )
+    }
+
+    /// Waits up to `timeout`; true when the stop was asked for.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        matches!(
+            self.0.recv_timeout(timeout),
+            Err(crossbeam_channel::RecvTimeoutError::Disconnected)
+        )
+    }
+
+    /// A channel that becomes ready (disconnected) with the stop, for `select!`.
+    pub fn channel(&self) -> &Receiver<()> {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_host_thread_is_counted_and_survived() {
+        let before = panics();
+        drop(spawn(Role::Host, "test", 256 << 10, || panic!("on purpose")).unwrap());
+        assert!(panics() > before);
+    }
+
+    #[test]
+    fn a_stop_wakes_who_waits() {
+        let (stopper, stop) = stop_pair();
+        let waiting = stop.clone();
+        let thread = spawn(Role::Host, "waits", 256 << 10, move || {
+            assert!(waiting.wait(Duration::from_secs(60)));
+        });
+        assert!(!stop.requested());
+        drop(stopper);
+        drop(thread);
+        assert!(stop.requested());
+    }
+}
