@@ -32,11 +32,11 @@ impl Nsid {
     /// Whether `text` is an NSID, without keeping it.
     pub fn check(text: &str) -> Result<(), NsidError> {
         let (authority, name) = text.rsplit_once('.').ok_or(NsidError)?;
-        let name_ok = name.len() <= 63
+        let name_ok = text.len() <= Nsid::LEN_MAX
+            && name.len() <= 63
             && name.starts_with(|c: char| c.is_ascii_alphabetic())
             && name.bytes().all(|b| b.is_ascii_alphanumeric());
-        let authority_ok = authority.len() <= 253
-            && authority.contains('.')
+        let authority_ok = authority.contains('.')
             && authority.starts_with(|c: char| c.is_ascii_alphabetic())
             && authority.split('.').all(is_label);
         if name_ok && authority_ok {
@@ -105,13 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_is_a_full_authority_and_a_full_name() {
+    fn segments_and_the_whole_are_bounded() {
         let label = "a".repeat(63);
-        let authority = format!("{label}.{label}.{label}.{}", &label[..61]);
-        let longest = format!("{authority}.{label}");
+        let longest = format!("{label}.{label}.{label}.{}.{label}", &label[..61]);
         assert_eq!(longest.len(), Nsid::LEN_MAX);
         assert_eq!(Nsid::check(&longest), Ok(()));
-        assert!(Nsid::check(&format!("{authority}a.{label}")).is_err());
-        assert!(Nsid::check(&format!("{longest}a")).is_err());
+        assert!(Nsid::check(&format!("a{longest}")).is_err());
+        assert!(Nsid::check(&format!("b.a{}", &longest[65..])).is_err());
+        assert!(Nsid::check(&format!("b.c.{label}a")).is_err());
+        assert!(Nsid::check(&format!("b.c.{label}")).is_ok());
     }
 }
