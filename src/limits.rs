@@ -60,6 +60,20 @@ pub const BATCH_EVENTS_MAX: usize = 512;
 /// Bytes of one batch.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
+/// Blocks of the store in memory, in bytes; beyond, lookups go to the disk (or its page cache).
+pub const STORE_CACHE_BYTES: usize = 128 << 20;
+/// Events gathered in memory before they become a file, in bytes; the grain of retention.
+pub const STORE_EVENTS_BUFFER_BYTES: usize = 64 << 20;
+/// The same for each other column family.
+pub const STORE_OTHER_BUFFER_BYTES: usize = 16 << 20;
+/// Files that the store keeps open; beyond, they are opened again when they are read.
+pub const STORE_OPEN_FILES_MAX: u16 = 1_024;
+/// How often events that have left the window are freed.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Seqs skipped after an end that may have lost the last batches: more than can be assigned
+/// between two times that the operating system writes to the disk.
+pub const SEQ_JUMP: u64 = 10_000_000;
+
 /// Recent frames kept in memory for subscribers, in bytes; who is behind them reads from disk.
 pub const RING_BYTES_MAX: usize = 64 << 20;
 /// Frames gather this long before sleeping subscribers are woken.
