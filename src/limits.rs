@@ -26,6 +26,8 @@ pub const MST_KEY_BYTES_MAX: usize = 1_024;
 
 /// The read buffer of a host's websocket, in bytes; there is one per host.
 pub const HOST_READ_BUFFER_BYTES: usize = 8 << 10;
+/// What rustls may buffer for a host, in bytes.
+pub const HOST_TLS_BUFFER_BYTES: usize = 16 << 10;
 /// Resolving a host's name and connecting to one address of it.
 pub const HOST_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// TLS and websocket handshakes with a host, together.
@@ -34,6 +36,9 @@ pub const HOST_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 pub const HOST_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Silent intervals after which a connection counts as dead.
 pub const HOST_SILENT_INTERVALS_MAX: u32 = 4;
+/// A message, from its first byte to its last, and the silence before it. A host that drips
+/// bytes loses its connection.
+pub const HOST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(150);
 /// A write (a ping, a pong) to a host that does not read.
 pub const HOST_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first delay after a failure; it doubles with each further one.
