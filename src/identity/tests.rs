@@ -134,7 +134,7 @@ impl Server {
     fn wait_path(&self, path: &str, count: usize) {
         let (script, changed) = &*self.shared;
         let waiting = |s: &mut Script| s.asked.get(path).copied().unwrap_or(0) < count;
-        let (_, late) = changed
+        let (_script, late) = changed
             .wait_timeout_while(script.lock().unwrap(), LONG, waiting)
             .unwrap();
         assert!(!late.timed_out(), "{path} was not asked for {count} times");
