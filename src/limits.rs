@@ -147,8 +147,8 @@ pub const IDENTITY_REFRESH_QUEUE_MAX: usize = 1_024;
 pub const IDENTITY_FORCED_BURST: u32 = 64;
 /// The time after which a host may cause one more forced refresh.
 pub const IDENTITY_FORCED_REFILL: Duration = Duration::from_secs(1);
-/// Hosts whose forced refreshes are counted; who has not used one for a while is forgotten first.
-pub const IDENTITY_FORCED_HOSTS_MAX: usize = 8_192;
+/// Hosts, and accounts, whose recent forced refreshes are remembered; beyond, none are made.
+pub const IDENTITY_FORCED_MAX: usize = 65_536;
 
 /// Addresses of one name that are tried.
 pub const OUTBOUND_ADDRESSES_MAX: usize = 8;

@@ -9,6 +9,8 @@
 
 mod address;
 mod http;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::{
@@ -167,54 +169,4 @@ fn keepalive() -> TcpKeepalive {
         .with_time(limits::OUTBOUND_KEEPALIVE_TIME)
         .with_interval(limits::OUTBOUND_KEEPALIVE_INTERVAL)
         .with_retries(limits::OUTBOUND_KEEPALIVE_RETRIES)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use clap::Parser;
-
-    use super::*;
-    use crate::config::Cli;
-
-    fn outbound(flags: &[&str]) -> Outbound {
-        let cli = Cli::try_parse_from([&["zlay"], flags].concat()).unwrap();
-        Outbound::new(&cli.config).unwrap()
-    }
-
-    fn endpoint(port: u16) -> Endpoint {
-        Endpoint::parse(&format!("localhost:{port}")).unwrap()
-    }
-
-    const TIMEOUT: Duration = Duration::from_secs(10);
-
-    #[test]
-    fn a_private_host_is_connected_to_only_where_allowed() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = endpoint(listener.local_addr().unwrap().port());
-
-        let open = outbound(&["--allow-private-hosts"]);
-        let stream = open.connect(&endpoint, TIMEOUT).unwrap();
-        assert!(stream.nodelay().unwrap());
-        assert!(SockRef::from(&stream).keepalive().unwrap());
-        listener.accept().unwrap();
-
-        let refused = outbound(&[]).connect(&endpoint, TIMEOUT).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
-        listener.set_nonblocking(true).unwrap();
-        assert!(listener.accept().is_err(), "nobody may have connected");
-    }
-
-    #[test]
-    fn a_host_that_does_not_listen_is_an_error() {
-        // A bound socket that does not listen refuses, and nobody else can take its port.
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        let socket = socket.unwrap();
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        socket.bind(&any.into()).unwrap();
-        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
-        let open = outbound(&["--allow-private-hosts"]);
-        assert!(open.connect(&endpoint(port), TIMEOUT).is_err());
-    }
 }
