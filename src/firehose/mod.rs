@@ -1,5 +1,6 @@
 //! The merged stream as subscribers see it.
 
+pub mod frame;
 use std::sync::Arc;
 
 use crate::atproto::seq::Seq;

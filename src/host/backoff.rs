@@ -8,7 +8,9 @@ use crate::limits::{HOST_BACKOFF_FIRST, HOST_BACKOFF_MAX};
 /// hosts that failed together are not retried together.
 pub fn delay(failures: u32, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(20);
-    let full = HOST_BACKOFF_FIRST.saturating_mul(1 << doublings).min(HOST_BACKOFF_MAX);
+    let full = HOST_BACKOFF_FIRST
+        .saturating_mul(1 << doublings)
+        .min(HOST_BACKOFF_MAX);
     full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
 }
 

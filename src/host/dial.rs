@@ -144,11 +144,18 @@ pub fn dial(
     cursor: Option<u64>,
     plug: &Plug,
 ) -> Result<Connection, DialError> {
-    let tcp = outbound.connect(endpoint, HOST_CONNECT_TIMEOUT).map_err(DialError::Connect)?;
-    tcp.set_write_timeout(Some(HOST_WRITE_TIMEOUT)).map_err(DialError::Connect)?;
+    let tcp = outbound
+        .connect(endpoint, HOST_CONNECT_TIMEOUT)
+        .map_err(DialError::Connect)?;
+    tcp.set_write_timeout(Some(HOST_WRITE_TIMEOUT))
+        .map_err(DialError::Connect)?;
     let tcp = Arc::new(tcp);
     plug.insert(&tcp).map_err(DialError::Connect)?;
-    let mut tcp = Timed { tcp, deadline: Instant::now() + HOST_HANDSHAKE_TIMEOUT, hasty: true };
+    let mut tcp = Timed {
+        tcp,
+        deadline: Instant::now() + HOST_HANDSHAKE_TIMEOUT,
+        hasty: true,
+    };
     let socket = if endpoint.tls {
         let name = ServerName::try_from(endpoint.host.name().to_owned())
             .map_err(|_| DialError::Tls("not a name that a certificate can have".into()))?;
@@ -174,13 +181,19 @@ pub fn dial(
     if is_relay(&response) {
         return Err(DialError::IsRelay);
     }
-    socket.get_mut().timed().settle().map_err(DialError::Connect)?;
+    socket
+        .get_mut()
+        .timed()
+        .settle()
+        .map_err(DialError::Connect)?;
     Ok(socket)
 }
 
 fn request(endpoint: &Endpoint, cursor: Option<u64>) -> Result<Request<()>, DialError> {
     let scheme = if endpoint.tls { "wss" } else { "ws" };
-    let query = cursor.map(|cursor| format!("?cursor={cursor}")).unwrap_or_default();
+    let query = cursor
+        .map(|cursor| format!("?cursor={cursor}"))
+        .unwrap_or_default();
     let path = "/xrpc/com.atproto.sync.subscribeRepos";
     Request::builder()
         .uri(format!("{scheme}://{}{path}{query}", endpoint.host))
@@ -188,7 +201,10 @@ fn request(endpoint: &Endpoint, cursor: Option<u64>) -> Result<Request<()>, Dial
         .header("Connection", "Upgrade")
         .header("Upgrade", "websocket")
         .header("Sec-WebSocket-Version", "13")
-        .header("Sec-WebSocket-Key", tungstenite::handshake::client::generate_key())
+        .header(
+            "Sec-WebSocket-Key",
+            tungstenite::handshake::client::generate_key(),
+        )
         .header("User-Agent", USER_AGENT)
         .body(())
         .map_err(|error| DialError::Handshake(error.to_string()))
@@ -196,7 +212,10 @@ fn request(endpoint: &Endpoint, cursor: Option<u64>) -> Result<Request<()>, Dial
 
 /// Whether the answer carries the marker by which relays know each other.
 fn is_relay<B>(response: &Response<B>) -> bool {
-    let server = response.headers().get("server").and_then(|value| value.to_str().ok());
+    let server = response
+        .headers()
+        .get("server")
+        .and_then(|value| value.to_str().ok());
     server.is_some_and(|server| server.to_ascii_lowercase().contains("atproto-relay"))
 }
 
@@ -279,10 +298,12 @@ impl Read for Timed {
             return (&*self.tcp).read(buffer);
         }
         self.tcp.set_read_timeout(Some(left))?;
-        (&*self.tcp).read(buffer).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-            _ => error,
-        })
+        (&*self.tcp)
+            .read(buffer)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+                _ => error,
+            })
     }
 }
 

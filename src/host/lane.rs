@@ -17,8 +17,7 @@ use crate::{
         did::{Did, Method},
         envelope::{Body, Event as Parsed, FrameError, Message},
         hostname::Hostname,
-        prove,
-        splice,
+        prove, splice,
     },
     identity::{How, Identity, Outcome, Waiter},
     limits::{HOST_PARKED_BYTES_MAX, HOST_PARKED_EVENTS_MAX},
@@ -60,6 +59,15 @@ struct Waiting {
     refreshed: bool,
 }
 
+/// Where a connection is in the host's stream.
+#[derive(Debug, Default)]
+pub struct Position {
+    /// The cursor that the stream was asked for from.
+    pub cursor: Option<u64>,
+    /// The last seq of this connection.
+    pub last: Option<u64>,
+}
+
 /// What a frame was, beside an event that went its way.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -69,6 +77,9 @@ pub enum Frame {
     Ignored,
     /// The host ends the stream with an error of this name.
     Error(String),
+    /// The first event of a connection is older than what was asked for: the host's sequence has
+    /// started anew. The frame was not taken.
+    WentBack,
     /// Not a frame at all.
     Malformed,
 }
@@ -105,8 +116,19 @@ impl Lane {
         epoch: u32,
         cursor: u64,
     ) -> Arc<Lane> {
-        let state = State { epoch, read: cursor, told: cursor, ..State::default() };
-        Arc::new(Lane { shared, id, name, state: Mutex::new(state), moved: Condvar::new() })
+        let state = State {
+            epoch,
+            read: cursor,
+            told: cursor,
+            ..State::default()
+        };
+        Arc::new(Lane {
+            shared,
+            id,
+            name,
+            state: Mutex::new(state),
+            moved: Condvar::new(),
+        })
     }
 
     /// The last upstream seq that was read, 0: none.
@@ -124,17 +146,31 @@ impl Lane {
         state.seqs.clear();
     }
 
-    /// Takes one frame of the host. `last_seq` is the last seq of this connection.
-    pub fn take(self: &Arc<Lane>, frame: &[u8], last_seq: &mut u64) -> Frame {
+    /// Passes over the next upstream seq, whatever is there: for a host whose next message can not
+    /// even be received.
+    pub fn skip_one(&self) {
+        self.lock().read += 1;
+    }
+
+    /// Takes one frame of the host.
+    pub fn take(self: &Arc<Lane>, frame: &[u8], position: &mut Position) -> Frame {
         let event = match Message::parse(frame) {
             Ok(Message::Event(event)) => event,
             Ok(Message::Unknown) => return self.ignore(),
             Ok(Message::Info { name, message }) => {
-                log::info!("host={} info name={name} {}", self.name, message.unwrap_or_default());
+                log::info!(
+                    "host={} info name={name} {}",
+                    self.name,
+                    message.unwrap_or_default()
+                );
                 return self.ignore();
             }
             Ok(Message::Error { error, message }) => {
-                log::info!("host={} error={error} {}", self.name, message.unwrap_or_default());
+                log::info!(
+                    "host={} error={error} {}",
+                    self.name,
+                    message.unwrap_or_default()
+                );
                 return Frame::Error(error.chars().take(100).collect());
             }
             Err(FrameError::Malformed) => {
@@ -147,11 +183,14 @@ impl Lane {
             }
         };
         let seq = event.seq.get();
-        if seq <= *last_seq {
-            self.reject(Reject::SeqNotIncreasing, event.did, seq);
-            return Frame::Event;
+        match position.last {
+            None if position.cursor.is_some_and(|cursor| seq < cursor) => return Frame::WentBack,
+            Some(last) if seq <= last => {
+                self.reject(Reject::SeqNotIncreasing, event.did, seq);
+                return Frame::Event;
+            }
+            _ => position.last = Some(seq),
         }
-        *last_seq = seq;
         if let Err(reject) = self.begin(&event, frame) {
             self.reject(reject, event.did, seq);
             self.lock().read = seq;
@@ -169,7 +208,11 @@ impl Lane {
         state.told = cursor;
         let epoch = state.epoch;
         drop(state);
-        let _ = self.shared.inbox.send(Input::Progress { host: self.id, epoch, cursor });
+        let _ = self.shared.inbox.send(Input::Progress {
+            host: self.id,
+            epoch,
+            cursor,
+        });
     }
 
     /// Lets a thread go that waits for room.
@@ -189,7 +232,10 @@ impl Lane {
 
     fn reject(&self, reject: Reject, did: &str, seq: u64) {
         self.shared.metrics.rejected.inc(reject);
-        log::debug!("rejected host={} did={did} upstream_seq={seq} reason={reject}", self.name);
+        log::debug!(
+            "rejected host={} did={did} upstream_seq={seq} reason={reject}",
+            self.name
+        );
     }
 
     /// Everything up to the sequencer, or to the parking place; an error is a rejection.
@@ -207,7 +253,11 @@ impl Lane {
             let state = self.lock();
             (state.epoch, state.parked.contains_key(&did))
         };
-        let outcome = if waits { None } else { self.shared.directory.cached(&did) };
+        let outcome = if waits {
+            None
+        } else {
+            self.shared.directory.cached(&did)
+        };
         let Some(outcome) = outcome else {
             if self.park(&did, Waiting::new(seq, epoch, frame, false)) == Parked::First {
                 // A plain lookup is never refused.
@@ -235,15 +285,21 @@ impl Lane {
     }
 
     fn ask(self: &Arc<Lane>, did: &Did, how: How) -> bool {
-        let waiter: Arc<dyn Waiter> = self.clone();
-        self.shared.directory.request(did, how, &self.name, waiter).is_ok()
+        let waiter = Arc::new(Waits(self.clone()));
+        self.shared
+            .directory
+            .request(did, how, &self.name, waiter)
+            .is_ok()
     }
 
     /// Parks an event; waits while the host has too much parked.
     fn park(&self, did: &Did, waiting: Waiting) -> Parked {
         let mut state = self.lock();
         while state.is_full() && !state.closed {
-            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .moved
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         self.shared.metrics.events_parked.inc();
         self.shared.metrics.events_waiting.add(1);
@@ -265,7 +321,10 @@ impl Lane {
     /// Takes back the one event of an account that was just parked.
     fn withdraw(&self, did: &Did) {
         let queue = self.lock().parked.remove(did);
-        queue.into_iter().flatten().for_each(|waiting| self.left(&waiting));
+        queue
+            .into_iter()
+            .flatten()
+            .for_each(|waiting| self.left(&waiting));
     }
 
     /// The next parked event of an account. While it is judged the account still counts as
@@ -277,6 +336,16 @@ impl Lane {
             state.parked.remove(did);
         }
         next
+    }
+
+    /// Whether nothing of the account is parked any more; then it does not count as waiting.
+    fn is_drained(&self, did: &Did) -> bool {
+        let mut state = self.lock();
+        let drained = state.parked.get(did).is_none_or(VecDeque::is_empty);
+        if drained {
+            state.parked.remove(did);
+        }
+        drained
     }
 
     /// A parked event has gone its way.
@@ -336,8 +405,18 @@ impl Lane {
             (Some(handle), Some(claimed)) => handle.eq_ignore_ascii_case(claimed.as_str()),
             (Some(_), None) => false,
         };
-        let spliced = if agrees { None } else { splice::drop_handle(frame, &event.layout) };
-        Ready::new(Kind::Identity, identity.map(|i| i.resolved_at), event, frame, spliced)
+        let spliced = if agrees {
+            None
+        } else {
+            splice::drop_handle(frame, &event.layout)
+        };
+        Ready::new(
+            Kind::Identity,
+            identity.map(|i| i.resolved_at),
+            event,
+            frame,
+            spliced,
+        )
     }
 
     /// Proves an event of an account that this host speaks for.
@@ -361,14 +440,25 @@ impl Lane {
             }
             Body::Sync(message) => {
                 let mut workspace = self.shared.workspaces.borrow();
-                Kind::Sync(workspace.get().prove_sync(frame, did.as_str(), message, key?)?)
+                Kind::Sync(
+                    workspace
+                        .get()
+                        .prove_sync(frame, did.as_str(), message, key?)?,
+                )
             }
-            Body::Account { active, status } => {
-                Kind::Account(Status { active: *active, reason: status.map(Into::into) })
-            }
+            Body::Account { active, status } => Kind::Account(Status {
+                active: *active,
+                reason: status.map(Into::into),
+            }),
             Body::Identity { .. } => Kind::Identity,
         };
-        Ok(Ready::new(kind, Some(identity.resolved_at), event, frame, spliced))
+        Ok(Ready::new(
+            kind,
+            Some(identity.resolved_at),
+            event,
+            frame,
+            spliced,
+        ))
     }
 
     /// Hands an event to the sequencer; waits while its inbox is full.
@@ -382,7 +472,12 @@ impl Lane {
             frame: ready.frame,
             seq_at: ready.seq_at,
         };
-        if self.shared.inbox.send(Input::Event(Box::new(event))).is_ok() {
+        if self
+            .shared
+            .inbox
+            .send(Input::Event(Box::new(event)))
+            .is_ok()
+        {
             let mut state = self.lock();
             state.told = state.told.max(upstream.cursor);
         }
@@ -420,20 +515,29 @@ impl Lane {
     }
 }
 
-impl Waiter for Lane {
-    /// Called by a resolver thread: proves and hands on what waited for this account.
-    fn resolved(self: Arc<Self>, did: &Did, outcome: &Outcome) {
+/// A lane that waits for an identity.
+struct Waits(Arc<Lane>);
+
+impl Waiter for Waits {
+    /// Proves and hands on what was parked for this account. The lookup that calls this is still
+    /// under way, so asking for the same account again neither blocks nor is lost.
+    fn resolved(&self, did: &Did, outcome: &Outcome) {
+        let lane = &self.0;
         let mut outcome = outcome.clone();
-        while let Some(waiting) = self.next_parked(did) {
-            if !self.release(did, waiting, &outcome) {
+        while let Some(waiting) = lane.next_parked(did) {
+            if !lane.release(did, waiting, &outcome) {
                 return;
             }
-            // A later identity event may have made this outcome an old one.
-            match self.shared.directory.cached(did) {
+            // A later identity event may have made this outcome an old one. Asking comes last: the
+            // answer may be given by another thread before this one is done.
+            match lane.shared.directory.cached(did) {
                 Some(newer) => outcome = newer,
                 None if matches!(outcome, Outcome::Unreachable) => {}
-                None if self.ask(did, How::Miss) => return,
-                None => {}
+                None if lane.is_drained(did) => return,
+                None => {
+                    lane.ask(did, How::Miss);
+                    return;
+                }
             }
         }
     }
@@ -453,7 +557,12 @@ impl State {
 
 impl Waiting {
     fn new(seq: u64, epoch: u32, frame: &[u8], refreshed: bool) -> Waiting {
-        Waiting { seq, epoch, frame: frame.into(), refreshed }
+        Waiting {
+            seq,
+            epoch,
+            frame: frame.into(),
+            refreshed,
+        }
     }
 }
 
@@ -469,6 +578,11 @@ impl Ready {
             Some(spliced) => (spliced.frame.into(), spliced.seq),
             None => (frame.into(), event.layout.seq.clone()),
         };
-        Ready { kind, authority_at, frame, seq_at }
+        Ready {
+            kind,
+            authority_at,
+            frame,
+            seq_at,
+        }
     }
 }

@@ -35,7 +35,10 @@ impl Workspaces {
     /// A free workspace; waits for one.
     pub fn borrow(&self) -> Borrowed<'_> {
         // The pool holds a sender itself, so receiving can not fail.
-        Borrowed { workspace: Some(self.free.recv().unwrap_or_default()), pool: self }
+        Borrowed {
+            workspace: Some(self.free.recv().unwrap_or_default()),
+            pool: self,
+        }
     }
 }
 

@@ -33,8 +33,18 @@ impl Inbox {
     /// Both ends.
     pub(super) fn new(metrics: Arc<Metrics>) -> (Inbox, Outbox) {
         let (sender, receiver) = bounded(INBOX_EVENTS_MAX);
-        let budget = Arc::new(Budget { used: Mutex::new(0), freed: Condvar::new(), metrics });
-        (Inbox { sender, budget: budget.clone() }, Outbox { receiver, budget })
+        let budget = Arc::new(Budget {
+            used: Mutex::new(0),
+            freed: Condvar::new(),
+            metrics,
+        });
+        (
+            Inbox {
+                sender,
+                budget: budget.clone(),
+            },
+            Outbox { receiver, budget },
+        )
     }
 
     /// Delivers a message; waits while the inbox is full.
@@ -61,7 +71,10 @@ impl Budget {
         let mut used = self.lock();
         // A message is let in whenever there is room at all: one is far smaller than the budget.
         while *used >= INBOX_BYTES_MAX && bytes > 0 {
-            used = self.freed.wait(used).unwrap_or_else(PoisonError::into_inner);
+            used = self
+                .freed
+                .wait(used)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         *used += bytes;
         self.metrics.inbox_bytes.set(*used as u64);

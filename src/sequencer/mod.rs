@@ -100,8 +100,16 @@ impl Sequencer {
         metrics.last_seq.set(last_seq);
         metrics.accounts.set(counters.accounts);
         let replies = Vec::new();
-        let sequencer =
-            Sequencer { store, outbox, publish, metrics, last_seq, counters, hosts, replies };
+        let sequencer = Sequencer {
+            store,
+            outbox,
+            publish,
+            metrics,
+            last_seq,
+            counters,
+            hosts,
+            replies,
+        };
         Ok((sequencer, inbox))
     }
 
@@ -135,7 +143,11 @@ impl Sequencer {
             forming.bytes += input.bytes();
             self.take(input, &mut forming)?;
             let full = forming.inputs >= BATCH_EVENTS_MAX || forming.bytes >= BATCH_BYTES_MAX;
-            next = if full { None } else { self.outbox.receiver.try_recv().ok() };
+            next = if full {
+                None
+            } else {
+                self.outbox.receiver.try_recv().ok()
+            };
         }
         self.write(forming)
     }
@@ -143,7 +155,11 @@ impl Sequencer {
     fn take(&mut self, input: Input, forming: &mut Forming) -> Result<(), SequencerError> {
         match input {
             Input::Event(event) => self.sequence(*event, forming),
-            Input::Progress { host, epoch, cursor } => {
+            Input::Progress {
+                host,
+                epoch,
+                cursor,
+            } => {
                 self.advance(forming, host, epoch, cursor);
                 Ok(())
             }
@@ -174,7 +190,10 @@ impl Sequencer {
                     upstream.seq
                 );
             }
-            Verdict::Forward { account, discontinuous } => {
+            Verdict::Forward {
+                account,
+                discontinuous,
+            } => {
                 let seq = Seq::new(self.last_seq + 1).ok_or(SequencerError::SeqExhausted)?;
                 let Some(bytes) = published(&event, account.as_ref(), seq) else {
                     self.metrics.rejected.inc(Reject::FrameMalformed);
@@ -246,7 +265,14 @@ impl Sequencer {
 
     /// Makes the batch durable, then visible.
     fn write(&mut self, forming: Forming) -> Result<(), SequencerError> {
-        let Forming { mut batch, frames, accounts, hosts, bytes, .. } = forming;
+        let Forming {
+            mut batch,
+            frames,
+            accounts,
+            hosts,
+            bytes,
+            ..
+        } = forming;
         for (did, account) in &accounts {
             batch.put_account(did, account);
         }
@@ -297,13 +323,22 @@ fn published(event: &Event, account: Option<&Account>, seq: Seq) -> Option<Arc<[
 
 /// An `#account` that says what this relay says.
 fn with_status(payload: &[u8], account: &Account) -> Option<splice::Spliced> {
-    let Ok(Message::Event(event)) = Message::parse(payload) else { return None };
+    let Ok(Message::Event(event)) = Message::parse(payload) else {
+        return None;
+    };
     let status = account.effective();
-    Some(splice::set_status(payload, &event.layout, status.active, status.reason.as_deref()))
+    Some(splice::set_status(
+        payload,
+        &event.layout,
+        status.active,
+        status.reason.as_deref(),
+    ))
 }
 
 /// Milliseconds since 1970.
 fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -25,7 +25,10 @@ pub enum Verdict {
 /// Judges an event. `ordinal` is the one that a new account gets.
 pub fn judge(known: Option<&Account>, event: &Event, ordinal: u64) -> Verdict {
     match decide(known, event, ordinal) {
-        Ok((account, discontinuous)) => Verdict::Forward { account, discontinuous },
+        Ok((account, discontinuous)) => Verdict::Forward {
+            account,
+            discontinuous,
+        },
         Err(reject) => Verdict::Reject(reject),
     }
 }
@@ -54,10 +57,15 @@ fn decide(
             _ => Err(Reject::WrongHost),
         };
     }
-    let mut account = known.cloned().unwrap_or_else(|| new_account(ordinal, event.host));
+    let mut account = known
+        .cloned()
+        .unwrap_or_else(|| new_account(ordinal, event.host));
     account.host = event.host;
     account.authority_at = account.authority_at.max(authority_at);
-    account.seen = Seen { epoch: event.upstream.epoch, seq: event.upstream.seq };
+    account.seen = Seen {
+        epoch: event.upstream.epoch,
+        seq: event.upstream.seq,
+    };
     let mut discontinuous = false;
     match &event.kind {
         Kind::Identity => {}
@@ -109,7 +117,9 @@ fn check_content(account: &Account, proven: &Proven) -> Result<(), Reject> {
 /// Whether a commit is discontinuous, if it may pass at all.
 fn check_commit(account: &Account, proven: &Proven) -> Result<bool, Reject> {
     check_content(account, proven)?;
-    let Some(head) = &account.head else { return Ok(false) };
+    let Some(head) = &account.head else {
+        return Ok(false);
+    };
     if proven.prev_data.is_none() && !proven.legacy {
         return Err(Reject::NotInductive);
     }
@@ -118,7 +128,11 @@ fn check_commit(account: &Account, proven: &Proven) -> Result<bool, Reject> {
 }
 
 fn head(proven: &Proven) -> Head {
-    Head { rev: proven.rev, commit: proven.commit, data: proven.data }
+    Head {
+        rev: proven.rev,
+        commit: proven.commit,
+        data: proven.data,
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +169,11 @@ mod tests {
     fn event(kind: Kind) -> Event {
         Event {
             host: HOME,
-            upstream: Upstream { epoch: 0, seq: 50, cursor: 50 },
+            upstream: Upstream {
+                epoch: 0,
+                seq: 50,
+                cursor: 50,
+            },
             did: Did::parse("did:plc:ewvi7nxzyoun6zhxrhs64oiz").unwrap(),
             authority_at: Some(10),
             kind,
@@ -177,7 +195,10 @@ mod tests {
 
     fn forwarded(known: Option<&Account>, event: &Event) -> (Account, bool) {
         match judge(known, event, 99) {
-            Verdict::Forward { account, discontinuous } => (account.unwrap(), discontinuous),
+            Verdict::Forward {
+                account,
+                discontinuous,
+            } => (account.unwrap(), discontinuous),
             Verdict::Reject(reject) => panic!("{reject}"),
         }
     }
@@ -190,7 +211,10 @@ mod tests {
     }
 
     fn inactive(reason: &str) -> Status {
-        Status { active: false, reason: Some(reason.into()) }
+        Status {
+            active: false,
+            reason: Some(reason.into()),
+        }
     }
 
     #[test]
@@ -203,26 +227,41 @@ mod tests {
             Kind::Sync(commit(5)),
         ] {
             let (account, discontinuous) = forwarded(None, &event(kind));
-            assert_eq!((account.ordinal, account.host, discontinuous), (99, HOME, false));
+            assert_eq!(
+                (account.ordinal, account.host, discontinuous),
+                (99, HOME, false)
+            );
         }
     }
 
     #[test]
     fn commits_continue_or_are_discontinuous_or_stale() {
         let (account, discontinuous) = forwarded(Some(&after(3)), &event(Kind::Commit(commit(4))));
-        assert_eq!((account.head, discontinuous), (Some(head(&commit(4))), false));
+        assert_eq!(
+            (account.head, discontinuous),
+            (Some(head(&commit(4))), false)
+        );
         let (_, discontinuous) = forwarded(Some(&after(3)), &event(Kind::Commit(commit(5))));
         assert!(discontinuous);
-        let other_since = Proven { since: Some(tid(1)), ..commit(4) };
+        let other_since = Proven {
+            since: Some(tid(1)),
+            ..commit(4)
+        };
         assert!(forwarded(Some(&after(3)), &event(Kind::Commit(other_since))).1);
         for old in [3, 2] {
             let reject = rejected(Some(&after(3)), &event(Kind::Commit(commit(old))));
             assert_eq!(reject, Reject::RevStale);
         }
-        let first_again = Proven { rev: tid(9), ..commit(1) };
+        let first_again = Proven {
+            rev: tid(9),
+            ..commit(1)
+        };
         let reject = rejected(Some(&after(3)), &event(Kind::Commit(first_again)));
         assert_eq!(reject, Reject::NotInductive);
-        let legacy = Proven { legacy: true, ..first_again };
+        let legacy = Proven {
+            legacy: true,
+            ..first_again
+        };
         assert!(forwarded(Some(&after(3)), &event(Kind::Commit(legacy))).1);
     }
 
@@ -244,8 +283,10 @@ mod tests {
 
     #[test]
     fn inactive_accounts_have_no_content_but_identity_and_status() {
-        let (gone, _) =
-            forwarded(Some(&after(3)), &event(Kind::Account(inactive("deactivated"))));
+        let (gone, _) = forwarded(
+            Some(&after(3)),
+            &event(Kind::Account(inactive("deactivated"))),
+        );
         assert_eq!(gone.effective(), &inactive("deactivated"));
         let next = |kind| {
             let mut next = event(kind);
@@ -264,7 +305,10 @@ mod tests {
 
     #[test]
     fn the_operators_word_goes_before_the_hosts() {
-        let taken = Account { local: inactive("takendown"), ..after(3) };
+        let taken = Account {
+            local: inactive("takendown"),
+            ..after(3)
+        };
         let (account, _) = forwarded(Some(&taken), &event(Kind::Account(Status::ACTIVE)));
         assert_eq!(account.effective(), &inactive("takendown"));
         let reject = rejected(Some(&taken), &event(Kind::Commit(commit(4))));
@@ -273,7 +317,10 @@ mod tests {
 
     #[test]
     fn a_note_beside_active_is_not_inactive() {
-        let note = Status { active: true, reason: Some("desynchronized".into()) };
+        let note = Status {
+            active: true,
+            reason: Some("desynchronized".into()),
+        };
         let (account, _) = forwarded(Some(&after(3)), &event(Kind::Account(note.clone())));
         assert_eq!(account.effective(), &note);
     }
@@ -286,10 +333,16 @@ mod tests {
         assert_eq!(forwarded(Some(&after(3)), &foreign).0, after(3));
         assert_eq!(
             judge(None, &foreign, 99),
-            Verdict::Forward { account: None, discontinuous: false }
+            Verdict::Forward {
+                account: None,
+                discontinuous: false
+            }
         );
-        for kind in [Kind::Account(Status::ACTIVE), Kind::Commit(commit(4)), Kind::Sync(commit(4))]
-        {
+        for kind in [
+            Kind::Account(Status::ACTIVE),
+            Kind::Commit(commit(4)),
+            Kind::Sync(commit(4)),
+        ] {
             foreign.kind = kind;
             assert_eq!(rejected(Some(&after(3)), &foreign), Reject::WrongHost);
         }
@@ -302,7 +355,10 @@ mod tests {
         moved.authority_at = Some(20);
         moved.upstream.seq = 1;
         let (account, _) = forwarded(Some(&after(3)), &moved);
-        assert_eq!((account.host, account.authority_at, account.ordinal), (AWAY, 20, 7));
+        assert_eq!(
+            (account.host, account.authority_at, account.ordinal),
+            (AWAY, 20, 7)
+        );
         // Proven by the old document, judged after the move.
         let mut late = event(Kind::Account(inactive("deactivated")));
         late.upstream.seq = 60;
