@@ -1,1 +1,4 @@
-//! (to come)
+//! Who we listen to.
+
+pub mod admission;
+pub mod discovery;
