@@ -170,11 +170,43 @@ pub const IDENTITY_QUEUE_MAX: usize = 65_536;
 /// Forced refreshes of one account: at most one in this time.
 pub const IDENTITY_FORCED_INTERVAL: Duration = Duration::from_secs(30);
 
+/// The first delay before a lookup that failed is tried again; it doubles with each further one.
+pub const IDENTITY_RETRY_FIRST: Duration = Duration::from_millis(500);
+/// The longest delay between two attempts at one lookup.
+pub const IDENTITY_RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long a `did:web` host may fail before its events are refused. The PLC directory is asked for
+/// ever: without it nothing can be verified, and everybody waits.
+pub const IDENTITY_WEB_PATIENCE: Duration = Duration::from_secs(60);
+/// How long an old document is used before a directory that did not answer is asked again.
+pub const IDENTITY_STALE_RETRY: Duration = Duration::from_secs(60);
+/// Lookups that wait while background refreshes are still added; beyond, old documents stay old.
+pub const IDENTITY_REFRESH_QUEUE_MAX: usize = 1_024;
+/// Forced refreshes that one host may cause at once; beyond, its events that need one are refused.
+pub const IDENTITY_FORCED_BURST: u32 = 64;
+/// The time after which a host may cause one more forced refresh.
+pub const IDENTITY_FORCED_REFILL: Duration = Duration::from_secs(1);
+/// Hosts whose forced refreshes are counted; who has not used one for a while is forgotten first.
+pub const IDENTITY_FORCED_HOSTS_MAX: usize = 8_192;
+
+/// Addresses of one name that are tried.
+pub const OUTBOUND_ADDRESSES_MAX: usize = 8;
+/// The head of an answer to us, in bytes.
+pub const OUTBOUND_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Idle time after which a connection to a host is probed.
+pub const OUTBOUND_KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+/// Time between two probes.
+pub const OUTBOUND_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Probes without an answer after which the connection is dead.
+pub const OUTBOUND_KEEPALIVE_RETRIES: u32 = 4;
+/// The stack of a thread that waits for the system's name resolution.
+pub const OUTBOUND_DNS_STACK_BYTES: usize = 256 << 10;
+
 /// The stack of threads that are neither hosts nor subscribers.
 pub const SERVICE_STACK_BYTES: usize = 1 << 20;
 /// How long a stop may take before the process ends all the same.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
+const _: () = assert!(IDENTITY_REFRESH_QUEUE_MAX < IDENTITY_QUEUE_MAX);
 const _: () = assert!(COMMIT_BLOCKS_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SYNC_BLOCKS_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);
