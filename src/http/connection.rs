@@ -13,7 +13,7 @@ use super::{
     response::Response,
     wake::{Wake, Woken},
 };
-use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_LINGER, HTTP_LINGER_BYTES_MAX};
+use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_LINGER_BYTES_MAX};
 
 /// Bytes taken from the socket at once.
 const READ_BYTES: usize = 4 << 10;
@@ -52,7 +52,11 @@ impl Connection {
     /// Reads the next head. The deadline is for all of it, from its first byte; until then the
     /// client may be silent for the idle time.
     pub(super) fn read_head(&mut self, first: bool) -> Result<Head, End> {
-        let silence = if first { self.times.head } else { self.times.idle };
+        let silence = if first {
+            self.times.head
+        } else {
+            self.times.idle
+        };
         let mut deadline = Instant::now() + silence;
         let mut started = false;
         let mut searched = 0;
@@ -84,7 +88,8 @@ impl Connection {
     pub(super) fn read_body(&mut self, head: &Head) -> Result<Vec<u8>, End> {
         let deadline = Instant::now() + self.times.head;
         if head.expects_continue && self.buffer.len() < head.body_bytes {
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| End::Quiet)?;
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .map_err(|_| End::Quiet)?;
         }
         while self.buffer.len() < head.body_bytes {
             match self.fill(deadline) {
@@ -117,11 +122,11 @@ impl Connection {
 
     /// Ends the connection so that the last answer arrives: a socket that is closed while it
     /// holds unread bytes is reset, and the reset overtakes the answer.
-    pub(super) fn finish(mut self) {
+    pub(super) fn finish(mut self, patience: Duration) {
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        let deadline = Instant::now() + HTTP_LINGER;
+        let deadline = Instant::now() + patience;
         let mut thrown_away = 0;
         while thrown_away < HTTP_LINGER_BYTES_MAX {
             self.buffer.clear();
@@ -141,7 +146,10 @@ impl Connection {
     /// Clients may send empty lines before a request
     /// (<https://www.rfc-editor.org/rfc/rfc9112#name-message-parsing>).
     fn skip_empty_lines(&mut self) {
-        let empty = self.buffer.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
+        let empty = self
+            .buffer
+            .iter()
+            .take_while(|b| matches!(b, b'\r' | b'\n'));
         let empty = empty.count();
         self.buffer.drain(..empty);
     }
@@ -155,7 +163,11 @@ impl Connection {
                 Ok(n) => {
                     self.buffer.extend_from_slice(&chunk[..n]);
                     // A client that dribbles is never waited for, so it must not escape here.
-                    return if Instant::now() < deadline { Ok(()) } else { Err(Unread::Late) };
+                    return if Instant::now() < deadline {
+                        Ok(())
+                    } else {
+                        Err(Unread::Late)
+                    };
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -180,7 +192,11 @@ enum Unread {
 }
 
 fn too_slow() -> End {
-    End::Refused(Response::error(408, "InvalidRequest", "The request took too long"))
+    End::Refused(Response::error(
+        408,
+        "InvalidRequest",
+        "The request took too long",
+    ))
 }
 
 /// Tells a client that there is no room, without waiting long for it to take that in.
@@ -201,6 +217,6 @@ pub(super) fn refuse(stream: TcpStream, wake: Arc<Wake>, answer: &Response, pati
     };
     let bytes = answer.encode(head_only, true, std::time::SystemTime::now());
     if connection.write(&bytes).is_ok() {
-        connection.finish();
+        connection.finish(patience);
     }
 }

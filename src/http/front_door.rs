@@ -28,7 +28,7 @@ use super::{
 use crate::{
     limits::{
         HTTP_ACCEPT_RETRY, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX,
-        HTTP_HEAD_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_REFUSAL_TIMEOUT, HTTP_REFUSALS_MAX,
+        HTTP_HEAD_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_LINGER, HTTP_REFUSAL_TIMEOUT, HTTP_REFUSALS_MAX,
         HTTP_RETRY_AFTER, HTTP_STACK_BYTES, HTTP_STOP_TIMEOUT, HTTP_WRITE_TIMEOUT, LISTEN_BACKLOG,
     },
     threads::{self, Role, Thread},
@@ -94,7 +94,11 @@ struct Shared {
 
 /// A listening socket with the backlog that thousands of simultaneous clients need.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;
@@ -230,7 +234,7 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
                 shared.app.metrics.http_refused.inc();
                 let bytes = answer.encode(false, true, SystemTime::now());
                 if connection.write(&bytes).is_ok() {
-                    connection.finish();
+                    connection.finish(HTTP_LINGER);
                 }
                 return;
             }
@@ -250,7 +254,7 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
             return;
         }
         if !keep_alive {
-            return connection.finish();
+            return connection.finish(HTTP_LINGER);
         }
     }
 }

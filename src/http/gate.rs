@@ -120,7 +120,9 @@ mod tests {
     #[test]
     fn a_proxy_beside_us_has_all_but_not_more() {
         let gate = Gate::new(3, 1);
-        let passes: Vec<_> = (0..3).map(|_| gate.enter(ip("127.0.0.1")).unwrap()).collect();
+        let passes: Vec<_> = (0..3)
+            .map(|_| gate.enter(ip("127.0.0.1")).unwrap())
+            .collect();
         assert!(gate.enter(ip("127.0.0.1")).is_none());
         assert!(gate.enter(ip("192.0.2.1")).is_none());
         assert_eq!(gate.wait_empty(Duration::ZERO), 3);

@@ -44,7 +44,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Response> {
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => return Err(too_large()),
         Err(httparse::Error::Version) => {
-            return Err(Response::error(505, "InvalidRequest", "Only HTTP/1.1 is spoken here"));
+            return Err(Response::error(
+                505,
+                "InvalidRequest",
+                "Only HTTP/1.1 is spoken here",
+            ));
         }
         Ok(httparse::Status::Partial) | Err(_) => return Err(malformed()),
     }
@@ -157,7 +161,10 @@ mod tests {
     #[test]
     fn the_target_is_taken_apart() {
         let head = status(&["GET /xrpc/a.b.c?x=1?2 HTTP/1.1", "Host: relay"]).unwrap();
-        assert_eq!((head.path.as_str(), head.query.as_str()), ("/xrpc/a.b.c", "x=1?2"));
+        assert_eq!(
+            (head.path.as_str(), head.query.as_str()),
+            ("/xrpc/a.b.c", "x=1?2")
+        );
         assert!(head.keep_alive);
         let split = |target| split_target(target).unwrap();
         assert_eq!(split("http://h:1/p?q"), ("/p".into(), "q".into()));
@@ -190,11 +197,18 @@ mod tests {
     #[test]
     fn bad_heads_are_named() {
         assert_eq!(status(&["GET / HTTP/1.1"]).err(), Some(400), "no Host");
-        assert_eq!(status(&["GET / HTTP/1.1", "Host: a", "host: b"]).err(), Some(400));
+        assert_eq!(
+            status(&["GET / HTTP/1.1", "Host: a", "host: b"]).err(),
+            Some(400)
+        );
         assert_eq!(status(&["GET / HTTP/2.0", "Host: a"]).err(), Some(505));
         assert_eq!(status(&["GET /", "Host: a"]).err(), Some(400));
         assert_eq!(status(&["GET / HTTP/1.1", "Host : a"]).err(), Some(400));
-        assert_eq!(status(&["\u{16}\u{3}\u{1}", "x"]).err(), Some(400), "a TLS hello");
+        assert_eq!(
+            status(&["\u{16}\u{3}\u{1}", "x"]).err(),
+            Some(400),
+            "a TLS hello"
+        );
         let mut many = vec!["GET / HTTP/1.1".to_owned(), "Host: a".to_owned()];
         many.extend((0..HTTP_HEADERS_MAX).map(|n| format!("x-{n}: 1")));
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -204,7 +218,11 @@ mod tests {
     #[test]
     fn connections_stay_as_the_version_says() {
         let keeps = |lines: &[&str]| status(lines).unwrap().keep_alive;
-        assert!(!keeps(&["GET / HTTP/1.1", "Host: a", "Connection: foo, Close"]));
+        assert!(!keeps(&[
+            "GET / HTTP/1.1",
+            "Host: a",
+            "Connection: foo, Close"
+        ]));
         assert!(!keeps(&["GET / HTTP/1.0"]));
         assert!(keeps(&["GET / HTTP/1.0", "Connection: Keep-Alive"]));
     }

@@ -161,7 +161,10 @@ mod tests {
         assert_eq!(client("::ffff:10.0.0.1", &list), "203.0.113.7");
         assert_eq!(client("198.51.100.1", &list), "198.51.100.1");
         assert_eq!(client("127.0.0.1", &[]), "127.0.0.1");
-        assert_eq!(client("127.0.0.1", &[("x-forwarded-for", "me")]), "127.0.0.1");
+        assert_eq!(
+            client("127.0.0.1", &[("x-forwarded-for", "me")]),
+            "127.0.0.1"
+        );
         let with_port = [("x-forwarded-for", "[2001:db8::1]:443")];
         assert_eq!(client("127.0.0.1", &with_port), "2001:db8::1");
     }

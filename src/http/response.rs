@@ -21,8 +21,10 @@ pub struct Response {
 }
 
 /// What every answer says: which software this is, and that browsers may read it from any page.
-pub const COMMON_HEADERS: [(&str, &str); 2] =
-    [("Server", crate::SERVER), ("Access-Control-Allow-Origin", "*")];
+pub const COMMON_HEADERS: [(&str, &str); 2] = [
+    ("Server", crate::SERVER),
+    ("Access-Control-Allow-Origin", "*"),
+];
 
 impl Response {
     /// 200 with a JSON body.
@@ -193,7 +195,10 @@ mod tests {
         let answer = Response::invalid("no").with("Connection", "Upgrade");
         let text = String::from_utf8(answer.encode(true, true, UNIX_EPOCH)).unwrap();
         assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{text}");
-        assert!(text.contains("\r\nConnection: Upgrade, close\r\n"), "{text}");
+        assert!(
+            text.contains("\r\nConnection: Upgrade, close\r\n"),
+            "{text}"
+        );
         assert!(text.contains("\r\nContent-Length: 41\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\n"), "{text}");
         let open = answer.encode(false, false, UNIX_EPOCH);

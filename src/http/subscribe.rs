@@ -61,12 +61,17 @@ pub fn check(request: &Request) -> Result<Upgrade, Response> {
         return Err(upgrade_required("This is a WebSocket endpoint"));
     }
     if headers.first("sec-websocket-version") != Some("13") {
-        return Err(upgrade_required("WebSocket version 13 is needed")
-            .with("Sec-WebSocket-Version", "13"));
+        return Err(
+            upgrade_required("WebSocket version 13 is needed").with("Sec-WebSocket-Version", "13")
+        );
     }
-    let key = headers.first("sec-websocket-key").filter(|key| is_nonce(key));
+    let key = headers
+        .first("sec-websocket-key")
+        .filter(|key| is_nonce(key));
     let Some(key) = key else {
-        return Err(Response::invalid("Sec-WebSocket-Key is missing or malformed"));
+        return Err(Response::invalid(
+            "Sec-WebSocket-Key is missing or malformed",
+        ));
     };
     Ok(Upgrade {
         accept_key: derive_accept_key(key.as_bytes()),
@@ -90,7 +95,10 @@ impl Upgrade {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("Connection: Upgrade\r\nUpgrade: websocket\r\n");
-        head.push_str(&format!("Sec-WebSocket-Accept: {}\r\n\r\n", self.accept_key));
+        head.push_str(&format!(
+            "Sec-WebSocket-Accept: {}\r\n\r\n",
+            self.accept_key
+        ));
         head.into_bytes()
     }
 }
@@ -172,7 +180,11 @@ mod tests {
         old[2].1 = "8";
         let answer = check(&request("", &old)).unwrap_err();
         assert_eq!(answer.status, 426);
-        assert!(answer.headers.contains(&("Sec-WebSocket-Version", "13".into())));
+        assert!(
+            answer
+                .headers
+                .contains(&("Sec-WebSocket-Version", "13".into()))
+        );
         for key in ["", "short", "c2hvcnQ="] {
             let mut bad = GOOD;
             bad[3].1 = key;
@@ -187,7 +199,16 @@ mod tests {
 
     #[test]
     fn a_cursor_is_a_plain_number() {
-        for cursor in ["abc", "-1", "1.5", "1e3", "0x10", "%205", "+5", "99999999999999999999"] {
+        for cursor in [
+            "abc",
+            "-1",
+            "1.5",
+            "1e3",
+            "0x10",
+            "%205",
+            "+5",
+            "99999999999999999999",
+        ] {
             let answer = check(&request(&format!("cursor={cursor}"), &GOOD)).unwrap_err();
             assert_eq!(answer.status, 400, "{cursor}");
         }

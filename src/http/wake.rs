@@ -25,7 +25,10 @@ pub(super) enum Woken {
 
 impl Wake {
     pub(super) fn new() -> io::Result<Wake> {
-        Ok(Wake(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        Ok(Wake(eventfd(
+            0,
+            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+        )?))
     }
 
     /// Sets the switch.
@@ -74,11 +77,17 @@ impl Wake {
             let (ready, stop) = match socket {
                 Some((socket, flags)) => {
                     let mut fds = [switch, PollFd::new(socket, flags)];
-                    (poll(&mut fds, timeout.as_ref()), !fds[0].revents().is_empty())
+                    (
+                        poll(&mut fds, timeout.as_ref()),
+                        !fds[0].revents().is_empty(),
+                    )
                 }
                 None => {
                     let mut fds = [switch];
-                    (poll(&mut fds, timeout.as_ref()), !fds[0].revents().is_empty())
+                    (
+                        poll(&mut fds, timeout.as_ref()),
+                        !fds[0].revents().is_empty(),
+                    )
                 }
             };
             match ready {
