@@ -118,6 +118,63 @@ pub const HTTP_BODY_BYTES_MAX: usize = 8 << 10;
 pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// An idle connection between two requests.
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the end of a connection is softened: what the client still sends is read and thrown
+/// away, because a socket closed over unread bytes takes the last answer with it.
+pub const HTTP_LINGER: Duration = Duration::from_secs(1);
+/// Bytes thrown away so.
+pub const HTTP_LINGER_BYTES_MAX: usize = 256 << 10;
+/// Connections over a cap that wait to be told so; more are closed without a word.
+pub const HTTP_REFUSALS_MAX: usize = 64;
+/// How long a connection over a cap may take to be told so.
+pub const HTTP_REFUSAL_TIMEOUT: Duration = Duration::from_millis(250);
+/// What a client over a cap is asked to wait before it tries again.
+pub const HTTP_RETRY_AFTER: Duration = Duration::from_secs(10);
+/// How long the listener rests after an error, such as running out of file descriptors.
+pub const HTTP_ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How long connections may take to end at a stop.
+pub const HTTP_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The stack of a connection of the public port: TLS to a host that asks to be crawled included.
+pub const HTTP_STACK_BYTES: usize = 512 << 10;
+
+/// requestCrawl of one address (an IPv6 /64 counts as one) in [`CRAWL_REQUESTS_WINDOW`]; one more
+/// is answered 429.
+pub const CRAWL_REQUESTS_MAX: u32 = 10;
+/// The time in which [`CRAWL_REQUESTS_MAX`] are counted.
+pub const CRAWL_REQUESTS_WINDOW: Duration = Duration::from_secs(60);
+/// Failed log-ins of one address in [`CRAWL_REQUESTS_WINDOW`]; one more try is answered 429.
+pub const ADMIN_FAILURES_MAX: u32 = 10;
+/// Addresses whose requests are counted; when there are more, the counting begins anew.
+pub const RATE_ADDRESSES_MAX: usize = 16_384;
+/// Hosts that are checked for requestCrawl at the same time; one more is answered 429.
+pub const PROBES_MAX: usize = 16;
+/// The check of a host, everything together.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a host may answer to the check, in bytes.
+pub const PROBE_BODY_BYTES_MAX: usize = 64 << 10;
+/// Hosts of the upstream relay that are checked at the same time.
+pub const DISCOVERY_THREADS: usize = 16;
+/// A page of the upstream relay's host list, everything together.
+pub const DISCOVERY_PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A page of the upstream relay's host list, in bytes.
+pub const DISCOVERY_PAGE_BYTES_MAX: usize = 1 << 20;
+/// Hosts that are taken from the upstream relay; the rest is left out.
+pub const DISCOVERY_HOSTS_MAX: usize = 100_000;
+/// The first delay after a page could not be read; it doubles with each further failure.
+pub const DISCOVERY_BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// The longest such delay.
+pub const DISCOVERY_BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
+/// Between two lines of the log that say how far the discovery is.
+pub const DISCOVERY_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Threads that serve the internal port.
+pub const INTERNAL_WORKERS: usize = 2;
+/// A write to a client of the internal port that does not read.
+pub const INTERNAL_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests of the internal port that wait for something and so have a thread each; one more is
+/// answered 429.
+pub const INTERNAL_SLOW_MAX: usize = 4;
+/// How long the internal port rests before it is set up again after an error.
+pub const INTERNAL_RETRY: Duration = Duration::from_millis(500);
 
 /// A lookup of a DID document, everything together.
 pub const IDENTITY_LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,8 +1,10 @@
 //! Who we listen to: admission, dialing, and one thread per host that reads, proves and hands on.
 
+pub mod admission;
 pub mod backoff;
 pub mod crawler;
 mod dial;
+pub mod discovery;
 mod lane;
 mod thread;
 mod workspaces;
