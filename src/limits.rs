@@ -79,6 +79,10 @@ pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// between two times that the operating system writes to the disk.
 pub const SEQ_JUMP: u64 = 10_000_000;
 
+/// Events that wait this long without a batch being written: ingest stands still, and liveness
+/// fails.
+pub const INGEST_STALL_MAX: Duration = Duration::from_secs(60);
+
 /// Recent frames kept in memory for subscribers, in bytes; who is behind them reads from disk.
 pub const RING_BYTES_MAX: usize = 64 << 20;
 /// Frames gather this long before sleeping subscribers are woken.

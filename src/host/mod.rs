@@ -6,7 +6,7 @@ pub mod crawler;
 mod dial;
 pub mod discovery;
 mod lane;
-mod thread;
+pub mod thread;
 mod workspaces;
 
 use std::{
