@@ -90,7 +90,11 @@ pub const WAKE_GATHER: Duration = Duration::from_millis(3);
 /// Frames of one vectored write to a subscriber.
 pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
 /// Bytes read from disk at once for a subscriber that is behind the ring.
-pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 1 << 20;
+pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 256 << 10;
+/// Pongs and pings that wait for one subscriber; beyond, the oldest is dropped.
+pub const SUBSCRIBER_URGENT_FRAMES_MAX: usize = 16;
+/// Silence after which, and interval in which, the kernel probes a subscriber's connection.
+pub const SUBSCRIBER_KEEPALIVE: Duration = Duration::from_secs(60);
 /// A subscriber that takes no byte for this long is cut as too slow.
 pub const SUBSCRIBER_STALL_MAX: Duration = Duration::from_secs(60);
 /// A subscriber that was sent nothing for this long is pinged.
