@@ -51,7 +51,12 @@ fn main() -> ExitCode {
 fn serve(config: &Config) -> Result<(), StartError> {
     // Before anything else, so that a signal during the start is not lost.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    log::info!("{} data={} pid={}", zlay::SERVER, config.data_dir.display(), std::process::id());
+    log::info!(
+        "{} data={} pid={}",
+        zlay::SERVER,
+        config.data_dir.display(),
+        std::process::id()
+    );
     let relay = Relay::start(config)?;
     log::info!(
         "listening public={} internal={}",

@@ -3,11 +3,7 @@
 mod health;
 mod ports;
 
-use std::{
-    error::Error,
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{error::Error, net::SocketAddr, sync::Arc};
 
 use self::{
     health::{RelayHealth, State},
@@ -95,14 +91,20 @@ impl Relay {
         let (stopper, stop) = stop_pair();
         let settings = Settings::new(config.connection_stack_bytes());
         let (firehose, ticker) = Firehose::start(store.clone(), metrics.clone(), settings, stop)?;
-        let firehose_part = Part { stopper, threads: vec![ticker] };
+        let firehose_part = Part {
+            stopper,
+            threads: vec![ticker],
+        };
 
         let (sequencer, inbox) = start_sequencer(&store, &firehose, &metrics, &state)?;
 
         let (stopper, stop) = stop_pair();
         let (directory, resolvers) =
             Directory::start(config, outbound.clone(), metrics.clone(), stop)?;
-        let directory_part = Part { stopper, threads: resolvers };
+        let directory_part = Part {
+            stopper,
+            threads: resolvers,
+        };
 
         let (stopper, stop) = stop_pair();
         let shared = Shared::new(
@@ -117,7 +119,10 @@ impl Relay {
         let (crawler, handle) = Crawler::new(shared, control, store.clone());
         let body = move || crawler.run();
         let crawler = threads::spawn(Role::Crawler, "", SERVICE_STACK_BYTES, body)?;
-        let mut hosts = Part { stopper, threads: vec![crawler] };
+        let mut hosts = Part {
+            stopper,
+            threads: vec![crawler],
+        };
 
         let parts = Parts {
             metrics: metrics.clone(),
@@ -135,7 +140,9 @@ impl Relay {
             .and_then(|listener| FrontDoor::start(listener, app, Bounds::default()))
             .map_err(|error| format!("can not listen on {public_at} (public): {error}"))?;
 
-        hosts.threads.extend(start_discovery(config, &outbound, &handle, stop)?);
+        hosts
+            .threads
+            .extend(start_discovery(config, &outbound, &handle, stop)?);
         let retention = start_retention(config, &store, &metrics)?;
         Ok(Relay {
             front_door,
@@ -201,7 +208,13 @@ fn start_sequencer(
         }
     };
     let thread = threads::spawn(Role::Sequencer, "", SERVICE_STACK_BYTES, body)?;
-    Ok((Part { stopper, threads: vec![thread] }, inbox))
+    Ok((
+        Part {
+            stopper,
+            threads: vec![thread],
+        },
+        inbox,
+    ))
 }
 
 /// Asks the upstream relay for its hosts, in the background.
@@ -211,11 +224,15 @@ fn start_discovery(
     crawler: &CrawlerHandle,
     stop: Stop,
 ) -> Result<Option<Thread>, StartError> {
-    let Some(upstream) = config.upstream() else { return Ok(None) };
+    let Some(upstream) = config.upstream() else {
+        return Ok(None);
+    };
     let admission = Admission::new(config, outbound.clone());
     let crawler = crawler.clone();
     let offer = move |name: &str| -> bool {
-        let Ok(endpoint) = admission.check(name) else { return false };
+        let Ok(endpoint) = admission.check(name) else {
+            return false;
+        };
         if crawler.knows(&endpoint.host) {
             return false;
         }
@@ -227,7 +244,12 @@ fn start_discovery(
             }
         }
     };
-    Ok(Some(discovery::start(upstream, outbound.clone(), stop, offer)?))
+    Ok(Some(discovery::start(
+        upstream,
+        outbound.clone(),
+        stop,
+        offer,
+    )?))
 }
 
 fn start_retention(
@@ -244,6 +266,8 @@ fn start_retention(
     let (store, metrics) = (store.clone(), metrics.clone());
     let body = move || retention::run(&store, retention, &metrics, &stop);
     let thread = threads::spawn(Role::Retention, "", SERVICE_STACK_BYTES, body)?;
-    Ok(Part { stopper, threads: vec![thread] })
+    Ok(Part {
+        stopper,
+        threads: vec![thread],
+    })
 }
-

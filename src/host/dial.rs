@@ -32,11 +32,11 @@ use crate::{
 };
 
 /// An open stream of a host.
-pub type Connection = WebSocket<Socket>;
+pub(super) type Connection = WebSocket<Socket>;
 
 /// Why there is no connection.
 #[derive(Debug)]
-pub enum DialError {
+pub(super) enum DialError {
     /// Name resolution, TCP, or an address that is not allowed.
     Connect(io::Error),
     /// TLS.
@@ -67,17 +67,17 @@ impl fmt::Display for DialError {
 impl std::error::Error for DialError {}
 
 /// Who is dialing now: at most so many at the same time.
-pub struct Dials {
+pub(super) struct Dials {
     free: Receiver<()>,
     give_back: Sender<()>,
 }
 
 /// A turn at dialing.
-pub struct Turn<'a>(&'a Dials);
+pub(super) struct Turn<'a>(&'a Dials);
 
 impl Dials {
     /// `max` turns.
-    pub fn new(max: usize) -> Dials {
+    pub(super) fn new(max: usize) -> Dials {
         let (give_back, free) = bounded(max);
         for _ in 0..max {
             let _ = give_back.try_send(());
@@ -86,7 +86,7 @@ impl Dials {
     }
 
     /// Waits for a turn; none when a stop was asked for.
-    pub fn turn(&self, stop: &Stop) -> Option<Turn<'_>> {
+    pub(super) fn turn(&self, stop: &Stop) -> Option<Turn<'_>> {
         select! {
             recv(self.free) -> _ => Some(Turn(self)),
             recv(stop.channel()) -> _ => None,
@@ -102,7 +102,7 @@ impl Drop for Turn<'_> {
 
 /// Where the socket of a connection is kept, so that another thread can end it.
 #[derive(Default)]
-pub struct Plug(Mutex<Plugged>);
+pub(super) struct Plug(Mutex<Plugged>);
 
 #[derive(Default)]
 struct Plugged {
@@ -112,7 +112,7 @@ struct Plugged {
 
 impl Plug {
     /// Ends the connection, and every later one.
-    pub fn pull(&self) {
+    pub(super) fn pull(&self) {
         let mut plugged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         plugged.pulled = true;
         if let Some(socket) = plugged.socket.take() {
@@ -132,13 +132,13 @@ impl Plug {
     }
 
     /// Forgets the socket, which then closes with its connection.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).socket = None;
     }
 }
 
 /// Opens the event stream of a host from `cursor` on; none: live.
-pub fn dial(
+pub(super) fn dial(
     outbound: &Outbound,
     endpoint: &Endpoint,
     cursor: Option<u64>,
@@ -249,7 +249,7 @@ fn handshake_error<R: tungstenite::handshake::HandshakeRole>(
 }
 
 /// The transport of a connection.
-pub enum Socket {
+pub(super) enum Socket {
     /// `ws`.
     Plain(Timed),
     /// `wss`.
@@ -258,7 +258,7 @@ pub enum Socket {
 
 impl Socket {
     /// The TCP socket below.
-    pub fn timed(&mut self) -> &mut Timed {
+    pub(super) fn timed(&mut self) -> &mut Timed {
         match self {
             Socket::Plain(timed) => timed,
             Socket::Tls(stream) => &mut stream.sock,
@@ -268,7 +268,7 @@ impl Socket {
 
 /// A TCP socket whose reads stop at a deadline, also for a peer that drips one byte now and then:
 /// a socket's own timeout begins anew with every byte.
-pub struct Timed {
+pub(super) struct Timed {
     tcp: Arc<TcpStream>,
     deadline: Instant,
     /// During handshakes each read waits for no longer than the deadline. Afterwards it waits for
@@ -278,7 +278,7 @@ pub struct Timed {
 
 impl Timed {
     /// The next message must be whole within `patience`.
-    pub fn expect_within(&mut self, patience: Duration) {
+    pub(super) fn expect_within(&mut self, patience: Duration) {
         self.deadline = Instant::now() + patience;
     }
 

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// One host's events, on their way.
-pub struct Lane {
+pub(super) struct Lane {
     shared: Arc<Shared>,
     id: HostId,
     name: Hostname,
@@ -61,7 +61,7 @@ struct Waiting {
 
 /// Where a connection is in the host's stream.
 #[derive(Debug, Default)]
-pub struct Position {
+pub(super) struct Position {
     /// The cursor that the stream was asked for from.
     pub cursor: Option<u64>,
     /// The last seq of this connection.
@@ -70,7 +70,7 @@ pub struct Position {
 
 /// What a frame was, beside an event that went its way.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Frame {
+pub(super) enum Frame {
     /// An event; it is on its way, or rejected and counted.
     Event,
     /// Not an event: ignored.
@@ -109,7 +109,7 @@ enum Next {
 
 impl Lane {
     /// A lane of a host whose stream was read up to `cursor` in `epoch`.
-    pub fn new(
+    pub(super) fn new(
         shared: Arc<Shared>,
         id: HostId,
         name: Hostname,
@@ -132,12 +132,12 @@ impl Lane {
     }
 
     /// The last upstream seq that was read, 0: none.
-    pub fn read(&self) -> u64 {
+    pub(super) fn read(&self) -> u64 {
         self.lock().read
     }
 
     /// The host's sequence starts anew.
-    pub fn restart(&self, epoch: u32) {
+    pub(super) fn restart(&self, epoch: u32) {
         let mut state = self.lock();
         state.epoch = epoch;
         state.read = 0;
@@ -148,12 +148,12 @@ impl Lane {
 
     /// Passes over the next upstream seq, whatever is there: for a host whose next message can not
     /// even be received.
-    pub fn skip_one(&self) {
+    pub(super) fn skip_one(&self) {
         self.lock().read += 1;
     }
 
     /// Takes one frame of the host.
-    pub fn take(self: &Arc<Lane>, frame: &[u8], position: &mut Position) -> Frame {
+    pub(super) fn take(self: &Arc<Lane>, frame: &[u8], position: &mut Position) -> Frame {
         let event = match Message::parse(frame) {
             Ok(Message::Event(event)) => event,
             Ok(Message::Unknown) => return self.ignore(),
@@ -199,7 +199,7 @@ impl Lane {
     }
 
     /// Tells the sequencer how far the host is read, where the last event did not.
-    pub fn report(&self) {
+    pub(super) fn report(&self) {
         let mut state = self.lock();
         let cursor = state.cursor(None, state.read);
         if cursor <= state.told {
@@ -216,7 +216,7 @@ impl Lane {
     }
 
     /// Lets a thread go that waits for room.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.lock().closed = true;
         self.moved.notify_all();
     }

@@ -9,20 +9,20 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::atproto::prove::Workspace;
 
 /// The pool.
-pub struct Workspaces {
+pub(super) struct Workspaces {
     free: Receiver<Box<Workspace>>,
     give_back: Sender<Box<Workspace>>,
 }
 
 /// A borrowed workspace; given back when dropped, also by a panic.
-pub struct Borrowed<'a> {
+pub(super) struct Borrowed<'a> {
     workspace: Option<Box<Workspace>>,
     pool: &'a Workspaces,
 }
 
 impl Workspaces {
     /// One workspace a core.
-    pub fn new() -> Workspaces {
+    pub(super) fn new() -> Workspaces {
         let count = thread::available_parallelism().map_or(2, usize::from);
         let (give_back, free) = bounded(count);
         for _ in 0..count {
@@ -33,7 +33,7 @@ impl Workspaces {
     }
 
     /// A free workspace; waits for one.
-    pub fn borrow(&self) -> Borrowed<'_> {
+    pub(super) fn borrow(&self) -> Borrowed<'_> {
         // The pool holds a sender itself, so receiving can not fail.
         Borrowed {
             workspace: Some(self.free.recv().unwrap_or_default()),
@@ -44,7 +44,7 @@ impl Workspaces {
 
 impl Borrowed<'_> {
     /// The workspace.
-    pub fn get(&mut self) -> &mut Workspace {
+    pub(super) fn get(&mut self) -> &mut Workspace {
         self.workspace.get_or_insert_default().deref_mut()
     }
 }

@@ -36,8 +36,15 @@ pub(super) struct RelayHealth {
 
 impl RelayHealth {
     pub(super) fn new(state: Arc<State>, metrics: Arc<Metrics>) -> RelayHealth {
-        let progress = Progress { batches: 0, since: Instant::now() };
-        RelayHealth { state, metrics, progress: Mutex::new(progress) }
+        let progress = Progress {
+            batches: 0,
+            since: Instant::now(),
+        };
+        RelayHealth {
+            state,
+            metrics,
+            progress: Mutex::new(progress),
+        }
     }
 }
 
@@ -51,7 +58,10 @@ impl Progress {
     /// How long events have waited without a batch being written.
     fn stalled(&mut self, batches: u64, waiting: bool, now: Instant) -> Duration {
         if batches != self.batches || !waiting {
-            *self = Progress { batches, since: now };
+            *self = Progress {
+                batches,
+                since: now,
+            };
         }
         now.saturating_duration_since(self.since)
     }
@@ -73,7 +83,9 @@ impl Health for RelayHealth {
         if stalled < INGEST_STALL_MAX {
             return Ok(());
         }
-        Err(format!("{inbox} bytes of events wait and nothing was written for {stalled:.0?}"))
+        Err(format!(
+            "{inbox} bytes of events wait and nothing was written for {stalled:.0?}"
+        ))
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -92,10 +104,19 @@ mod tests {
     fn only_waiting_without_progress_is_a_stall() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut progress = Progress { batches: 0, since: start };
+        let mut progress = Progress {
+            batches: 0,
+            since: start,
+        };
         assert_eq!(progress.stalled(0, false, after(100)), Duration::ZERO);
-        assert_eq!(progress.stalled(0, true, after(150)), Duration::from_secs(50));
-        assert_eq!(progress.stalled(0, true, after(190)), Duration::from_secs(90));
+        assert_eq!(
+            progress.stalled(0, true, after(150)),
+            Duration::from_secs(50)
+        );
+        assert_eq!(
+            progress.stalled(0, true, after(190)),
+            Duration::from_secs(90)
+        );
         assert_eq!(progress.stalled(1, true, after(200)), Duration::ZERO);
     }
 }

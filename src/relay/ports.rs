@@ -23,7 +23,9 @@ impl subscribe::Firehose for FirehosePort {
         let firehose = self.0.clone();
         let admission = firehose.admit(client).ok()?;
         Some(Box::new(move |subscription: subscribe::Subscription| {
-            let Ok(peer) = subscription.stream.peer_addr() else { return };
+            let Ok(peer) = subscription.stream.peer_addr() else {
+                return;
+            };
             let subscription = firehose::Subscription {
                 admission,
                 stream: subscription.stream,

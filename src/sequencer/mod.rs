@@ -286,7 +286,9 @@ impl Sequencer {
         self.metrics.batches.inc();
         self.metrics.events_sequenced.add(frames.len() as u64);
         self.metrics.last_seq.set(self.last_seq);
-        self.metrics.oldest_seq.set(self.store.window().oldest.unwrap_or(0));
+        self.metrics
+            .oldest_seq
+            .set(self.store.window().oldest.unwrap_or(0));
         self.metrics.accounts.set(self.counters.accounts);
         if !frames.is_empty() {
             (self.publish)(frames);
