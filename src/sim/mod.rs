@@ -1,1 +1,7 @@
-//! (to come)
+//! The simulated network.
+
+pub mod clock;
+pub mod event;
+pub mod keys;
+pub mod repo;
+pub mod tree;
