@@ -551,8 +551,10 @@ pub(crate) mod tests {
             }
             assert_eq!(tree.root().cid.to_string(), case["rootBeforeCommit"]);
             let (adds, dels) = (strings("adds"), strings("dels"));
-            adds.iter().for_each(|key| assert!(tree.set(key, value).is_none()));
-            dels.iter().for_each(|key| assert!(tree.remove(key).is_some()));
+            adds.iter()
+                .for_each(|key| assert!(tree.set(key, value).is_none()));
+            dels.iter()
+                .for_each(|key| assert!(tree.remove(key).is_some()));
             assert_eq!(tree.root().cid.to_string(), case["rootAfterCommit"]);
             let proof: HashSet<String> = adds
                 .iter()
