@@ -20,12 +20,15 @@ pub mod check;
 pub mod clock;
 pub mod event;
 pub mod expected;
+pub mod faults;
 pub mod feed;
+pub mod forge;
 pub mod host;
 pub mod keys;
 pub mod plc;
 pub mod repo;
 pub mod tls;
+pub mod traffic;
 pub mod tree;
 pub mod wire;
 
