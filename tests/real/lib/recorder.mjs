@@ -2,6 +2,9 @@
 // the connection ends.
 import { EventEmitter } from 'node:events'
 
+/** How recorders name themselves. */
+export const AGENT = 'zlay-test-recorder'
+
 export class Recorder extends EventEmitter {
   /** @param {string} url ws://host:port; @param cursor where to start, undefined for live */
   constructor({ WebSocket, frames, url, cursor }) {
@@ -22,7 +25,9 @@ export class Recorder extends EventEmitter {
   connect() {
     const cursor = this.frames.length ? this.lastSeq : this.cursor
     const query = cursor === undefined ? '' : `?cursor=${cursor}`
-    this.ws = new this.WebSocket(`${this.url}/xrpc/com.atproto.sync.subscribeRepos${query}`)
+    this.ws = new this.WebSocket(`${this.url}/xrpc/com.atproto.sync.subscribeRepos${query}`, {
+      headers: { 'user-agent': AGENT },
+    })
     this.ws.on('open', () => this.emit('open'))
     this.ws.on('message', (data, isBinary) => this.receive(data, isBinary))
     this.ws.on('error', () => {}) // 'close' follows

@@ -2,6 +2,7 @@
 // account never come from two hosts at once and the expected order is certain.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { now } from './network.mjs'
+import { AGENT } from './recorder.mjs'
 
 const POST = 'app.bsky.feed.post'
 const PIXEL = Buffer.from(
@@ -35,8 +36,8 @@ async function connected(upstream) {
   upstream.firstSeq = await pds.seq()
 }
 
-/** The recorder of this test gives no User-Agent; a relay must. */
-export const isRelay = (upgrade) => Boolean(upgrade.agent)
+/** Only the relay and the recorders subscribe to the hosts. */
+const isRelay = (upgrade) => upgrade.agent !== AGENT
 
 /** Accounts and records of every kind. */
 export async function life(stage) {
