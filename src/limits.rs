@@ -201,6 +201,8 @@ pub const IDENTITY_FORCED_INTERVAL: Duration = Duration::from_secs(30);
 pub const IDENTITY_RETRY_FIRST: Duration = Duration::from_millis(500);
 /// The longest delay between two attempts at one lookup.
 pub const IDENTITY_RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long the PLC directory is left alone after it has answered that we ask too much.
+pub const IDENTITY_LIMITED_PAUSE: Duration = Duration::from_secs(5);
 /// How long a `did:web` host may fail before its events are refused. The PLC directory is asked for
 /// ever: without it nothing can be verified, and everybody waits.
 pub const IDENTITY_WEB_PATIENCE: Duration = Duration::from_secs(60);

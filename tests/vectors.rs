@@ -1,6 +1,13 @@
 //! The public interoperability vectors (<https://github.com/bluesky-social/atproto-interop-tests>)
 //! of identifiers and keys. `ZLAY_VECTORS` names the folder; without it the tests are ignored.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 use std::path::PathBuf;
 
 use data_encoding::{BASE64_NOPAD, HEXLOWER};

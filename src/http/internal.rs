@@ -29,7 +29,7 @@ use super::{
 use crate::{
     limits::{
         HTTP_BODY_BYTES_MAX, HTTP_STACK_BYTES, INTERNAL_RETRY, INTERNAL_SLOW_MAX, INTERNAL_WORKERS,
-        INTERNAL_WRITE_TIMEOUT, SERVICE_STACK_BYTES,
+        INTERNAL_WRITE_TIMEOUT, LISTEN_BACKLOG, SERVICE_STACK_BYTES,
     },
     threads::{self, Role, Stop, Stopper, Thread, stop_pair},
 };
@@ -175,7 +175,9 @@ impl Shared {
     }
 }
 
+/// A server on the socket, which is made to listen anew in case that has ended.
 fn server(listener: &TcpListener) -> io::Result<tiny_http::Server> {
+    socket2::SockRef::from(listener).listen(LISTEN_BACKLOG)?;
     tiny_http::Server::from_listener(listener.try_clone()?, None)
         .map_err(|e| io::Error::other(e.to_string()))
 }
@@ -259,5 +261,32 @@ fn respond(incoming: tiny_http::Request, response: &Response) {
     }
     if let Err(error) = incoming.respond(answer) {
         log::debug!("internal port: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+
+    use super::*;
+    use crate::http::boundary::{Fake, app, get};
+
+    #[test]
+    fn the_port_comes_back_after_an_error_of_its_listener() {
+        let app = app(&Arc::new(Fake::default()), &[], false);
+        let internal = Internal::start("127.0.0.1:0".parse().unwrap(), app).unwrap();
+        // A socket that was bound to any port is bound to another one when it listens again.
+        let address = || internal.shared.listener.local_addr().unwrap();
+        for _ in 0..2 {
+            assert_eq!(get(address(), "/metrics").0, 200);
+            // Every `accept` on it fails from now on.
+            let listener = socket2::SockRef::from(&internal.shared.listener);
+            listener.shutdown(Shutdown::Both).unwrap();
+            let broken = internal.shared.server();
+            while Arc::ptr_eq(&broken, &internal.shared.server()) {
+                std::thread::yield_now();
+            }
+        }
+        assert_eq!(get(address(), "/metrics").0, 200);
     }
 }

@@ -9,6 +9,8 @@
 
 pub mod admin;
 pub mod app;
+#[cfg(test)]
+mod boundary;
 pub mod client;
 mod connection;
 pub mod crawl;

@@ -311,6 +311,13 @@ impl Directory {
                 }
                 Outcome::Missing(missing)
             }
+            Fetched::Limited => {
+                self.metrics.identity_failures.inc();
+                log::debug!("{did}: the directory asks us to be slower");
+                state.lookups.pause_plc(now);
+                self.wake_timer();
+                self.without_answer(&mut state, did, outdated, now)?
+            }
             Fetched::Unreachable(words) => {
                 self.metrics.identity_failures.inc();
                 log::debug!("{did}: no document: {words}");
@@ -337,8 +344,7 @@ impl Directory {
         let tried = Duration::from_millis(state.lookups.tried_for(did, now_ms));
         if did.method() == Method::Plc || tried < limits::IDENTITY_WEB_PATIENCE {
             state.lookups.retry(did, fastrand::f64(), now_ms);
-            // A full channel means that the timer is about to look anyway.
-            let _ = self.delayed.try_send(());
+            self.wake_timer();
             return None;
         }
         if !outdated {
@@ -347,16 +353,17 @@ impl Directory {
         Some(Outcome::Unreachable)
     }
 
-    /// Wakes a resolver whenever an attempt is due, and everybody at the stop.
+    /// Wakes the resolvers when an attempt or the end of a pause is due, and everybody at the stop.
     fn run_timer(&self, stop: &Stop, delayed: &Receiver<()>) {
         loop {
             let due = {
                 let mut state = self.lock();
-                if state.lookups.wake((self.clock)()) {
-                    self.work.notify_all();
-                }
-                state.lookups.due()
+                let now = (self.clock)();
+                state.lookups.wake(now);
+                state.lookups.due(now)
             };
+            // There may be nothing for them; this happens as often as something fails.
+            self.work.notify_all();
             let timeout = due.map(|due| {
                 let wait = due.saturating_sub((self.clock)());
                 crossbeam_channel::after(Duration::from_millis(wait))
@@ -367,6 +374,12 @@ impl Directory {
                 recv(timeout.unwrap_or_else(never)) -> _ => {}
             }
         }
+    }
+
+    /// Lets the timer look again what is due.
+    fn wake_timer(&self) {
+        // A full channel means that it is about to look anyway.
+        let _ = self.delayed.try_send(());
     }
 
     fn stop(&self) {

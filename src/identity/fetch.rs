@@ -20,6 +20,8 @@ pub(super) enum Fetched {
     Found(Arc<Identity>),
     /// A conclusive answer: there is no document of use.
     Missing(Missing),
+    /// The directory asks us to be slower.
+    Limited,
     /// No answer, which says nothing about the identity; the words are for the log.
     Unreachable(String),
 }
@@ -92,6 +94,7 @@ fn read(answer: Result<Response, FetchError>, did: &Did, now_ms: u64, web: bool)
             Err(_) => Fetched::Missing(Missing::BadDocument),
         },
         404 | 410 => Fetched::Missing(Missing::NotFound),
+        429 if !web => Fetched::Limited,
         status => Fetched::Unreachable(format!("status {status}")),
     }
 }
@@ -147,18 +150,21 @@ mod tests {
             Fetched::Missing(Missing::NotFound) => "not found",
             Fetched::Missing(Missing::Unsupported) => "unsupported",
             Fetched::Missing(Missing::BadDocument) => "bad",
+            Fetched::Limited => "limited",
             Fetched::Unreachable(_) => "unreachable",
         };
         for web in [false, true] {
             assert_eq!(judged(status(200), web), "found");
             assert_eq!(judged(status(404), web), "not found");
             assert_eq!(judged(status(410), web), "not found");
-            for transient in [301, 400, 403, 429, 500, 502, 503] {
+            for transient in [301, 400, 403, 500, 502, 503] {
                 assert_eq!(judged(status(transient), web), "unreachable");
             }
             assert_eq!(judged(Err(FetchError::TooLarge), web), "bad");
             assert_eq!(judged(Err(FetchError::Timeout), web), "unreachable");
         }
+        assert_eq!(judged(status(429), false), "limited");
+        assert_eq!(judged(status(429), true), "unreachable");
         let no_name = || Err(FetchError::Address(AddressError::NoSuchName));
         assert_eq!(judged(no_name(), true), "not found");
         assert_eq!(judged(no_name(), false), "unreachable");

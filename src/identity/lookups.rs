@@ -32,6 +32,8 @@ pub(super) struct Lookups<W> {
     web_running: usize,
     web_running_max: usize,
     web_is_next: bool,
+    /// Nothing is asked of the PLC directory before this time, in milliseconds.
+    plc_paused_until: u64,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl<W> Lookups<W> {
             web_running: 0,
             web_running_max: (threads / 2).max(1),
             web_is_next: false,
+            plc_paused_until: 0,
         }
     }
 
@@ -138,7 +141,11 @@ impl<W> Lookups<W> {
     pub(super) fn next(&mut self, now_ms: u64) -> Option<Next> {
         self.wake(now_ms);
         let web_may = !self.web.is_empty() && self.web_running < self.web_running_max;
-        let take_web = web_may && (self.web_is_next || self.plc.is_empty());
+        let plc_may = !self.plc.is_empty() && now_ms >= self.plc_paused_until;
+        let take_web = web_may && (self.web_is_next || !plc_may);
+        if !take_web && !plc_may {
+            return None;
+        }
         let did = if take_web {
             self.web_running += 1;
             self.web.pop()?
@@ -153,24 +160,32 @@ impl<W> Lookups<W> {
         Some(Next { did, anew })
     }
 
-    /// Queues what is due for another attempt; whether there was anything.
-    pub(super) fn wake(&mut self, now_ms: u64) -> bool {
-        let mut any = false;
-        while self.due().is_some_and(|due| due <= now_ms) {
+    /// Queues what is due for another attempt.
+    pub(super) fn wake(&mut self, now_ms: u64) {
+        while self.retry_due().is_some_and(|due| due <= now_ms) {
             let Some(Reverse((_, did))) = self.delayed.pop() else {
-                break;
+                return;
             };
             if let Some(job) = self.jobs.get(&did) {
                 let asker = job.asker.clone();
                 self.lane(&did).push(asker, did);
-                any = true;
             }
         }
-        any
     }
 
-    /// When the next attempt is due at something that failed, in milliseconds.
-    pub(super) fn due(&self) -> Option<u64> {
+    /// Asks nothing of the PLC directory for a while.
+    pub(super) fn pause_plc(&mut self, now_ms: u64) {
+        self.plc_paused_until = now_ms.saturating_add(millis(limits::IDENTITY_LIMITED_PAUSE));
+    }
+
+    /// When there is something to do that can not be done yet, in milliseconds: an attempt at what
+    /// failed, or the end of a pause.
+    pub(super) fn due(&self, now_ms: u64) -> Option<u64> {
+        let resumes = (self.plc_paused_until > now_ms).then_some(self.plc_paused_until);
+        self.retry_due().into_iter().chain(resumes).min()
+    }
+
+    fn retry_due(&self) -> Option<u64> {
         self.delayed.peek().map(|Reverse((due, _))| *due)
     }
 
@@ -256,10 +271,13 @@ fn is_web(did: &Did) -> bool {
 /// The delay after `failures` earlier ones, in milliseconds: doubled each time, capped, and spread
 /// over its upper half so that what failed together is not tried together.
 fn backoff(failures: u32, jitter: f64) -> u64 {
-    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let doubled = millis(limits::IDENTITY_RETRY_FIRST).saturating_mul(1 << failures.min(32));
     let delay = doubled.min(millis(limits::IDENTITY_RETRY_MAX));
     delay / 2 + (delay as f64 / 2.0 * jitter) as u64
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A queue in which everybody who asks has the same share: one asker with ten thousand unknown
@@ -409,14 +427,14 @@ mod tests {
         lookups.add(&did, host("a"), Some(1), false, 1000);
         assert!(lookups.next(1000).is_some());
         lookups.retry(&did, 0.0, 1000);
-        let due = lookups.due().unwrap();
+        let due = lookups.due(1000).unwrap();
         assert_eq!(due, 1000 + backoff(0, 0.0));
         assert_eq!(lookups.next(due - 1), None);
         lookups.add(&did, host("a"), Some(2), false, due - 1);
         assert_eq!(lookups.next(due - 1), None);
         assert_eq!(lookups.next(due).unwrap().did, did);
         assert_eq!(lookups.tried_for(&did, due), due - 1000);
-        assert_eq!(lookups.due(), None);
+        assert_eq!(lookups.due(due), None);
         assert_eq!(lookups.satisfied(&did, due), [1, 2]);
 
         let first = limits::IDENTITY_RETRY_FIRST.as_millis() as u64;
@@ -460,6 +478,40 @@ mod tests {
             order.push(did);
         }
         assert_eq!(order, [plc('a'), web(0), plc('b'), web(1)]);
+    }
+
+    #[test]
+    fn a_directory_that_asks_for_it_is_left_alone() {
+        let pause = millis(limits::IDENTITY_LIMITED_PAUSE);
+        let mut lookups = Lookups::new(4);
+        lookups.add(&plc('a'), host("a"), Some(1), false, 0);
+        lookups.add(&plc('b'), host("a"), Some(2), false, 0);
+        assert_eq!(next(&mut lookups), Some(plc('a')));
+        lookups.pause_plc(0);
+        lookups.retry(&plc('a'), 0.0, 0);
+        assert_eq!(lookups.due(0), Some(backoff(0, 0.0)));
+        lookups.wake(pause - 1);
+        assert_eq!(lookups.next(pause - 1), None);
+        assert_eq!(lookups.due(pause - 1), Some(pause));
+        lookups.add(&web(0), host("a"), Some(3), false, 0);
+        assert_eq!(lookups.next(pause - 1).unwrap().did, web(0));
+        assert_eq!(lookups.due(pause), None);
+        assert_eq!(lookups.next(pause).unwrap().did, plc('b'));
+        assert_eq!(lookups.next(pause).unwrap().did, plc('a'));
+    }
+
+    #[test]
+    fn the_queue_is_bounded_but_one_more_may_wait_for_the_same() {
+        let mut lookups = Lookups::new(4);
+        for n in 0..limits::IDENTITY_QUEUE_MAX {
+            assert!(lookups.has_room(&web(n)));
+            lookups.add(&web(n), host("a"), Some(0), false, 0);
+        }
+        assert!(!lookups.has_room(&plc('a')));
+        assert!(lookups.has_room(&web(7)));
+        let did = next(&mut lookups).unwrap();
+        while !lookups.satisfied(&did, 0).is_empty() {}
+        assert!(lookups.has_room(&plc('a')));
     }
 
     #[test]

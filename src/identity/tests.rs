@@ -371,6 +371,58 @@ fn an_unknown_account_waits_for_the_directory_to_recover() {
 }
 
 #[test]
+fn a_directory_that_limits_us_is_asked_again_after_a_pause() {
+    let f = Fixture::start();
+    let (known, unknown) = (did('a'), did('b'));
+    f.server.serve_document(&known, "known.test");
+    assert_eq!(f.resolve(&known, How::Miss), "known.test");
+    f.server.answer(&known, 429, "");
+    f.server.serve_document(&unknown, "unknown.test");
+    f.directory.purge(&known);
+    assert_eq!(f.resolve(&known, How::Miss), "known.test");
+    f.request(&unknown, How::Miss, 7).unwrap();
+    assert_eq!(f.server.asked(&unknown), 0);
+    f.put_forward(limits::IDENTITY_LIMITED_PAUSE);
+    // The timer sleeps in real time; the next request makes a resolver look.
+    f.request(&unknown, How::Miss, 8).unwrap();
+    assert_eq!(f.next(), (7, "unknown.test".to_owned()));
+    assert_eq!(f.next(), (8, "unknown.test".to_owned()));
+}
+
+#[test]
+fn a_full_queue_holds_requests_back_until_the_stop() {
+    let mut f = Fixture::start();
+    f.server.change(|s| s.held = true);
+    let number = |n: usize| Did::parse(&format!("did:web:n{n}.localhost.test")).unwrap();
+    for c in 'a'..'e' {
+        f.request(&did(c), How::Miss, 0).unwrap();
+        f.server.wait_asked(&did(c), 1);
+    }
+    f.server.wait_asked(&did('d'), 1);
+    for n in 4..limits::IDENTITY_QUEUE_MAX {
+        f.request(&number(n), How::Miss, 0).unwrap();
+    }
+    assert_eq!(
+        f.metrics.identity_queue.get(),
+        limits::IDENTITY_QUEUE_MAX as u64
+    );
+    // Joining a lookup that there is takes no room.
+    f.request(&did('a'), How::Miss, 0).unwrap();
+    let (sender, returned) = unbounded();
+    let (directory, waiter) = (f.directory.clone(), Report(1, f.sender.clone()));
+    let blocked = thread::spawn(move || {
+        let outcome = directory.request(&did('z'), How::Miss, &host(), Arc::new(waiter));
+        sender.send(outcome).unwrap();
+    });
+    assert!(returned.recv_timeout(Duration::from_millis(100)).is_err());
+    f.stopper.take();
+    assert_eq!(returned.recv_timeout(LONG), Ok(Ok(())));
+    blocked.join().unwrap();
+    f.threads.clear();
+    assert!(f.answers.is_empty(), "nobody is called");
+}
+
+#[test]
 fn forced_lookups_ask_anew_but_not_at_will() {
     let f = Fixture::start();
     let did = did('a');

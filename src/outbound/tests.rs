@@ -228,7 +228,10 @@ fn bodies_and_heads_are_bounded() {
 
 #[test]
 fn an_answer_that_drips_is_cut_at_the_deadline() {
-    for prefix in ["", "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n"] {
+    for prefix in [
+        "HTTP/1.1 200 OK\r\nX-Header: ",
+        "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n",
+    ] {
         let server = Server::start(move |mut stream| {
             head(&mut stream);
             let _ = stream.write_all(prefix.as_bytes());
