@@ -489,7 +489,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_or_point_panics(text in ".{0,120}", bytes in prop::collection::vec(any::<u8>(), 0..70)) {
+        fn no_text_or_point_panics(
+            text in ".{0,120}",
+            bytes in prop::collection::vec(any::<u8>(), 0..70),
+        ) {
             let base58 = format!("z{}", bs58::encode(&bytes).into_string());
             for text in [text.as_str(), base58.as_str()] {
                 let _ = PublicKey::from_multikey(text);

@@ -134,7 +134,8 @@ impl fmt::Debug for Directory {
 
 impl Directory {
     /// Starts the resolver threads. With `stop` they end at once: the requests of `outbound` that
-    /// are under way are aborted, and who waits is dropped without a call.
+    /// are under way are aborted (only a name that is being resolved is waited for, up to
+    /// [`limits::IDENTITY_LOOKUP_TIMEOUT`]), and who waits is dropped without a call.
     pub fn start(
         config: &Config,
         outbound: Outbound,
@@ -214,8 +215,9 @@ impl Directory {
         self.cache.purge(did);
     }
 
-    /// Queues a lookup of `did` on behalf of `host`; `waiter` is called with what comes of it, after
-    /// those who asked before. Lookups of one DID are made together. Blocks while too many wait.
+    /// Queues a lookup of `did` on behalf of `host`; `waiter` is called with what comes of it,
+    /// after those who asked before. Lookups of one DID are made together. Blocks while too many
+    /// wait ([`limits::IDENTITY_QUEUE_MAX`]).
     /// When the relay stops, or the waiter says that it is gone, it is dropped without a call.
     pub fn request(
         &self,

@@ -11,11 +11,9 @@ use std::{
     time::Duration,
 };
 
+use super::fair::{Asker, FairQueue};
 use crate::{
-    atproto::{
-        did::{Did, Method},
-        hostname::Hostname,
-    },
+    atproto::did::{Did, Method},
     limits,
 };
 
@@ -53,9 +51,6 @@ struct Job<W> {
     /// When it was first asked for, in milliseconds.
     asked_at: u64,
 }
-
-/// On whose behalf a lookup is made: of a host's events, or of the cache, which refreshes itself.
-type Asker = Option<Hostname>;
 
 /// A lookup to be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -291,44 +286,10 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A queue in which everybody who asks has the same share: one asker with ten thousand unknown
-/// accounts does not make another with one account wait for them.
-#[derive(Default, Debug)]
-struct FairQueue {
-    queues: HashMap<Asker, VecDeque<Did>>,
-    /// Askers with something in their queue, in order of their turns.
-    turns: VecDeque<Asker>,
-}
-
-impl FairQueue {
-    fn is_empty(&self) -> bool {
-        self.turns.is_empty()
-    }
-
-    fn push(&mut self, asker: Asker, did: Did) {
-        let queue = self.queues.entry(asker.clone()).or_default();
-        if queue.is_empty() {
-            self.turns.push_back(asker);
-        }
-        queue.push_back(did);
-    }
-
-    fn pop(&mut self) -> Option<Did> {
-        let asker = self.turns.pop_front()?;
-        let queue = self.queues.get_mut(&asker)?;
-        let did = queue.pop_front();
-        if queue.is_empty() {
-            self.queues.remove(&asker);
-        } else {
-            self.turns.push_back(asker);
-        }
-        did
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::atproto::hostname::Hostname;
 
     fn plc(c: char) -> Did {
         Did::parse(&format!("did:plc:{}", c.to_string().repeat(24))).unwrap()
@@ -549,17 +510,5 @@ mod tests {
         let did = next(&mut lookups).unwrap();
         while !lookups.satisfied(&did, 0).is_empty() {}
         assert!(lookups.has_room(&plc('a')));
-    }
-
-    #[test]
-    fn every_asker_has_its_turn() {
-        let mut lookups = Lookups::new(4);
-        for c in ['a', 'b', 'c'] {
-            lookups.add(&plc(c), host("big"), Some(0), false, 0);
-        }
-        lookups.add(&plc('d'), host("small"), Some(0), false, 0);
-        lookups.add(&plc('e'), None, None, false, 0);
-        let order: Vec<Did> = std::iter::from_fn(|| next(&mut lookups)).collect();
-        assert_eq!(order, ['a', 'd', 'e', 'b', 'c'].map(plc));
     }
 }
