@@ -221,7 +221,17 @@ mod tests {
             second,
             good,
         ]);
-        let service = |id: &str, kind: &str, endpoint: Value| json!({"id": id, "type": kind, "serviceEndpoint": endpoint});
+        let service = |id: &str, kind: &str, url: Value| {
+            let fields = [
+                ("id", json!(id)),
+                ("type", json!(kind)),
+                ("serviceEndpoint", url),
+            ];
+            fields
+                .map(|(k, v)| (k.to_owned(), v))
+                .into_iter()
+                .collect::<Value>()
+        };
         const PDS: &str = "AtprotoPersonalDataServer";
         let absolute = format!("{DID}#atproto_pds");
         document["service"] = json!([
