@@ -59,7 +59,8 @@ pub(super) fn spawn(firehose: &Arc<Firehose>, subscription: Subscription) -> io:
 }
 
 /// Sets the socket up: never blocking, frames at once, and a peer that vanished is noticed by the
-/// kernel also while data waits for it.
+/// kernel also while data waits for it. The kernel's own queue is kept short: it wakes a writer
+/// only when a third of it is free, so that megabytes in it hide a slow reader's progress.
 fn prepare(socket: &TcpStream, silent_max: Duration) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_nodelay(true)?;
@@ -68,6 +69,7 @@ fn prepare(socket: &TcpStream, silent_max: Duration) -> io::Result<()> {
         .with_time(limits::SUBSCRIBER_KEEPALIVE)
         .with_interval(limits::SUBSCRIBER_KEEPALIVE);
     options.set_tcp_keepalive(&probes)?;
+    options.set_tcp_notsent_lowat(limits::SUBSCRIBER_UNSENT_BYTES_MAX)?;
     options.set_tcp_user_timeout(Some(silent_max))
 }
 
