@@ -60,14 +60,36 @@ pub const BATCH_EVENTS_MAX: usize = 512;
 /// Bytes of one batch.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
+/// Blocks of the store in memory, in bytes; beyond, lookups go to the disk (or its page cache).
+pub const STORE_CACHE_BYTES: usize = 128 << 20;
+/// Events gathered in memory before they become a file, in bytes; the grain of retention.
+pub const STORE_EVENTS_BUFFER_BYTES: usize = 64 << 20;
+/// The same for each other column family.
+pub const STORE_OTHER_BUFFER_BYTES: usize = 16 << 20;
+/// Files that the store keeps open; beyond, they are opened again when they are read.
+pub const STORE_OPEN_FILES_MAX: u16 = 1_024;
+/// How often events that have left the window are freed.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Seqs skipped after an end that may have lost the last batches: more than can be assigned
+/// between two times that the operating system writes to the disk.
+pub const SEQ_JUMP: u64 = 10_000_000;
+
 /// Recent frames kept in memory for subscribers, in bytes; who is behind them reads from disk.
 pub const RING_BYTES_MAX: usize = 64 << 20;
 /// Frames gather this long before sleeping subscribers are woken.
 pub const WAKE_GATHER: Duration = Duration::from_millis(3);
 /// Frames of one vectored write to a subscriber.
 pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
-/// Bytes read from disk at once for a subscriber that is behind the ring.
-pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 1 << 20;
+/// Bytes that a subscriber takes at once from the ring or the disk, and so holds in memory when it
+/// does not read.
+pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 256 << 10;
+/// Pongs and pings that wait for one subscriber; beyond, the oldest is dropped.
+pub const SUBSCRIBER_URGENT_FRAMES_MAX: usize = 16;
+/// Bytes that the kernel holds for one subscriber beyond what is on its way, so that progress is
+/// seen and pongs are not queued behind megabytes. Too few cost system calls.
+pub const SUBSCRIBER_UNSENT_BYTES_MAX: u32 = 256 << 10;
+/// Silence after which, and interval in which, the kernel probes a subscriber's connection.
+pub const SUBSCRIBER_KEEPALIVE: Duration = Duration::from_secs(60);
 /// A subscriber that takes no byte for this long is cut as too slow.
 pub const SUBSCRIBER_STALL_MAX: Duration = Duration::from_secs(60);
 /// A subscriber that was sent nothing for this long is pinged.
