@@ -18,11 +18,12 @@ use super::{
     crawl::{Crawl, CrawlAnswer, Standing},
     front_door::{Bounds, FrontDoor, Times, listen},
     internal::Internal,
-    subscribe::{Firehose, Seat, Subscription},
+    subscribe::{Handover, Seat, Subscribe},
 };
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
     config::Cli,
+    firehose::{Cursor, TooMany},
     host::admission::{
         Admission,
         tests::{PDS, fake_host},
@@ -37,7 +38,7 @@ pub(super) struct Fake {
     storage_fails: AtomicBool,
     known: Mutex<Vec<String>>,
     crawled: Mutex<Vec<String>>,
-    subscribed: Mutex<Vec<(Option<u64>, Vec<u8>, String, IpAddr)>>,
+    subscribed: Mutex<Vec<(Cursor, Vec<u8>, String, IpAddr)>>,
     full: AtomicBool,
 }
 
@@ -81,23 +82,23 @@ impl Crawl for Fake {
     }
 }
 
-impl Firehose for Arc<Fake> {
-    fn admit(&self, _client: IpAddr) -> Option<Seat> {
+impl Subscribe for Fake {
+    fn admit(self: Arc<Self>, _client: IpAddr) -> Result<Seat, TooMany> {
         if self.full.load(Ordering::Relaxed) {
-            return None;
+            return Err(TooMany::Relay);
         }
-        let fake = Arc::clone(self);
-        Some(Box::new(move |subscription: Subscription| {
-            let Subscription {
-                mut stream,
+        Ok(Box::new(move |mut handover: Handover| {
+            handover.stream.write_all(b"frames")?;
+            let Handover {
                 leftover,
                 cursor,
-                client,
+                peer,
                 user_agent,
-            } = subscription;
-            let seen = (cursor, leftover, user_agent, client);
-            fake.subscribed.lock().unwrap().push(seen);
-            stream.write_all(b"frames").unwrap();
+                ..
+            } = handover;
+            let seen = (cursor, leftover, user_agent, peer.ip());
+            self.subscribed.lock().unwrap().push(seen);
+            Ok(())
         }))
     }
 }
@@ -119,7 +120,7 @@ pub(super) fn app(fake: &Arc<Fake>, flags: &[&str], password: bool) -> Arc<App> 
     let parts = Parts {
         metrics: Arc::new(Metrics::default()),
         health: Arc::clone(fake) as Arc<dyn Health>,
-        firehose: Arc::new(Arc::clone(fake)),
+        firehose: Arc::clone(fake) as Arc<dyn Subscribe>,
         crawl: Arc::clone(fake) as Arc<dyn Crawl>,
         admission: Admission::new(&config, outbound),
     };
@@ -157,6 +158,17 @@ fn connect(address: SocketAddr) -> TcpStream {
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
     stream
+}
+
+/// Whether it becomes true before anybody would call the test stuck.
+pub(super) fn eventually(mut condition: impl FnMut() -> bool) -> bool {
+    (0..3_000).any(|_| {
+        let so = condition();
+        if !so {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        so
+    })
 }
 
 /// Sends bytes and reads until the relay closes the connection.
@@ -345,10 +357,7 @@ fn who_is_over_the_cap_is_told_so() {
     first.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     assert!(rest(&mut first).starts_with("HTTP/1.1 200 OK\r\n"));
     drop(first);
-    let mut served = false;
-    while !served {
-        served = get(address, "/xrpc/_health").0 == 200;
-    }
+    assert!(eventually(|| get(address, "/xrpc/_health").0 == 200));
     assert!(relay.app.metrics.http_refused.get() >= 20);
 }
 
@@ -392,7 +401,7 @@ fn a_subscriber_leaves_with_its_socket() {
     assert!(!answer.contains("Extensions"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nframes"), "{answer}");
     let (cursor, leftover, user_agent, client) = relay.fake.subscribed.lock().unwrap().remove(0);
-    assert_eq!((cursor, user_agent.as_str()), (Some(7), "test/1"));
+    assert_eq!((cursor, user_agent.as_str()), (Cursor::From(7), "test/1"));
     assert_eq!(leftover, b"\x89\x80abcd");
     assert_eq!(client, IpAddr::from([203, 0, 113, 9]));
 
@@ -618,9 +627,7 @@ fn the_internal_port_survives_what_kills_its_library() {
     assert_eq!(status, 400, "requests that wait have a thread of their own");
     drop(internal);
     // Its accepting thread closes the port when it wakes up.
-    while TcpStream::connect(address).is_ok() {
-        std::thread::yield_now();
-    }
+    assert!(eventually(|| TcpStream::connect(address).is_err()));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::{
     request::{Method, Request, client_address},
     response::Response,
     router::{self, Port},
-    subscribe::{self, Subscription, Upgrade},
+    subscribe::{self, Handover, Upgrade},
     wake::{Wake, Woken},
 };
 use crate::{
@@ -242,9 +242,9 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
         first = false;
         shared.app.metrics.http_requests.inc();
         let response = match upgrade(&request) {
-            Some(upgrade) => match shared.app.firehose.admit(request.client) {
-                Some(seat) => return hand_over(connection, pass, upgrade, &request, seat),
-                None => Response::too_many("Too many subscribers", HTTP_RETRY_AFTER),
+            Some(upgrade) => match Arc::clone(&shared.app.firehose).admit(request.client) {
+                Ok(seat) => return hand_over(connection, pass, upgrade, &request, peer, seat),
+                Err(full) => Response::too_many(&full.to_string(), HTTP_RETRY_AFTER),
             },
             None => router::route(&shared.app, Port::Public, &request),
         };
@@ -298,6 +298,7 @@ fn hand_over(
     pass: Pass,
     upgrade: Upgrade,
     request: &Request,
+    peer: SocketAddr,
     seat: subscribe::Seat,
 ) {
     if connection.write(&upgrade.switching()).is_err() {
@@ -308,11 +309,14 @@ fn hand_over(
     };
     // From here on it counts as a subscriber, no longer as a connection.
     drop(pass);
-    seat(Subscription {
+    let taken = seat(Handover {
         stream,
         leftover,
         cursor: upgrade.cursor,
-        client: request.client,
+        peer: SocketAddr::new(request.client, peer.port()),
         user_agent: upgrade.user_agent,
     });
+    if let Err(error) = taken {
+        log::warn!("http: no thread for a subscriber: {error}");
+    }
 }

@@ -452,6 +452,25 @@ fn a_directory_of_something_else_is_refused() {
 }
 
 #[test]
+fn a_first_open_that_was_killed_is_made_good() {
+    // Before RocksDB had made its database, and before the format was written.
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("store")).unwrap();
+    for name in ["LOG", "LOCK", "IDENTITY", "MANIFEST-000001"] {
+        fs::write(dir.path().join("store").join(name), "").unwrap();
+    }
+    fill(&open(dir.path()), 1..=3);
+    assert_eq!(open(dir.path()).last_seq(), 3);
+
+    let dir = TempDir::new().unwrap();
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    drop(rocksdb::DB::open(&options, dir.path().join("store")).unwrap());
+    fill(&open(dir.path()), 1..=3);
+    assert_eq!(open(dir.path()).last_seq(), 3);
+}
+
+#[test]
 fn a_damaged_entry_is_named_and_ends_no_thread() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
