@@ -11,7 +11,7 @@
 mod admission;
 mod client_frames;
 mod cursor;
-mod frame;
+pub mod frame;
 mod outbox;
 mod registry;
 mod ring;
