@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
@@ -194,9 +194,9 @@ fn is_passing(error: &io::Error) -> bool {
 fn take_in(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, refused: &Sender<TcpStream>) {
     let Some(pass) = shared.gate.enter(peer.ip()) else {
         shared.app.metrics.http_refused.inc();
-        match refused.try_send(stream) {
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
-        }
+        // Where even those who wait to be told are too many, the socket is closed here.
+        let _ = refused.try_send(stream);
+        return;
     };
     let connection_shared = Arc::clone(shared);
     let thread = threads::spawn(Role::Http, "", HTTP_STACK_BYTES, move || {

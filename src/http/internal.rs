@@ -280,10 +280,10 @@ mod tests {
         let address = || internal.shared.listener.local_addr().unwrap();
         for _ in 0..2 {
             assert_eq!(get(address(), "/metrics").0, 200);
+            let broken = internal.shared.server();
             // Every `accept` on it fails from now on.
             let listener = socket2::SockRef::from(&internal.shared.listener);
             listener.shutdown(Shutdown::Both).unwrap();
-            let broken = internal.shared.server();
             let is_new = || !Arc::ptr_eq(&broken, &internal.shared.server());
             assert!(eventually(is_new), "the server was not replaced");
         }
