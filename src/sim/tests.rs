@@ -5,8 +5,8 @@ use std::{
     collections::{BTreeMap, HashMap},
     io::{Read, Write as _},
     net::TcpStream,
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -16,6 +16,7 @@ use tungstenite::{Message, WebSocket, client::client};
 use super::{
     Config, Network,
     account::Account,
+    check::Checker,
     event::{self, Digest},
     expected::Observation,
     faults::Faults,
@@ -502,4 +503,53 @@ fn tls_hosts_are_trusted_through_their_authority() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// Waits until the checker has seen `frames` frames.
+fn wait_for_frames(checker: &Checker, frames: u64) {
+    let deadline = Instant::now() + TIMEOUT;
+    while checker.stats.frames.load(Ordering::Relaxed) < frames {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_checker_follows_a_stream_and_names_what_is_wrong() {
+    let network = Network::start(&Config::default()).unwrap();
+    let (account, host) = (lone_account(&network), network.host(0));
+    let events: Vec<_> = (0..40)
+        .map(|i| event::identity(account.did(), None, i * 1_000))
+        .collect();
+    let send = |i: usize, seq: u64| {
+        network.expected().expect(&events[i]);
+        host.emit_at(&events[i], seq);
+    };
+    (0..10).for_each(|i| send(i, i as u64 + 1));
+    let checker = Checker::start(host.name(), network.expected().clone()).unwrap();
+    wait_for_frames(&checker, 10);
+    // A lost connection is no difference: the checker comes back with its cursor.
+    host.inject(Once::Cut);
+    (10..20).for_each(|i| send(i, i as u64 + 1));
+    wait_for_frames(&checker, 20);
+    assert_eq!(checker.stats.connections.load(Ordering::Relaxed), 2);
+    assert!(network.expected().verdict().none());
+    assert!(checker.stats.take_delays().is_some());
+
+    host.emit_at(&events[19], 21);
+    host.emit_at(&events[30], 22);
+    network.expected().expect(&events[20]);
+    send(21, 25);
+    host.inject(Once::Binary("nonsense".into()));
+    wait_for_frames(&checker, 24);
+    let verdict = network.expected().verdict();
+    let counts = [
+        verdict.duplicates,
+        verdict.unexpected,
+        verdict.missing,
+        verdict.gaps,
+        verdict.other,
+        verdict.out_of_order,
+    ];
+    assert_eq!(counts, [1, 1, 1, 1, 1, 0], "{verdict:?}");
 }
