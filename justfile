@@ -1,0 +1,57 @@
+# The recipes of this project; `just --list` is the help. `./bootstrap RECIPE` installs first what a
+# new machine lacks.
+
+# Outside the checkout, so that a new clone finds RocksDB built.
+export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", env("XDG_CACHE_HOME", home_directory() / ".cache") / "zlay/target")
+
+debug := CARGO_TARGET_DIR / "debug"
+
+# lint and test
+default: lint test
+
+# a simulated network, the relay, and what passes through it, on this machine
+demo *args: binaries
+    {{ debug }}/zlay-sim demo {{ args }}
+
+# run the relay against the live network (arguments: see `zlay --help`)
+run *args: binaries
+    {{ debug }}/zlay {{ args }}
+
+# all fast tests: units, sockets, whole relay (arguments go to `cargo test`)
+test *args:
+    cargo test --locked {{ args }}
+
+# the relay against real PDSes, a real directory and subscribers nobody here wrote (minutes)
+test-real *args: binaries
+    node tests/real/run.mjs {{ args }}
+
+# formatting, clippy and documentation, all without a warning
+lint:
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+
+# format the code
+fmt:
+    cargo fmt
+
+# microbenchmarks (arguments go to Criterion)
+bench *args:
+    cargo bench --locked {{ args }}
+
+# the relay under a large simulated network with faults, for ten minutes
+soak *args: binaries
+    {{ debug }}/zlay-sim soak --hosts 300 --duration 600s --faults some {{ args }}
+
+# the optimised binary, in $CARGO_TARGET_DIR/release
+build *args:
+    cargo build --locked --release {{ args }}
+
+# remove what was built for this crate; its dependencies (RocksDB: 12 minutes) stay
+clean:
+    cargo clean --package zlay
+
+# both binaries in the profile that tests, demo and soak share
+[private]
+binaries:
+    cargo build --locked --bins

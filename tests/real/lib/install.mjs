@@ -1,0 +1,101 @@
+// Installs what the tests need, from the lock files beside this folder, into a work folder outside
+// the checkout, so that the next run finds it. Nothing is installed twice: a folder carries the
+// digest of what it was installed from.
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** The folder tests/real. */
+export const HERE = dirname(dirname(fileURLToPath(import.meta.url)))
+const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'zlay')
+/** Where installed packages are kept between runs. */
+export const WORK = process.env.ZLAY_REAL_WORK || join(CACHE, 'real')
+/** Where the main crate is built. */
+export const CARGO_TARGET = process.env.CARGO_TARGET_DIR || join(CACHE, 'target')
+
+/** Installs everything and says where it is. */
+export function install() {
+  mkdirSync(WORK, { recursive: true })
+  const runtimes = npm('runtimes', process.env.PATH)
+  const node20 = join(runtimes, 'node_modules', `node20-${process.arch}`)
+  const node24 = join(runtimes, 'node_modules', `node24-${process.arch}`)
+  return {
+    node20: join(node20, 'bin/node'),
+    node24: join(node24, 'bin/node'),
+    pds04: npm('pds-0.4', `${join(node20, 'bin')}:${process.env.PATH}`, node20),
+    pds05: npm('pds-0.5', `${join(node24, 'bin')}:${process.env.PATH}`, node24),
+    python: python(),
+    indigo: indigo(),
+    oracle: oracle(),
+  }
+}
+
+// Native modules are compiled against the headers that come with the runtime.
+function npm(name, path, nodedir) {
+  return once(name, join(HERE, 'npm', name), (from, into) => {
+    for (const file of ['package.json', 'package-lock.json']) cpSync(join(from, file), join(into, file))
+    const env = { ...process.env, PATH: path }
+    if (nodedir) env.npm_config_nodedir = nodedir
+    run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: into, env })
+  })
+}
+
+function python() {
+  const folder = once('python', join(HERE, 'python'), (from, into) => {
+    run('python3', ['-m', 'venv', join(into, 'venv')])
+    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
+    run(join(into, 'venv/bin/python'), [...pip, '--requirement', join(from, 'requirements.txt')])
+  })
+  return join(folder, 'venv/bin/python')
+}
+
+function indigo() {
+  const folder = once('indigo', join(HERE, 'subscribers/indigo'), (from, into) => {
+    run('go', ['build', '-o', join(into, 'indigo-subscriber'), '.'], { cwd: from })
+  })
+  return join(folder, 'indigo-subscriber')
+}
+
+// Beside the main crate's target, so that a change builds only itself anew.
+function oracle() {
+  const target = join(CARGO_TARGET, 'oracle')
+  if (!existsSync(target)) console.log('building the oracle (six minutes of CPU, once)')
+  const env = { ...process.env, CARGO_TARGET_DIR: target }
+  run('cargo', ['build', '--locked', '--quiet'], { cwd: join(HERE, 'oracle'), env })
+  return join(target, 'debug/zlay-oracle')
+}
+
+function once(name, from, make) {
+  const into = join(WORK, name)
+  const stamp = join(into, '.installed-from')
+  const wanted = digest(from)
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return into
+  const started = Date.now()
+  console.log(`installing ${name} into ${into}`)
+  rmSync(into, { recursive: true, force: true })
+  mkdirSync(into, { recursive: true })
+  make(from, into)
+  writeFileSync(stamp, wanted)
+  console.log(`installed ${name} in ${Math.round((Date.now() - started) / 1000)} s`)
+  return into
+}
+
+function digest(folder) {
+  const hash = createHash('sha256')
+  for (const file of readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+    .sort()) {
+    hash.update(file.slice(folder.length)).update('\0').update(readFileSync(file)).update('\0')
+  }
+  return `${process.arch} ${hash.digest('hex')}`
+}
+
+function run(program, args, options = {}) {
+  const done = spawnSync(program, args, { stdio: ['ignore', 'inherit', 'inherit'], ...options })
+  if (done.error) throw new Error(`${program}: ${done.error.message} (./bootstrap test-real installs it)`)
+  if (done.status !== 0) throw new Error(`${program} ${args.join(' ')}: exit code ${done.status}`)
+}

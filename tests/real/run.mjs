@@ -1,0 +1,119 @@
+// The relay against real components, all on loopback: two versions of the PDS, the PLC directory,
+// and subscribers nobody here wrote. See README.md beside this file.
+//
+//   node run.mjs [--keep] [--install-only] [--base-port 2582]
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import * as checks from './lib/checks.mjs'
+import { loadFrames } from './lib/frames.mjs'
+import { CARGO_TARGET, install } from './lib/install.mjs'
+import { startNetwork } from './lib/network.mjs'
+import { Relay } from './lib/relay.mjs'
+import * as scenario from './lib/scenario.mjs'
+import { Stage } from './lib/stage.mjs'
+import { startSubscribers } from './lib/subscribers.mjs'
+
+const { values: options } = parseArgs({
+  options: {
+    keep: { type: 'boolean', default: false },
+    'install-only': { type: 'boolean', default: false },
+    'base-port': { type: 'string', default: '2582' },
+  },
+})
+const started = Date.now()
+const say = (text) => console.log(`# ${((Date.now() - started) / 1000).toFixed(1)} s  ${text}`)
+
+async function main() {
+  const installed = install()
+  if (options['install-only']) return true
+  const folder = mkdtempSync(join(tmpdir(), 'zlay-real-'))
+  const basePort = Number(options['base-port'])
+  const crawler = `http://localhost:${basePort + 3}`
+  const network = await startNetwork({ installed, basePort, crawler })
+  say(`directory and PDSes are up; files in ${folder}`)
+  const frames = loadFrames(installed.pds04)
+  const relay = new Relay({
+    bin: process.env.ZLAY_BIN || join(CARGO_TARGET, 'debug/zlay'),
+    port: basePort + 3,
+    metricsPort: basePort + 4,
+    dataDir: join(folder, 'data'),
+    plcUrl: network.plc.url,
+    log: join(folder, 'relay.log'),
+  })
+  const stage = new Stage({ installed, frames, network, relay, WebSocket: frames.installed('ws') })
+  const report = new checks.Report()
+  try {
+    await play(stage, report, installed, folder)
+  } catch (error) {
+    report.check('the scenario ran to its end', [error.stack])
+  } finally {
+    stage.stopRecording()
+    await relay.end?.('SIGKILL', 2000)
+    await network.stop()
+  }
+  if (options.keep || report.failed) say(`kept: ${folder}`)
+  else rmSync(folder, { recursive: true, force: true })
+  say('the end')
+  return report.summary()
+}
+
+async function play(stage, report, installed, folder) {
+  const { relay, network } = stage
+  const [one, two] = network.pdses
+  const directory = scenario.directoryClient(stage.frames.installed, network.plc.url)
+  await relay.start()
+  await stage.record()
+  const { herald } = await scenario.meet(stage, () => startSubscribers(installed, relay.ws, network.plc.url))
+  say('the relay and its subscribers are connected')
+  const { alice, bob, dave, erin, blob } = await scenario.life(stage)
+  say('life')
+  const changed = await scenario.changes(stage)
+  say('changes')
+  const alice2 = await scenario.migrate(stage, alice, two, directory, blob)
+  const dave2 = await scenario.migrate(stage, dave, one, directory)
+  say('migrations')
+  const writers = [bob, dave2, erin, alice2]
+  const seen = await scenario.killed(stage, writers, 3)
+  say('killed')
+
+  checks.checkStream(report, stage)
+  checks.checkScenario(report, stage, seen)
+  checks.checkSubscribers(report, stage)
+  await checks.checkOracle(report, stage, { oracle: installed.oracle, keysOf: directory.keys, folder })
+  await checks.checkReplay(report, stage, 'after kills')
+  await checks.checkCursors(report, stage)
+  await checks.checkQueries(report, stage, {
+    active: [herald, ...writers],
+    inactive: [one, two].flatMap((pds) => {
+      const { mover, taken, gone } = changed[pds.name]
+      return [
+        { account: mover, status: 'deactivated', error: 'RepoDeactivated' },
+        { account: taken, status: 'takendown', error: 'RepoTakendown' },
+        { account: gone, status: 'deleted', error: 'RepoNotFound' },
+      ]
+    }),
+  })
+  await shutdown(stage, report)
+}
+
+/** A polite end: subscribers are told to come back, and nothing is lost. */
+async function shutdown(stage, report) {
+  const { relay, output } = stage
+  const connections = output.closes.length
+  const end = await relay.end('SIGTERM')
+  report.is('SIGTERM ends the relay with exit code 0', end?.code === 0, JSON.stringify(end))
+  await new Promise((done) => setTimeout(done, 50))
+  const close = output.closes[connections]
+  report.is('and subscribers get close code 1001', close?.code === 1001, JSON.stringify(close))
+  await relay.start()
+  await checks.checkReplay(report, stage, 'after a restart')
+}
+
+const good = await main().catch((error) => {
+  console.error(error)
+  console.log('0 passed, 1 failed')
+  return false
+})
+process.exit(good ? 0 : 1)
