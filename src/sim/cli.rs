@@ -45,7 +45,8 @@ zlay-sim soak --hosts 300 --rate 300 --duration 10m --faults some\n  \
 zlay-sim run --hosts 30 --plc-port 2582 --relay http://localhost:3000\n\n\
 A relay that is to crawl this network needs RELAY_ALLOW_PRIVATE_HOSTS=true, RELAY_PLC_URL, \
 RELAY_TRUSTED_DOMAINS=localhost and a RELAY_NEW_HOSTS_PER_DAY_LIMIT of at least the number of \
-hosts; with --tls also RELAY_EXTRA_CA_FILE.\n\n\
+hosts; with --tls also RELAY_EXTRA_CA_FILE. Where RELAY_ADMIN_PASSWORD is set, `run` asks as the \
+operator, which more than a few hosts need: strangers may ask ten times a minute.\n\n\
 Exit code: 0 when the output equals the expectation, 1 when it does not, 2 when nothing could be \
 tried.";
 
@@ -220,6 +221,7 @@ fn run(command: Command) -> io::Result<bool> {
             let mut relay = launch(args.relay).start(&network, &stop)?;
             println!("relay   {}  (open this in a browser)", relay.url);
             println!("metrics {}/metrics", relay.metrics_url);
+            println!("admin   password {}", relay.password);
             let duration = args.duration.unwrap_or(FOR_EVER);
             beside(network, mix, &mut relay, duration, &stop)
         }
@@ -244,7 +246,10 @@ fn run_checked(args: RunArgs, stop: &Stop) -> io::Result<bool> {
             println!("host    {}", host.url());
         }
     }
+    // A secret is taken from the environment only.
+    let password = std::env::var("RELAY_ADMIN_PASSWORD").ok();
     let client = args.relay.as_deref().map(Client::new);
+    let client = client.map(|client| client.with_password(password));
     let mut session = Session::begin(network, mix, client, args.relay_pid, stop)?;
     session.metrics = args.relay_metrics.as_deref().map(Client::new);
     session.run(args.duration, stop)?;
@@ -259,7 +264,7 @@ fn beside(
     duration: Duration,
     stop: &Stop,
 ) -> io::Result<bool> {
-    let client = Client::new(&relay.url);
+    let client = Client::new(&relay.url).with_password(Some(relay.password.clone()));
     let mut session = Session::begin(network, mix, Some(client), Some(relay.pid()), stop)?;
     session.metrics = Some(Client::new(&relay.metrics_url));
     session.run(duration, stop)?;

@@ -29,6 +29,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Client {
     url: String,
     agent: ureq::Agent,
+    password: Option<String>,
 }
 
 impl Client {
@@ -44,7 +45,13 @@ impl Client {
         Client {
             url: url.trim_end_matches('/').to_owned(),
             agent: config.new_agent(),
+            password: None,
         }
+    }
+
+    /// The same on behalf of the operator, for whom the limits on strangers do not hold.
+    pub fn with_password(self, password: Option<String>) -> Client {
+        Client { password, ..self }
     }
 
     /// `host:port` of the relay.
@@ -68,10 +75,16 @@ impl Client {
         } else {
             host.name().to_owned()
         };
-        let url = format!("{}/xrpc/com.atproto.sync.requestCrawl", self.url);
+        let path = match self.password {
+            Some(_) => "/admin/pds/requestCrawl",
+            None => "/xrpc/com.atproto.sync.requestCrawl",
+        };
         let body = json!({"hostname": hostname}).to_string();
-        let request = self.agent.post(url);
-        let request = request.header("Content-Type", "application/json");
+        let mut request = self.agent.post(format!("{}{path}", self.url));
+        request = request.header("Content-Type", "application/json");
+        if let Some(password) = &self.password {
+            request = request.header("Authorization", format!("Bearer {password}"));
+        }
         let mut response = request.send(body).map_err(io::Error::other)?;
         let status = response.status().as_u16();
         if status == 200 {
@@ -107,6 +120,8 @@ pub struct Relay {
     pub url: String,
     /// Its internal address.
     pub metrics_url: String,
+    /// The password of its admin API, made for this run.
+    pub password: String,
     directory: PathBuf,
     temporary: bool,
     stopped: bool,
@@ -151,6 +166,8 @@ impl Launch {
             fs::write(&file, pem)?;
             command.env("RELAY_EXTRA_CA_FILE", file);
         }
+        let password = format!("{:032x}", fastrand::u128(..));
+        command.env("RELAY_ADMIN_PASSWORD", &password);
         for (name, value) in &self.environment {
             command.env(name, value);
         }
@@ -163,6 +180,7 @@ impl Launch {
             child: command.spawn()?,
             url: format!("http://localhost:{port}"),
             metrics_url: format!("http://localhost:{metrics_port}"),
+            password,
             directory,
             temporary,
             stopped: false,
