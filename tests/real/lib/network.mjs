@@ -18,29 +18,35 @@ class Service {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     this.ready = new Promise((resolve, reject) => {
-      this.child.on('exit', (code) => reject(new Error(`${name} ended with ${code}`)))
+      this.child.on('exit', (code, signal) => {
+        this.gone = new Error(`${name} ended with ${code ?? signal}`)
+        reject(this.gone)
+        for (const { reject } of this.waiting.values()) reject(this.gone)
+      })
       this.child.on('message', (message) => {
         if (message.ready) resolve()
         if (message.upgrade) this.upgrades.push(message)
-        this.waiting.get(message.answer)?.(message.value)
+        this.waiting.get(message.answer)?.resolve(message.value)
+        this.waiting.delete(message.answer)
       })
     })
   }
 
   ask(question) {
     const id = randomBytes(8).toString('hex')
-    return new Promise((resolve) => {
-      this.waiting.set(id, resolve)
+    return new Promise((resolve, reject) => {
+      if (this.gone) throw this.gone
+      this.waiting.set(id, { resolve, reject })
       this.child.send({ ask: question, id })
     })
   }
 
   stop() {
-    const gone = new Promise((resolve) => this.child.once('exit', resolve))
-    if (this.child.exitCode !== null || !this.child.connected) return undefined
-    this.child.send({ ask: 'stop' })
+    if (this.gone || !this.child.connected) return undefined
     const timer = setTimeout(() => this.child.kill('SIGKILL'), 8000)
-    return gone.then(() => clearTimeout(timer))
+    const ended = new Promise((resolve) => this.child.once('exit', resolve))
+    this.child.send({ ask: 'stop' })
+    return ended.then(() => clearTimeout(timer))
   }
 }
 

@@ -15,7 +15,21 @@ async function startPlc({ port }) {
   return { stop: () => server.destroy() }
 }
 
+// better-sqlite3 12 on Node 24 aborts the process when a statement is collected between two
+// microtasks (RemoveEnvironmentCleanupHook without a context). None is collected while we hold it.
+function keepStatements() {
+  const Database = installed('better-sqlite3')
+  const { prepare } = Database.prototype
+  const kept = []
+  Database.prototype.prepare = function (...args) {
+    const statement = prepare.apply(this, args)
+    kept.push(this, statement)
+    return statement
+  }
+}
+
 async function startPds({ port, plcUrl, domain, crawlers, rotationKeyHex, adminPassword }) {
+  keepStatements()
   const { PDS, envToCfg, envToSecrets } = installed('@atproto/pds')
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'zlay-real-pds-'))
   const env = {
