@@ -26,6 +26,8 @@ pub const MST_KEY_BYTES_MAX: usize = 1_024;
 
 /// The read buffer of a host's websocket, in bytes; there is one per host.
 pub const HOST_READ_BUFFER_BYTES: usize = 8 << 10;
+/// What rustls may buffer for a host, in bytes.
+pub const HOST_TLS_BUFFER_BYTES: usize = 16 << 10;
 /// Resolving a host's name and connecting to one address of it.
 pub const HOST_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// TLS and websocket handshakes with a host, together.
@@ -34,6 +36,9 @@ pub const HOST_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 pub const HOST_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Silent intervals after which a connection counts as dead.
 pub const HOST_SILENT_INTERVALS_MAX: u32 = 4;
+/// A message, from its first byte to its last, and the silence before it. A host that drips
+/// bytes loses its connection.
+pub const HOST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(150);
 /// A write (a ping, a pong) to a host that does not read.
 pub const HOST_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first delay after a failure; it doubles with each further one.
@@ -60,6 +65,24 @@ pub const BATCH_EVENTS_MAX: usize = 512;
 /// Bytes of one batch.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
+/// Blocks of the store in memory, in bytes; beyond, lookups go to the disk (or its page cache).
+pub const STORE_CACHE_BYTES: usize = 128 << 20;
+/// Events gathered in memory before they become a file, in bytes; the grain of retention.
+pub const STORE_EVENTS_BUFFER_BYTES: usize = 64 << 20;
+/// The same for each other column family.
+pub const STORE_OTHER_BUFFER_BYTES: usize = 16 << 20;
+/// Files that the store keeps open; beyond, they are opened again when they are read.
+pub const STORE_OPEN_FILES_MAX: u16 = 1_024;
+/// How often events that have left the window are freed.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// Seqs skipped after an end that may have lost the last batches: more than can be assigned
+/// between two times that the operating system writes to the disk.
+pub const SEQ_JUMP: u64 = 10_000_000;
+
+/// Events that wait this long without a batch being written: ingest stands still, and liveness
+/// fails.
+pub const INGEST_STALL_MAX: Duration = Duration::from_secs(60);
+
 /// Recent frames kept in memory for subscribers, in bytes; who is behind them reads from disk.
 pub const RING_BYTES_MAX: usize = 64 << 20;
 /// Frames gather this long before sleeping subscribers are woken.
@@ -67,7 +90,11 @@ pub const WAKE_GATHER: Duration = Duration::from_millis(3);
 /// Frames of one vectored write to a subscriber.
 pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
 /// Bytes read from disk at once for a subscriber that is behind the ring.
-pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 1 << 20;
+pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 256 << 10;
+/// Pongs and pings that wait for one subscriber; beyond, the oldest is dropped.
+pub const SUBSCRIBER_URGENT_FRAMES_MAX: usize = 16;
+/// Silence after which, and interval in which, the kernel probes a subscriber's connection.
+pub const SUBSCRIBER_KEEPALIVE: Duration = Duration::from_secs(60);
 /// A subscriber that takes no byte for this long is cut as too slow.
 pub const SUBSCRIBER_STALL_MAX: Duration = Duration::from_secs(60);
 /// A subscriber that was sent nothing for this long is pinged.
@@ -99,6 +126,63 @@ pub const HTTP_BODY_BYTES_MAX: usize = 8 << 10;
 pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// An idle connection between two requests.
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the end of a connection is softened: what the client still sends is read and thrown
+/// away, because a socket closed over unread bytes takes the last answer with it.
+pub const HTTP_LINGER: Duration = Duration::from_secs(1);
+/// Bytes thrown away so.
+pub const HTTP_LINGER_BYTES_MAX: usize = 256 << 10;
+/// Connections over a cap that wait to be told so; more are closed without a word.
+pub const HTTP_REFUSALS_MAX: usize = 64;
+/// How long a connection over a cap may take to be told so.
+pub const HTTP_REFUSAL_TIMEOUT: Duration = Duration::from_millis(250);
+/// What a client over a cap is asked to wait before it tries again.
+pub const HTTP_RETRY_AFTER: Duration = Duration::from_secs(10);
+/// How long the listener rests after an error, such as running out of file descriptors.
+pub const HTTP_ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How long connections may take to end at a stop.
+pub const HTTP_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The stack of a connection of the public port: TLS to a host that asks to be crawled included.
+pub const HTTP_STACK_BYTES: usize = 512 << 10;
+
+/// requestCrawl of one address (an IPv6 /64 counts as one) in [`CRAWL_REQUESTS_WINDOW`]; one more
+/// is answered 429.
+pub const CRAWL_REQUESTS_MAX: u32 = 10;
+/// The time in which [`CRAWL_REQUESTS_MAX`] are counted.
+pub const CRAWL_REQUESTS_WINDOW: Duration = Duration::from_secs(60);
+/// Failed log-ins of one address in [`CRAWL_REQUESTS_WINDOW`]; one more try is answered 429.
+pub const ADMIN_FAILURES_MAX: u32 = 10;
+/// Addresses whose requests are counted; when there are more, the counting begins anew.
+pub const RATE_ADDRESSES_MAX: usize = 16_384;
+/// Hosts that are checked for requestCrawl at the same time; one more is answered 429.
+pub const PROBES_MAX: usize = 16;
+/// The check of a host, everything together.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a host may answer to the check, in bytes.
+pub const PROBE_BODY_BYTES_MAX: usize = 64 << 10;
+/// Hosts of the upstream relay that are checked at the same time.
+pub const DISCOVERY_THREADS: usize = 16;
+/// A page of the upstream relay's host list, everything together.
+pub const DISCOVERY_PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A page of the upstream relay's host list, in bytes.
+pub const DISCOVERY_PAGE_BYTES_MAX: usize = 1 << 20;
+/// Hosts that are taken from the upstream relay; the rest is left out.
+pub const DISCOVERY_HOSTS_MAX: usize = 100_000;
+/// The first delay after a page could not be read; it doubles with each further failure.
+pub const DISCOVERY_BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// The longest such delay.
+pub const DISCOVERY_BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
+/// Between two lines of the log that say how far the discovery is.
+pub const DISCOVERY_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Threads that serve the internal port.
+pub const INTERNAL_WORKERS: usize = 2;
+/// A write to a client of the internal port that does not read.
+pub const INTERNAL_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests of the internal port that wait for something and so have a thread each; one more is
+/// answered 429.
+pub const INTERNAL_SLOW_MAX: usize = 4;
+/// How long the internal port rests before it is set up again after an error.
+pub const INTERNAL_RETRY: Duration = Duration::from_millis(500);
 
 /// A lookup of a DID document, everything together.
 pub const IDENTITY_LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -113,11 +197,45 @@ pub const IDENTITY_QUEUE_MAX: usize = 65_536;
 /// Forced refreshes of one account: at most one in this time.
 pub const IDENTITY_FORCED_INTERVAL: Duration = Duration::from_secs(30);
 
+/// The first delay before a lookup that failed is tried again; it doubles with each further one.
+pub const IDENTITY_RETRY_FIRST: Duration = Duration::from_millis(500);
+/// The longest delay between two attempts at one lookup.
+pub const IDENTITY_RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long the PLC directory is left alone after it has answered that we ask too much.
+pub const IDENTITY_LIMITED_PAUSE: Duration = Duration::from_secs(5);
+/// How long a `did:web` host may fail before its events are refused. The PLC directory is asked for
+/// ever: without it nothing can be verified, and everybody waits.
+pub const IDENTITY_WEB_PATIENCE: Duration = Duration::from_secs(60);
+/// How long an old document is used before a directory that did not answer is asked again.
+pub const IDENTITY_STALE_RETRY: Duration = Duration::from_secs(60);
+/// Lookups that wait while background refreshes are still added; beyond, old documents stay old.
+pub const IDENTITY_REFRESH_QUEUE_MAX: usize = 1_024;
+/// Forced refreshes that one host may cause at once; beyond, its events that need one are refused.
+pub const IDENTITY_FORCED_BURST: u32 = 64;
+/// The time after which a host may cause one more forced refresh.
+pub const IDENTITY_FORCED_REFILL: Duration = Duration::from_secs(1);
+/// Hosts, and accounts, whose recent forced refreshes are remembered; beyond, none are made.
+pub const IDENTITY_FORCED_MAX: usize = 65_536;
+
+/// Addresses of one name that are tried.
+pub const OUTBOUND_ADDRESSES_MAX: usize = 8;
+/// The head of an answer to us, in bytes.
+pub const OUTBOUND_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Idle time after which a connection to a host is probed.
+pub const OUTBOUND_KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+/// Time between two probes.
+pub const OUTBOUND_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Probes without an answer after which the connection is dead.
+pub const OUTBOUND_KEEPALIVE_RETRIES: u32 = 4;
+/// The stack of a thread that waits for the system's name resolution.
+pub const OUTBOUND_DNS_STACK_BYTES: usize = 256 << 10;
+
 /// The stack of threads that are neither hosts nor subscribers.
 pub const SERVICE_STACK_BYTES: usize = 1 << 20;
 /// How long a stop may take before the process ends all the same.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
+const _: () = assert!(IDENTITY_REFRESH_QUEUE_MAX < IDENTITY_QUEUE_MAX);
 const _: () = assert!(COMMIT_BLOCKS_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SYNC_BLOCKS_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);

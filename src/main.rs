@@ -1,2 +1,82 @@
-//! (to come)
-fn main() {}
+//! The relay's program: reads the configuration, runs the relay, stops it when told to.
+
+use std::{io, process::ExitCode, sync::Arc};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use zlay::{
+    config::{Cli, Command, Config},
+    http::client,
+    limits::{SERVICE_STACK_BYTES, STOP_TIMEOUT},
+    logging,
+    outbound::Outbound,
+    relay::{Relay, StartError},
+    threads::{self, Role},
+};
+
+#[cfg(all(feature = "mimalloc", feature = "jemalloc"))]
+compile_error!("choose one allocator: mimalloc or jemalloc");
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The exit code when a stop took too long.
+const EXIT_STOP_TIMEOUT: i32 = 72;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse_or_exit();
+    logging::init(cli.config.log_format);
+    let done = match &cli.command {
+        None | Some(Command::Serve) => serve(&cli.config).map(|()| true),
+        Some(Command::Crawl { hosts, relay }) => crawl(&cli.config, hosts, relay),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the relay until SIGTERM or SIGINT.
+fn serve(config: &Config) -> Result<(), StartError> {
+    // Before anything else, so that a signal during the start is not lost.
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    log::info!(
+        "{} data={} pid={}",
+        zlay::SERVER,
+        config.data_dir.display(),
+        std::process::id()
+    );
+    let relay = Relay::start(config)?;
+    log::info!(
+        "listening public={} internal={}",
+        relay.public_address(),
+        relay.internal_address()
+    );
+    let signal = signals.forever().next();
+    log::info!("signal {}: stopping", signal.unwrap_or_default());
+    let watchdog = threads::spawn(Role::Signals, "watchdog", SERVICE_STACK_BYTES, || {
+        std::thread::sleep(STOP_TIMEOUT);
+        log::error!("the stop took longer than {STOP_TIMEOUT:?}; ending at once");
+        std::process::exit(EXIT_STOP_TIMEOUT);
+    })?;
+    watchdog.detach();
+    relay.stop()
+}
+
+/// Asks a running relay to crawl hosts; false where it would not take all of them.
+fn crawl(config: &Config, hosts: &[String], relay: &str) -> Result<bool, StartError> {
+    let outbound = Outbound::new(config)?;
+    let tls: Arc<_> = outbound.tls();
+    Ok(client::crawl(hosts, relay, &tls, &mut io::stdout())?)
+}

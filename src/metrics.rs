@@ -129,6 +129,7 @@ metrics! {
     Counter batches = "relay_batches_total" "Batches written.",
     Gauge last_seq = "relay_seq" "The last seq.",
     Gauge oldest_seq = "relay_oldest_seq" "The oldest seq that can be replayed.",
+    Gauge store_events_bytes = "relay_store_events_bytes" "Bytes of events on disk.",
     Gauge accounts = "relay_accounts" "Accounts known.",
     Gauge inbox_bytes = "relay_inbox_bytes" "Bytes of events waiting for the sequencer.",
     Gauge ring_bytes = "relay_ring_bytes" "Bytes of recent frames in memory.",

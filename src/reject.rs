@@ -40,6 +40,8 @@ rejects! {
     DidMethodUnsupported = "did_method_unsupported",
     /// There is no DID document.
     IdentityNotFound = "identity_not_found",
+    /// What is served as the DID document is none, is too large, or is that of another DID.
+    IdentityInvalid = "identity_invalid",
     /// The DID document could not be fetched for a long time.
     IdentityUnresolved = "identity_unresolved",
     /// The DID document names no signing key that the protocol knows.

@@ -1,1 +1,150 @@
-//! (to come)
+//! Datetimes: the intersection of RFC 3339 and ISO 8601
+//! (<https://atproto.com/specs/lexicon#datetime>).
+
+use std::fmt;
+
+/// The longest datetime, in bytes.
+pub const LEN_MAX: usize = 64;
+/// The most digits of a fraction of a second.
+const FRACTION_DIGITS_MAX: usize = 20;
+
+/// Why text is not a datetime.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DatetimeError;
+
+impl fmt::Display for DatetimeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a datetime such as 1985-04-12T23:20:50.123Z")
+    }
+}
+
+impl std::error::Error for DatetimeError {}
+
+/// Whether `text` is a datetime: four digits of year, upper-case `T` and `Z`, seconds, a time zone
+/// that is not `-00:00`, a day and time that exist (a leap second may), and not before the year 0.
+pub fn check(text: &str) -> Result<(), DatetimeError> {
+    if text.len() <= LEN_MAX && is_datetime(text.as_bytes()).is_some() {
+        Ok(())
+    } else {
+        Err(DatetimeError)
+    }
+}
+
+fn is_datetime(text: &[u8]) -> Option<()> {
+    let (clock, rest) = text.split_at_checked(19)?;
+    let [
+        y0,
+        y1,
+        y2,
+        y3,
+        b'-',
+        m0,
+        m1,
+        b'-',
+        d0,
+        d1,
+        b'T',
+        h0,
+        h1,
+        b':',
+        n0,
+        n1,
+        b':',
+        s0,
+        s1,
+    ] = *clock
+    else {
+        return None;
+    };
+    let year = two(y0, y1)? * 100 + two(y2, y3)?;
+    let (month, day) = (two(m0, m1)?, two(d0, d1)?);
+    let (hour, minute, second) = (two(h0, h1)?, two(n0, n1)?, two(s0, s1)?);
+    let exists = (1..=12).contains(&month)
+        && (1..=days_of(month, year)).contains(&day)
+        && hour <= 23
+        && minute <= 59
+        && second <= 60;
+    let ahead = zone(after_fraction(rest)?)?;
+    // East of Greenwich, the first hours of the year 0 are still the year before.
+    let before_year_zero = (year, month, day) == (0, 1, 1) && hour * 60 + minute < ahead;
+    (exists && !before_year_zero).then_some(())
+}
+
+/// What follows the optional fraction of a second.
+fn after_fraction(text: &[u8]) -> Option<&[u8]> {
+    let Some(fraction) = text.strip_prefix(b".") else {
+        return Some(text);
+    };
+    let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
+    (1..=FRACTION_DIGITS_MAX)
+        .contains(&digits)
+        .then(|| &fraction[digits..])
+}
+
+/// How many minutes the zone is ahead of UTC; 0 for one that is behind.
+fn zone(text: &[u8]) -> Option<u32> {
+    match *text {
+        [b'Z'] => Some(0),
+        [b'-', b'0', b'0', b':', b'0', b'0'] => None,
+        [sign @ (b'+' | b'-'), h0, h1, b':', m0, m1] => {
+            let (hours, minutes) = (two(h0, h1)?, two(m0, m1)?);
+            let ahead = if sign == b'+' {
+                hours * 60 + minutes
+            } else {
+                0
+            };
+            (hours <= 23 && minutes <= 59).then_some(ahead)
+        }
+        _ => None,
+    }
+}
+
+fn two(tens: u8, ones: u8) -> Option<u32> {
+    (tens.is_ascii_digit() && ones.is_ascii_digit())
+        .then(|| u32::from(tens - b'0') * 10 + u32::from(ones - b'0'))
+}
+
+fn days_of(month: u32, year: u32) -> u32 {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_and_times_must_exist() {
+        for good in [
+            "2026-01-01T00:00:00Z",
+            "2024-02-29T23:59:60.5+01:45",
+            "2000-02-29T00:00:00-07:00",
+            "0000-01-01T01:00:00+01:00",
+            "2026-01-01T00:00:00.12345678901234567890Z",
+        ] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "2026-02-29T00:00:00Z",
+            "1900-02-29T00:00:00Z",
+            "2026-04-31T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:00:61Z",
+            "2026-01-01T00:00:00-00:00",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00.123456789012345678901Z",
+            "0000-01-01T00:59:59+01:00",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00\u{e9}",
+            "",
+        ] {
+            assert_eq!(check(bad), Err(DatetimeError), "{bad}");
+        }
+    }
+}

@@ -1,1 +1,104 @@
-//! (to come)
+//! Handles: domain names that accounts go by (<https://atproto.com/specs/handle>).
+
+use std::fmt;
+
+use super::nsid::is_label;
+
+/// A syntactically valid handle, in lower case.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle(Box<str>);
+
+/// Why text is not a handle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HandleError;
+
+impl fmt::Display for HandleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a handle")
+    }
+}
+
+impl std::error::Error for HandleError {}
+
+/// Top-level domains that are valid syntax and never the end of a real handle.
+const DISALLOWED_TLDS: [&str; 8] = [
+    "alt",
+    "arpa",
+    "example",
+    "internal",
+    "invalid",
+    "local",
+    "localhost",
+    "onion",
+];
+
+impl Handle {
+    /// The longest handle, in bytes.
+    pub const LEN_MAX: usize = 253;
+
+    /// Parses a handle in any case and keeps it in lower case.
+    pub fn parse(text: &str) -> Result<Handle, HandleError> {
+        Handle::check(text)?;
+        Ok(Handle(text.to_ascii_lowercase().into_boxed_str()))
+    }
+
+    /// Whether `text` is a handle in any case, without keeping it.
+    pub fn check(text: &str) -> Result<(), HandleError> {
+        let (rest, tld) = text.rsplit_once('.').ok_or(HandleError)?;
+        let ok = text.len() <= Handle::LEN_MAX
+            && tld.starts_with(|c: char| c.is_ascii_alphabetic())
+            && is_label(tld)
+            && rest.split('.').all(is_label);
+        if ok { Ok(()) } else { Err(HandleError) }
+    }
+
+    /// Whether the top-level domain is one that no account on the network may have.
+    pub fn has_disallowed_tld(&self) -> bool {
+        is_disallowed_tld(self.0.rsplit('.').next().unwrap_or_default())
+    }
+
+    /// The text, in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether `tld`, in lower case, is a top-level domain that neither a handle nor a `did:web` of
+/// the network may have.
+pub fn is_disallowed_tld(tld: &str) -> bool {
+    DISALLOWED_TLDS.contains(&tld)
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_are_kept_in_lower_case() {
+        assert_eq!(Handle::parse("Jan.Test").unwrap().as_str(), "jan.test");
+        for bad in ["john", "john.", ".john", "john.0", "jo_hn.test", "a.b-", ""] {
+            assert_eq!(Handle::parse(bad), Err(HandleError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn some_top_level_domains_are_never_real() {
+        let disallowed = |text: &str| Handle::parse(text).unwrap().has_disallowed_tld();
+        assert!(disallowed("laptop.LOCAL"));
+        assert!(disallowed("a.onion"));
+        assert!(!disallowed("john.test"));
+        assert!(!disallowed("local.com"));
+    }
+}

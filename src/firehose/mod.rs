@@ -1,15 +1,212 @@
 //! The merged stream as subscribers see it.
+//!
+//! There is no queue per subscriber. The sequencer appends each durable frame once to a [`Ring`];
+//! every subscriber's thread pulls from there by seq, and from the store when it has fallen behind
+//! the ring. So memory does not grow with slow readers, one slow reader delays nobody, and a
+//! reader is cut only when it takes nothing at all or falls out of the window.
+//!
+//! Waking a thread costs more than sending it a frame: a ticker lets frames gather for a few
+//! milliseconds and then wakes those who sleep.
 
-use std::sync::Arc;
+mod admission;
+mod client_frames;
+mod cursor;
+pub mod frame;
+mod outbox;
+mod registry;
+mod ring;
+mod subscriber;
 
-use crate::atproto::seq::Seq;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
 
-/// A published frame: the complete websocket bytes (header and payload, unmasked), built once and
-/// shared by every subscriber and the store.
-#[derive(Clone, Debug)]
-pub struct Frame {
-    /// Its place in the stream.
-    pub seq: Seq,
-    /// Websocket header and payload.
-    pub bytes: Arc<[u8]>,
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+
+use self::registry::Registry;
+pub use self::{
+    admission::{Admission, Admissions, TooMany},
+    cursor::{BadCursor, Cursor},
+    frame::{Frame, ws_header, ws_message, ws_payload},
+    registry::SubscriberInfo,
+    ring::{Answer, Ring},
+};
+use crate::{
+    limits,
+    metrics::Metrics,
+    store::Store,
+    threads::{self, Role, Stop, Thread},
+};
+
+/// The time limits of subscribers; tests use short ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// [`limits::WAKE_GATHER`]
+    pub wake_gather: Duration,
+    /// [`limits::SUBSCRIBER_STALL_MAX`]
+    pub stall_max: Duration,
+    /// [`limits::SUBSCRIBER_PING_INTERVAL`]
+    pub ping_interval: Duration,
+    /// [`limits::SUBSCRIBER_SILENT_MAX`]
+    pub silent_max: Duration,
+    /// [`limits::SUBSCRIBER_CLOSE_TIMEOUT`]
+    pub close_timeout: Duration,
 }
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            wake_gather: limits::WAKE_GATHER,
+            stall_max: limits::SUBSCRIBER_STALL_MAX,
+            ping_interval: limits::SUBSCRIBER_PING_INTERVAL,
+            silent_max: limits::SUBSCRIBER_SILENT_MAX,
+            close_timeout: limits::SUBSCRIBER_CLOSE_TIMEOUT,
+        }
+    }
+}
+
+/// How the firehose behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Time limits.
+    pub timing: Timing,
+    /// Bytes of the ring; [`limits::RING_BYTES_MAX`].
+    pub ring_bytes_max: usize,
+    /// Bytes read from disk at once; [`limits::SUBSCRIBER_PAGE_BYTES_MAX`].
+    pub page_bytes_max: usize,
+    /// The stack of each subscriber's thread, in bytes.
+    pub stack_bytes: usize,
+    /// Subscribers in all, and of one address.
+    pub subscribers_max: (usize, usize),
+}
+
+impl Settings {
+    /// The settings of a relay whose connection threads have stacks of `stack_bytes`.
+    pub fn new(stack_bytes: usize) -> Settings {
+        Settings {
+            timing: Timing::default(),
+            ring_bytes_max: limits::RING_BYTES_MAX,
+            page_bytes_max: limits::SUBSCRIBER_PAGE_BYTES_MAX,
+            stack_bytes,
+            subscribers_max: (limits::SUBSCRIBERS_MAX, limits::SUBSCRIBERS_PER_ADDRESS_MAX),
+        }
+    }
+}
+
+/// The stream and its subscribers.
+#[derive(Debug)]
+pub struct Firehose {
+    ring: Ring,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    settings: Settings,
+    admissions: Arc<Admissions>,
+    registry: Arc<Registry>,
+    news: Sender<()>,
+    stop: Stop,
+}
+
+/// A subscriber that the front door has accepted.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Its slot.
+    pub admission: Admission,
+    /// The connection, after the head of the 101 answer was written to it.
+    pub stream: TcpStream,
+    /// What was read from it after the head of the request.
+    pub leftover: Vec<u8>,
+    /// Where the stream begins.
+    pub cursor: Cursor,
+    /// Where it connects from, as the front door sees it.
+    pub peer: SocketAddr,
+    /// Its `User-Agent`.
+    pub user_agent: String,
+}
+
+impl Firehose {
+    /// Starts the stream after the store's last seq, and the ticker. Dropping the thread waits
+    /// for the stop and for the subscribers to end.
+    pub fn start(
+        store: Arc<Store>,
+        metrics: Arc<Metrics>,
+        settings: Settings,
+        stop: Stop,
+    ) -> io::Result<(Arc<Firehose>, Thread)> {
+        let (news, heard) = bounded(1);
+        let (total, per_address) = settings.subscribers_max;
+        let firehose = Arc::new(Firehose {
+            ring: Ring::new(settings.ring_bytes_max, store.last_seq()),
+            store,
+            metrics,
+            settings,
+            admissions: Arc::new(Admissions::new(total, per_address)),
+            registry: Arc::default(),
+            news,
+            stop,
+        });
+        let ticking = Arc::clone(&firehose);
+        let body = move || ticking.tick(&heard);
+        let thread = threads::spawn(Role::Ticker, "", limits::SERVICE_STACK_BYTES, body)?;
+        Ok((firehose, thread))
+    }
+
+    /// Publishes frames whose batch is durable, in the order of their seq. Costs the same however
+    /// many subscribers there are. Only the sequencer calls this.
+    pub fn publish(&self, frames: Vec<Frame>) {
+        let bytes = self.ring.push(frames);
+        self.metrics.ring_bytes.set(bytes as u64);
+        // Full means that the ticker has not yet heard of the last time: once is enough.
+        let _ = self.news.try_send(());
+    }
+
+    /// A slot for a subscriber at `address`, to be asked for before the upgrade is answered: a
+    /// live stream begins here.
+    pub fn admit(&self, address: IpAddr) -> Result<Admission, TooMany> {
+        self.admissions.admit(address, self.store.last_seq())
+    }
+
+    /// Serves a subscriber in a thread of its own. An error means that there is none to be had;
+    /// the connection is then closed.
+    pub fn subscribe(self: &Arc<Self>, subscription: Subscription) -> io::Result<()> {
+        subscriber::spawn(self, subscription)
+    }
+
+    /// Who subscribes now.
+    pub fn subscribers(&self) -> Vec<SubscriberInfo> {
+        self.registry.list()
+    }
+
+    /// The last seq published.
+    pub fn head(&self) -> u64 {
+        self.ring.head()
+    }
+
+    /// Lets frames gather, then wakes those who wait for them, until the stop; then waits for the
+    /// subscribers to end.
+    fn tick(&self, heard: &Receiver<()>) {
+        loop {
+            select! {
+                recv(heard) -> _ => {}
+                recv(self.stop.channel()) -> _ => break,
+            }
+            if self.stop.wait(self.settings.timing.wake_gather) {
+                break;
+            }
+            // What was announced until here is covered by this round.
+            let _ = heard.try_recv();
+            self.registry.wake_sleeping();
+        }
+        self.registry.wake_all();
+        let patience = 2 * self.settings.timing.close_timeout;
+        if !self.registry.wait_empty(patience) {
+            let left = self.registry.list().len();
+            log::warn!("{left} subscribers did not end in time");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

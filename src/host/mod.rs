@@ -1,1 +1,77 @@
-//! (to come)
+//! Who we listen to: admission, dialing, and one thread per host that reads, proves and hands on.
+
+pub mod admission;
+pub mod backoff;
+pub mod crawler;
+mod dial;
+pub mod discovery;
+mod lane;
+pub mod thread;
+mod workspaces;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use self::workspaces::Workspaces;
+use crate::{
+    identity::Directory, metrics::Metrics, outbound::Outbound, sequencer::Inbox, threads::Stop,
+};
+
+/// What all host threads share.
+pub struct Shared {
+    /// Where proven events go.
+    pub inbox: Inbox,
+    /// Who may sign for an account.
+    pub directory: Arc<Directory>,
+    /// How connections are made.
+    pub outbound: Outbound,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Ends all host threads.
+    pub stop: Stop,
+    /// Commits without the fields of Sync 1.1 pass.
+    pub lenient: bool,
+    /// The stack of a host thread, in bytes.
+    pub stack_bytes: usize,
+    workspaces: Workspaces,
+    dials: dial::Dials,
+}
+
+impl Shared {
+    /// Everything that host threads need.
+    pub fn new(
+        inbox: Inbox,
+        directory: Arc<Directory>,
+        outbound: Outbound,
+        metrics: Arc<Metrics>,
+        stop: Stop,
+        lenient: bool,
+        stack_bytes: usize,
+    ) -> Arc<Shared> {
+        Arc::new(Shared {
+            inbox,
+            directory,
+            outbound,
+            metrics,
+            stop,
+            lenient,
+            stack_bytes,
+            workspaces: Workspaces::new(),
+            dials: dial::Dials::new(crate::limits::HOST_DIALS_MAX),
+        })
+    }
+}
+
+/// The time since 1970.
+fn now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// The time since 1970, in milliseconds.
+fn now_ms() -> u64 {
+    u64::try_from(now().as_millis()).unwrap_or(u64::MAX)
+}

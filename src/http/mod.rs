@@ -1,1 +1,29 @@
-//! (to come)
+//! HTTP: the public port, the internal port, and the routes that both serve.
+//!
+//! The public port is our own acceptor, because strangers reach it: every step of a connection has
+//! a deadline and every buffer a bound. The internal port is `tiny_http`. Both hand a [`Request`]
+//! to [`router::route`] and write the [`Response`] that it returns.
+//!
+//! [`Request`]: request::Request
+//! [`Response`]: response::Response
+
+pub mod admin;
+pub mod app;
+#[cfg(test)]
+mod boundary;
+pub mod client;
+mod connection;
+pub mod crawl;
+pub mod front_door;
+pub mod gate;
+mod head;
+pub mod internal;
+mod page;
+pub mod query;
+pub mod rate;
+pub mod request;
+pub mod response;
+pub mod router;
+pub mod status;
+pub mod subscribe;
+mod wake;

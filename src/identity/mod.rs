@@ -1,1 +1,19 @@
-//! (to come)
+//! Who may sign for an account and which host may speak for it: DID documents, fetched, parsed,
+//! kept.
+//!
+//! [`directory::Directory`] is what the rest of the relay talks to. It answers from its cache at
+//! once, or queues a lookup for the resolver threads and calls back.
+
+mod cache;
+pub mod directory;
+pub mod document;
+mod fetch;
+mod forced;
+mod lookups;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    directory::{Directory, How, Missing, Outcome, RateLimited, Waiter},
+    document::Identity,
+};

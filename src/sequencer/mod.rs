@@ -1,1 +1,347 @@
-//! (to come)
+//! The one writer: decides what needs the account's state, gives each event its seq, and writes
+//! events, accounts and host cursors in one batch. What is in a batch becomes visible only after
+//! the batch is durable.
+
+pub mod event;
+mod inbox;
+pub mod rules;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crossbeam_channel::select;
+
+pub use self::inbox::{Closed, Inbox};
+use self::{
+    event::{Event, Input, Kind},
+    inbox::Outbox,
+    rules::Verdict,
+};
+use crate::{
+    atproto::{did::Did, envelope::Message, seq::Seq, splice},
+    firehose::{Frame, frame},
+    limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, FRAME_BYTES_MAX},
+    metrics::Metrics,
+    reject::Reject,
+    store::{
+        Batch, Counters, Store, StoreError,
+        account::{Account, HostId, HostRecord},
+    },
+    threads::Stop,
+};
+
+/// Where published frames go, in order.
+pub type Publish = Box<dyn FnMut(Vec<Frame>) + Send>;
+
+/// Why the sequencer could not go on. The process must end: what the store holds is the truth.
+#[derive(Debug)]
+pub enum SequencerError {
+    /// The store failed.
+    Store(StoreError),
+    /// There are no sequence numbers left.
+    SeqExhausted,
+}
+
+impl fmt::Display for SequencerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SequencerError::Store(error) => write!(f, "the store failed: {error}"),
+            SequencerError::SeqExhausted => f.write_str("there are no sequence numbers left"),
+        }
+    }
+}
+
+impl std::error::Error for SequencerError {}
+
+impl From<StoreError> for SequencerError {
+    fn from(error: StoreError) -> Self {
+        SequencerError::Store(error)
+    }
+}
+
+/// The state that the sequencer alone holds.
+pub struct Sequencer {
+    store: Arc<Store>,
+    outbox: Outbox,
+    publish: Publish,
+    metrics: Arc<Metrics>,
+    last_seq: u64,
+    counters: Counters,
+    hosts: HashMap<HostId, HostRecord>,
+    /// Replies that are due once the batch is durable.
+    replies: Vec<(crossbeam_channel::Sender<u32>, u32)>,
+}
+
+/// One batch while it forms.
+struct Forming {
+    batch: Batch,
+    frames: Vec<Frame>,
+    accounts: HashMap<Did, Account>,
+    hosts: HashMap<HostId, HostRecord>,
+    inputs: usize,
+    bytes: usize,
+    now_ms: u64,
+}
+
+impl Sequencer {
+    /// A sequencer on what the store holds, and the inbox through which everything reaches it.
+    pub fn new(
+        store: Arc<Store>,
+        publish: Publish,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Sequencer, Inbox), StoreError> {
+        let (inbox, outbox) = Inbox::new(metrics.clone());
+        let hosts = store.hosts()?.into_iter().collect();
+        let (last_seq, counters) = (store.last_seq(), store.counters());
+        metrics.last_seq.set(last_seq);
+        metrics.accounts.set(counters.accounts);
+        let replies = Vec::new();
+        let sequencer = Sequencer {
+            store,
+            outbox,
+            publish,
+            metrics,
+            last_seq,
+            counters,
+            hosts,
+            replies,
+        };
+        Ok((sequencer, inbox))
+    }
+
+    /// Works until the stop is asked for, and then until the inbox is empty. Whoever sends must
+    /// have ended before, or what it sends last may not be read.
+    pub fn run(mut self, stop: &Stop) -> Result<(), SequencerError> {
+        loop {
+            let first = select! {
+                recv(self.outbox.receiver) -> input => input.ok(),
+                recv(stop.channel()) -> _ => self.outbox.receiver.try_recv().ok(),
+            };
+            let Some(first) = first else { return Ok(()) };
+            self.work(first)?;
+        }
+    }
+
+    /// Makes one batch of what waits, beginning with `first`, writes and publishes it.
+    fn work(&mut self, first: Input) -> Result<(), SequencerError> {
+        let mut forming = Forming {
+            batch: self.store.batch(),
+            frames: Vec::new(),
+            accounts: HashMap::new(),
+            hosts: HashMap::new(),
+            inputs: 0,
+            bytes: 0,
+            now_ms: now_ms(),
+        };
+        let mut next = Some(first);
+        while let Some(input) = next {
+            forming.inputs += 1;
+            forming.bytes += input.bytes();
+            self.take(input, &mut forming)?;
+            let full = forming.inputs >= BATCH_EVENTS_MAX || forming.bytes >= BATCH_BYTES_MAX;
+            next = if full {
+                None
+            } else {
+                self.outbox.receiver.try_recv().ok()
+            };
+        }
+        self.write(forming)
+    }
+
+    fn take(&mut self, input: Input, forming: &mut Forming) -> Result<(), SequencerError> {
+        match input {
+            Input::Event(event) => self.sequence(*event, forming),
+            Input::Progress {
+                host,
+                epoch,
+                cursor,
+            } => {
+                self.advance(forming, host, epoch, cursor);
+                Ok(())
+            }
+            Input::Restart { host, done } => {
+                let record = self.host(forming, host);
+                record.epoch += 1;
+                record.cursor = 0;
+                let epoch = record.epoch;
+                self.replies.push((done, epoch));
+                Ok(())
+            }
+        }
+    }
+
+    fn sequence(&mut self, event: Event, forming: &mut Forming) -> Result<(), SequencerError> {
+        let known = match forming.accounts.get(&event.did) {
+            Some(account) => Some(account.clone()),
+            None => self.store.account(&event.did)?,
+        };
+        let upstream = event.upstream;
+        match rules::judge(known.as_ref(), &event, self.counters.next_ordinal) {
+            Verdict::Reject(reject) => {
+                self.metrics.rejected.inc(reject);
+                log::debug!(
+                    "rejected did={} host={} upstream_seq={} reason={reject}",
+                    event.did,
+                    event.host,
+                    upstream.seq
+                );
+            }
+            Verdict::Forward {
+                account,
+                discontinuous,
+            } => {
+                let seq = Seq::new(self.last_seq + 1).ok_or(SequencerError::SeqExhausted)?;
+                let Some(bytes) = published(&event, account.as_ref(), seq) else {
+                    self.metrics.rejected.inc(Reject::FrameMalformed);
+                    self.advance(forming, event.host, upstream.epoch, upstream.cursor);
+                    return Ok(());
+                };
+                self.last_seq = seq.get();
+                if discontinuous {
+                    self.metrics.discontinuous.inc();
+                }
+                if let Kind::Commit(proven) = &event.kind
+                    && proven.legacy
+                {
+                    self.metrics.lenient.inc();
+                }
+                forming.batch.put_event(seq, forming.now_ms, &bytes);
+                forming.frames.push(Frame { seq, bytes });
+                if let Some(account) = account {
+                    self.keep_account(&event.did, known.as_ref(), account, forming);
+                }
+            }
+        }
+        self.advance(forming, event.host, upstream.epoch, upstream.cursor);
+        Ok(())
+    }
+
+    /// Notes an account's new state, and the counts that go with it.
+    fn keep_account(
+        &mut self,
+        did: &Did,
+        known: Option<&Account>,
+        account: Account,
+        forming: &mut Forming,
+    ) {
+        match known {
+            None => {
+                forming.batch.put_account_order(account.ordinal, did);
+                self.counters.next_ordinal += 1;
+                self.counters.accounts += 1;
+                self.host(forming, account.host).accounts += 1;
+            }
+            Some(known) if known.host != account.host => {
+                let before = self.host(forming, known.host);
+                before.accounts = before.accounts.saturating_sub(1);
+                self.host(forming, account.host).accounts += 1;
+            }
+            Some(_) => {}
+        }
+        forming.accounts.insert(did.clone(), account);
+    }
+
+    /// The host is processed up to `cursor`; a cursor never goes back within an epoch.
+    fn advance(&mut self, forming: &mut Forming, host: HostId, epoch: u32, cursor: u64) {
+        let record = self.host(forming, host);
+        if record.epoch == epoch && record.cursor < cursor {
+            record.cursor = cursor;
+        }
+    }
+
+    /// The record of a host, to be written with this batch.
+    fn host<'a>(&self, forming: &'a mut Forming, host: HostId) -> &'a mut HostRecord {
+        match forming.hosts.entry(host) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                entry.insert(self.hosts.get(&host).copied().unwrap_or_default())
+            }
+        }
+    }
+
+    /// Makes the batch durable, then visible.
+    fn write(&mut self, forming: Forming) -> Result<(), SequencerError> {
+        let Forming {
+            mut batch,
+            frames,
+            accounts,
+            hosts,
+            bytes,
+            ..
+        } = forming;
+        for (did, account) in &accounts {
+            batch.put_account(did, account);
+        }
+        for (host, record) in &hosts {
+            batch.put_host(*host, record);
+        }
+        batch.set_counters(self.counters);
+        self.store.commit(batch)?;
+        self.hosts.extend(hosts);
+        self.outbox.budget.release(bytes);
+        self.metrics.batches.inc();
+        self.metrics.events_sequenced.add(frames.len() as u64);
+        self.metrics.last_seq.set(self.last_seq);
+        self.metrics
+            .oldest_seq
+            .set(self.store.window().oldest.unwrap_or(0));
+        self.metrics.accounts.set(self.counters.accounts);
+        if !frames.is_empty() {
+            (self.publish)(frames);
+        }
+        for (reply, epoch) in self.replies.drain(..) {
+            // Who asked may have gone meanwhile.
+            let _ = reply.send(epoch);
+        }
+        Ok(())
+    }
+}
+
+/// The websocket bytes of an event under its seq; none where that would be over the limit of a
+/// frame.
+fn published(event: &Event, account: Option<&Account>, seq: Seq) -> Option<Arc<[u8]>> {
+    let overridden = match (&event.kind, account) {
+        (Kind::Account(said), Some(account)) if account.effective() != said => {
+            Some(with_status(&event.frame, account)?)
+        }
+        _ => None,
+    };
+    let (payload, place) = match &overridden {
+        Some(spliced) => (&spliced.frame[..], &spliced.seq),
+        None => (&event.frame[..], &event.seq_at),
+    };
+    let len = payload.len() - place.len() + splice::uint_len(seq.get());
+    if len > FRAME_BYTES_MAX {
+        return None;
+    }
+    let (header, header_len) = frame::ws_header(len);
+    let mut bytes = Vec::with_capacity(header_len + len);
+    bytes.extend_from_slice(&header[..header_len]);
+    Some(splice::put_seq(payload, place, seq, bytes).into())
+}
+
+/// An `#account` that says what this relay says.
+fn with_status(payload: &[u8], account: &Account) -> Option<splice::Spliced> {
+    let Ok(Message::Event(event)) = Message::parse(payload) else {
+        return None;
+    };
+    let status = account.effective();
+    Some(splice::set_status(
+        payload,
+        &event.layout,
+        status.active,
+        status.reason.as_deref(),
+    ))
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

@@ -95,3 +95,225 @@ pub struct HostRecord {
     /// Accounts that this host speaks for.
     pub accounts: u64,
 }
+
+/// The first byte of every encoded value, so that a later form can be told apart.
+const VERSION: u8 = 1;
+
+const UPSTREAM_ACTIVE: u8 = 1;
+const UPSTREAM_REASON: u8 = 1 << 1;
+const LOCAL_ACTIVE: u8 = 1 << 2;
+const LOCAL_REASON: u8 = 1 << 3;
+const HAS_HEAD: u8 = 1 << 4;
+const FLAGS: u8 = (1 << 5) - 1;
+
+impl Account {
+    /// The bytes in the store. Numbers are little-endian:
+    ///
+    /// ```text
+    /// version 1 | flags 1 | ordinal 8 | host 4 | authority_at 8 | seen epoch 4, seq 8
+    ///           | head, if any: rev 8, commit 36, data 36
+    ///           | upstream reason, then local reason, if any: length 4, text
+    /// ```
+    pub fn encode(&self) -> Vec<u8> {
+        let mut flags = 0;
+        for (is_set, flag) in [
+            (self.upstream.active, UPSTREAM_ACTIVE),
+            (self.upstream.reason.is_some(), UPSTREAM_REASON),
+            (self.local.active, LOCAL_ACTIVE),
+            (self.local.reason.is_some(), LOCAL_REASON),
+            (self.head.is_some(), HAS_HEAD),
+        ] {
+            flags |= if is_set { flag } else { 0 };
+        }
+        let mut out = Vec::with_capacity(34 + 80);
+        out.extend_from_slice(&[VERSION, flags]);
+        out.extend_from_slice(&self.ordinal.to_le_bytes());
+        out.extend_from_slice(&self.host.0.to_le_bytes());
+        out.extend_from_slice(&self.authority_at.to_le_bytes());
+        out.extend_from_slice(&self.seen.epoch.to_le_bytes());
+        out.extend_from_slice(&self.seen.seq.to_le_bytes());
+        if let Some(head) = &self.head {
+            out.extend_from_slice(&head.rev.raw().to_le_bytes());
+            out.extend_from_slice(head.commit.as_bytes());
+            out.extend_from_slice(head.data.as_bytes());
+        }
+        for status in [&self.upstream, &self.local] {
+            if let Some(reason) = &status.reason {
+                out.extend_from_slice(&(reason.len() as u32).to_le_bytes());
+                out.extend_from_slice(reason.as_bytes());
+            }
+        }
+        out
+    }
+
+    /// The account of `bytes`; `None`: they are damaged.
+    pub fn decode(bytes: &[u8]) -> Option<Account> {
+        let mut input = Input(bytes);
+        let [version, flags] = input.array()?;
+        if version != VERSION || flags & !FLAGS != 0 {
+            return None;
+        }
+        let has = |flag: u8| flags & flag != 0;
+        let mut account = Account {
+            ordinal: input.u64()?,
+            host: HostId(input.u32()?),
+            authority_at: input.u64()?,
+            seen: Seen {
+                epoch: input.u32()?,
+                seq: input.u64()?,
+            },
+            head: None,
+            upstream: Status {
+                active: has(UPSTREAM_ACTIVE),
+                reason: None,
+            },
+            local: Status {
+                active: has(LOCAL_ACTIVE),
+                reason: None,
+            },
+        };
+        if has(HAS_HEAD) {
+            account.head = Some(Head {
+                rev: Tid::from_raw(input.u64()?),
+                commit: input.cid()?,
+                data: input.cid()?,
+            });
+        }
+        if has(UPSTREAM_REASON) {
+            account.upstream.reason = Some(input.text()?);
+        }
+        if has(LOCAL_REASON) {
+            account.local.reason = Some(input.text()?);
+        }
+        input.0.is_empty().then_some(account)
+    }
+}
+
+impl HostRecord {
+    /// The bytes in the store: version 1, cursor 8, epoch 4, accounts 8, little-endian.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(21);
+        out.push(VERSION);
+        out.extend_from_slice(&self.cursor.to_le_bytes());
+        out.extend_from_slice(&self.epoch.to_le_bytes());
+        out.extend_from_slice(&self.accounts.to_le_bytes());
+        out
+    }
+
+    /// The record of `bytes`; `None`: they are damaged.
+    pub fn decode(bytes: &[u8]) -> Option<HostRecord> {
+        let mut input = Input(bytes);
+        if input.array()? != [VERSION] {
+            return None;
+        }
+        let record = HostRecord {
+            cursor: input.u64()?,
+            epoch: input.u32()?,
+            accounts: input.u64()?,
+        };
+        input.0.is_empty().then_some(record)
+    }
+}
+
+/// What is left to decode.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn cid(&mut self) -> Option<Cid> {
+        self.array::<{ Cid::LEN }>()
+            .and_then(|bytes| Cid::from_bytes(&bytes).ok())
+    }
+
+    fn text(&mut self) -> Option<Box<str>> {
+        let len = self.u32()? as usize;
+        let (text, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        std::str::from_utf8(text).ok().map(Box::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn status() -> impl Strategy<Value = Status> {
+        (any::<bool>(), proptest::option::of(".{0,40}")).prop_map(|(active, reason)| Status {
+            active,
+            reason: reason.map(String::into_boxed_str),
+        })
+    }
+
+    prop_compose! {
+        fn head()(rev: u64, commit: [u8; 8], data: [u8; 8]) -> Head {
+            Head {
+                rev: Tid::from_raw(rev),
+                commit: Cid::of_cbor(&commit),
+                data: Cid::of_cbor(&data),
+            }
+        }
+    }
+
+    prop_compose! {
+        fn account()(
+            numbers: (u64, u32, u64, u32, u64),
+            upstream in status(),
+            local in status(),
+            head in proptest::option::of(head()),
+        ) -> Account {
+            Account {
+                ordinal: numbers.0,
+                host: HostId(numbers.1),
+                authority_at: numbers.2,
+                seen: Seen { epoch: numbers.3, seq: numbers.4 },
+                upstream,
+                local,
+                head,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn accounts_come_back_as_they_were(account in account()) {
+            prop_assert_eq!(Account::decode(&account.encode()), Some(account));
+        }
+
+        #[test]
+        fn a_shortened_or_lengthened_account_is_damaged(account in account(), cut: usize) {
+            let mut bytes = account.encode();
+            prop_assert_eq!(Account::decode(&bytes[..cut % bytes.len()]), None);
+            bytes.push(0);
+            prop_assert_eq!(Account::decode(&bytes), None);
+        }
+
+        #[test]
+        fn hosts_come_back_as_they_were(cursor: u64, epoch: u32, accounts: u64) {
+            let record = HostRecord { cursor, epoch, accounts };
+            let bytes = record.encode();
+            prop_assert_eq!(HostRecord::decode(&bytes), Some(record));
+            prop_assert_eq!(HostRecord::decode(&bytes[1..]), None);
+        }
+
+        #[test]
+        fn any_bytes_decode_without_a_panic(bytes: Vec<u8>) {
+            let _ = Account::decode(&bytes);
+            let _ = HostRecord::decode(&bytes);
+        }
+    }
+}

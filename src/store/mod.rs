@@ -1,3 +1,254 @@
 //! RocksDB: events, accounts, host cursors. One process, one writer (the sequencer), many readers.
+//!
+//! An event, the account it moves and the host cursor it advances are one [`Batch`]: after a kill
+//! at any instant they agree. A seq is never given twice, also not after everything was pruned.
 
 pub mod account;
+mod batch;
+mod error;
+mod events;
+mod family;
+mod open;
+mod options;
+pub mod retention;
+mod window;
+
+use std::{
+    fs::File,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use rocksdb::{BoundColumnFamily, DBWithThreadMode, MultiThreaded, WriteOptions};
+
+use self::{
+    account::{Account, HostId, HostRecord},
+    family::{Ending, Family, Meta, event_key, host_key, ordinal_key},
+    window::WindowCell,
+};
+pub use self::{
+    batch::Batch,
+    error::{OpenError, StoreError},
+    events::{Page, Pruned},
+    options::Options,
+    window::Window,
+};
+use crate::atproto::did::Did;
+
+/// Numbers that go with the accounts, written in the batch that changes them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counters {
+    /// The ordinal that the next new account gets, from 1.
+    pub next_ordinal: u64,
+    /// Accounts there are.
+    pub accounts: u64,
+}
+
+/// The database, shared by the store and its batches.
+struct Db {
+    rocks: DBWithThreadMode<MultiThreaded>,
+}
+
+impl Db {
+    /// A column family. All of them exist from the open on.
+    #[expect(clippy::expect_used, reason = "opened together with the database")]
+    fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {
+        self.rocks
+            .cf_handle(family.name())
+            .expect("a column family of the open database")
+    }
+
+    fn meta(&self, meta: Meta) -> Result<Option<u64>, StoreError> {
+        let family = self.family(Family::Meta);
+        let Some(value) = self.rocks.get_pinned_cf(&family, meta.key())? else {
+            return Ok(None);
+        };
+        match <[u8; 8]>::try_from(&*value) {
+            Ok(bytes) => Ok(Some(u64::from_le_bytes(bytes))),
+            Err(_) => Err(StoreError::damaged(Family::Meta.name(), meta.key())),
+        }
+    }
+
+    /// Writes numbers of [`Family::Meta`] and syncs them, whatever the options say.
+    fn set_meta(&self, values: &[(Meta, u64)]) -> Result<(), StoreError> {
+        let family = self.family(Family::Meta);
+        let mut batch = rocksdb::WriteBatch::default();
+        for (meta, value) in values {
+            batch.put_cf(&family, meta.key(), value.to_le_bytes());
+        }
+        let mut synced = WriteOptions::default();
+        synced.set_sync(true);
+        Ok(self.rocks.write_opt(batch, &synced)?)
+    }
+}
+
+/// The open store. Dropping it without [`Store::close`] is what a crash is: safe, and the next
+/// open may have to skip seqs when syncing is off.
+pub struct Store {
+    db: Arc<Db>,
+    options: Options,
+    window: WindowCell,
+    next_ordinal: AtomicU64,
+    accounts: AtomicU64,
+    closed: AtomicBool,
+    /// Holds the lock of the directory; released after the database is closed.
+    _lock: File,
+}
+
+impl Store {
+    /// What is known of an account.
+    pub fn account(&self, did: &Did) -> Result<Option<Account>, StoreError> {
+        let family = self.db.family(Family::Accounts);
+        match self.db.rocks.get_pinned_cf(&family, did.as_str())? {
+            Some(value) => decoded(Account::decode(&value), Family::Accounts, did).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Accounts whose ordinal is greater than `ordinal`, in the order of their first appearance,
+    /// at most `limit` of them.
+    pub fn accounts_after(
+        &self,
+        ordinal: u64,
+        limit: usize,
+    ) -> Result<Vec<(Did, Account)>, StoreError> {
+        let family = self.db.family(Family::AccountOrder);
+        let mut order = self.db.rocks.raw_iterator_cf_opt(&family, options::scan(0));
+        let mut found = Vec::new();
+        order.seek(ordinal_key(ordinal.saturating_add(1)));
+        while found.len() < limit {
+            let Some((key, value)) = order.item() else {
+                order.status()?;
+                break;
+            };
+            let name = Family::AccountOrder.name();
+            let did = std::str::from_utf8(value).ok().map(Did::parse);
+            let Some(Ok(did)) = did else {
+                return Err(StoreError::damaged(name, format_args!("{key:02x?}")));
+            };
+            let Some(account) = self.account(&did)? else {
+                return Err(StoreError::damaged(name, did));
+            };
+            found.push((did, account));
+            order.next();
+        }
+        Ok(found)
+    }
+
+    /// What is known of a host.
+    pub fn host(&self, host: HostId) -> Result<Option<HostRecord>, StoreError> {
+        let family = self.db.family(Family::Hosts);
+        match self.db.rocks.get_pinned_cf(&family, host_key(host))? {
+            Some(value) => decoded(HostRecord::decode(&value), Family::Hosts, host).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What is known of every host, by number.
+    pub fn hosts(&self) -> Result<Vec<(HostId, HostRecord)>, StoreError> {
+        let family = self.db.family(Family::Hosts);
+        let mut entries = self.db.rocks.raw_iterator_cf(&family);
+        let mut hosts = Vec::new();
+        entries.seek_to_first();
+        while let Some((key, value)) = entries.item() {
+            let id = <[u8; 4]>::try_from(key).ok();
+            let host = id
+                .map(|id| HostId(u32::from_be_bytes(id)))
+                .zip(HostRecord::decode(value));
+            hosts.push(decoded(host, Family::Hosts, format_args!("{key:02x?}"))?);
+            entries.next();
+        }
+        entries.status()?;
+        Ok(hosts)
+    }
+
+    /// The highest seq ever assigned; 0: none. The next one is the one after it.
+    pub fn last_seq(&self) -> u64 {
+        self.window.last()
+    }
+
+    /// What can be replayed, without waiting for anything.
+    pub fn window(&self) -> Window {
+        self.window.get()
+    }
+
+    /// The counters as the last commit left them.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            next_ordinal: self.next_ordinal.load(Ordering::Acquire),
+            accounts: self.accounts.load(Ordering::Acquire),
+        }
+    }
+
+    /// An empty batch.
+    pub fn batch(&self) -> Batch {
+        Batch::new(Arc::clone(&self.db))
+    }
+
+    /// Writes a batch, all of it or nothing; with [`Options::fsync`] it is on disk on return. Then
+    /// the window and the counters move. Only the sequencer calls this. An error is final: what
+    /// was in the batch may or may not be there after a restart.
+    pub fn commit(&self, mut batch: Batch) -> Result<(), StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        if let Some((last, offered)) = batch.disorder {
+            return Err(StoreError::SeqOrder { last, offered });
+        }
+        if let Some((first, last)) = batch.seqs {
+            let before = self.last_seq();
+            if first <= before {
+                return Err(StoreError::SeqOrder {
+                    last: before,
+                    offered: first,
+                });
+            }
+            batch.put_meta(Meta::LastSeq, last);
+        }
+        let (seqs, counters) = (batch.seqs, batch.counters);
+        self.db
+            .rocks
+            .write_opt(batch.batch, &self.options.write())?;
+        if let Some((first, last)) = seqs {
+            self.window.append(first, last);
+        }
+        if let Some(counters) = counters {
+            self.next_ordinal
+                .store(counters.next_ordinal, Ordering::Release);
+            self.accounts.store(counters.accounts, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Ends writing: everything is synced and the end is marked as clean. Readers may go on.
+    pub fn close(&self) -> Result<(), StoreError> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.db.rocks.flush_wal(true)?;
+        self.db.set_meta(&[(Meta::Ending, Ending::Clean.code())])
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("window", &self.window())
+            .field("counters", &self.counters())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A decoded value, or which entry is damaged.
+fn decoded<T>(
+    value: Option<T>,
+    family: Family,
+    key: impl std::fmt::Display,
+) -> Result<T, StoreError> {
+    value.ok_or_else(|| StoreError::damaged(family.name(), key))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! DRISL-CBOR, the strict deterministic subset that the protocol is written in
 //! (<https://dasl.ing/drisl.html>, <https://atproto.com/specs/data-model>).
 
+mod reader;
 mod writer;
 
+pub use reader::{CborError, Map, Reader, ascends};
 pub use writer::Writer;

@@ -76,6 +76,13 @@ impl Writer {
         self.raw(cid.as_bytes())
     }
 
+    /// A link to a binary CID of any kind, as [`Reader::link`](super::Reader::link) gives it.
+    pub fn link(&mut self, cid: &[u8]) -> &mut Writer {
+        self.raw(&[0xd8, 0x2a]);
+        self.head(2, cid.len() as u64 + 1);
+        self.raw(&[0]).raw(cid)
+    }
+
     /// A link or `null`.
     pub fn cid_or_null(&mut self, cid: Option<&Cid>) -> &mut Writer {
         match cid {

@@ -1,0 +1,225 @@
+//! Who subscribes now, and how to wake them.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+/// One subscriber as others see it: numbers that it updates and nobody has to lock.
+#[derive(Debug)]
+pub(super) struct Entry {
+    id: u64,
+    peer: SocketAddr,
+    user_agent: String,
+    since: SystemTime,
+    pub(super) frames: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) position: AtomicU64,
+    /// Readable when the subscriber is to look at the ring or at the stop.
+    pub(super) bell: OwnedFd,
+    /// Whether it waits for frames. One that waits for its socket has enough to do.
+    sleeping: AtomicBool,
+}
+
+/// A subscriber, for people to read.
+#[derive(Clone, Debug)]
+pub struct SubscriberInfo {
+    /// Its number since the start of the relay.
+    pub id: u64,
+    /// Where it connects from.
+    pub peer: SocketAddr,
+    /// What it says that it is.
+    pub user_agent: String,
+    /// When it connected.
+    pub since: SystemTime,
+    /// Frames of the stream that it took.
+    pub frames: u64,
+    /// Bytes that it took.
+    pub bytes: u64,
+    /// The seq of the last frame that it took, or its cursor.
+    pub position: u64,
+}
+
+/// The subscribers of the relay.
+#[derive(Default, Debug)]
+pub(super) struct Registry {
+    entries: Mutex<Entries>,
+    left: Condvar,
+}
+
+#[derive(Default, Debug)]
+struct Entries {
+    by_id: BTreeMap<u64, Arc<Entry>>,
+    next_id: u64,
+}
+
+/// A place in the registry; dropping it leaves.
+#[derive(Debug)]
+pub(super) struct Registration {
+    registry: Arc<Registry>,
+    pub(super) entry: Arc<Entry>,
+}
+
+impl Registry {
+    pub(super) fn register(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        user_agent: String,
+    ) -> io::Result<Registration> {
+        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        let mut entries = self.lock();
+        entries.next_id += 1;
+        let entry = Arc::new(Entry {
+            id: entries.next_id,
+            peer,
+            user_agent,
+            since: SystemTime::now(),
+            frames: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            position: AtomicU64::new(0),
+            bell,
+            sleeping: AtomicBool::new(false),
+        });
+        entries.by_id.insert(entry.id, Arc::clone(&entry));
+        Ok(Registration {
+            registry: Arc::clone(self),
+            entry,
+        })
+    }
+
+    /// Wakes those who wait for frames.
+    pub(super) fn wake_sleeping(&self) {
+        for entry in self.lock().by_id.values() {
+            if entry.sleeping.swap(false, Ordering::SeqCst) {
+                entry.ring_bell();
+            }
+        }
+    }
+
+    /// Wakes everybody, whatever they wait for.
+    pub(super) fn wake_all(&self) {
+        self.lock().by_id.values().for_each(|e| e.ring_bell());
+    }
+
+    pub(super) fn list(&self) -> Vec<SubscriberInfo> {
+        let entries = self.lock();
+        entries.by_id.values().map(|entry| entry.info()).collect()
+    }
+
+    /// Waits until nobody is left; false when `timeout` passed first.
+    pub(super) fn wait_empty(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut entries = self.lock();
+        while !entries.by_id.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            entries = self
+                .left
+                .wait_timeout(entries, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.registry.lock().by_id.remove(&self.entry.id);
+        self.registry.left.notify_all();
+    }
+}
+
+impl Entry {
+    /// Says that it is going to sleep. It must look at the ring once more after this: a frame
+    /// published before is not announced again.
+    pub(super) fn fall_asleep(&self) {
+        self.sleeping.store(true, Ordering::SeqCst);
+    }
+
+    /// Says that it is awake, and silences the bell.
+    pub(super) fn wake_up(&self) {
+        self.sleeping.store(false, Ordering::SeqCst);
+        // It may not have rung: then there is nothing to read.
+        let _ = rustix::io::read(&self.bell, &mut [0u8; 8]);
+    }
+
+    fn ring_bell(&self) {
+        // Only a full counter refuses, and that is a bell that rings.
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    }
+
+    fn info(&self) -> SubscriberInfo {
+        SubscriberInfo {
+            id: self.id,
+            peer: self.peer,
+            user_agent: self.user_agent.clone(),
+            since: self.since,
+            frames: self.frames.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            position: self.position.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Its number.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_is_gone_and_awaited() {
+        let registry = Arc::new(Registry::default());
+        let peer = "192.0.2.1:5".parse().unwrap();
+        let first = registry.register(peer, "a".into()).unwrap();
+        let second = registry.register(peer, "b".into()).unwrap();
+        let ids: Vec<u64> = registry.list().iter().map(|s| s.id).collect();
+        assert_eq!(ids, [1, 2]);
+        drop(first);
+        assert_eq!(registry.list()[0].user_agent, "b");
+        assert!(!registry.wait_empty(Duration::ZERO));
+        let waits = Arc::clone(&registry);
+        let waiter = std::thread::spawn(move || waits.wait_empty(Duration::from_secs(60)));
+        drop(second);
+        assert!(waiter.join().unwrap());
+    }
+
+    #[test]
+    fn the_bell_rings_for_those_who_sleep() {
+        let registry = Arc::new(Registry::default());
+        let peer = "192.0.2.1:5".parse().unwrap();
+        let one = registry.register(peer, String::new()).unwrap();
+        let rings = |entry: &Entry| rustix::io::read(&entry.bell, &mut [0u8; 8]).is_ok();
+        registry.wake_sleeping();
+        assert!(!rings(&one.entry));
+        one.entry.fall_asleep();
+        registry.wake_sleeping();
+        registry.wake_sleeping();
+        assert!(rings(&one.entry));
+        one.entry.fall_asleep();
+        one.entry.wake_up();
+        registry.wake_sleeping();
+        assert!(!rings(&one.entry));
+        registry.wake_all();
+        assert!(rings(&one.entry));
+    }
+}

@@ -1,0 +1,437 @@
+//! The thread of one subscriber: it pulls frames, writes them, and listens to the little that
+//! clients say.
+
+use std::{
+    io::{self, Read},
+    net::{Shutdown, TcpStream},
+    os::fd::AsFd,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{SockRef, TcpKeepalive};
+
+use super::{
+    Admission, Answer, Firehose, Frame, Subscription,
+    client_frames::{ClientFrame, Parser, Violation},
+    cursor::{Cursor, Start},
+    frame::{self, CloseCode},
+    outbox::Outbox,
+    registry::Registration,
+};
+use crate::{
+    limits,
+    store::{Page, StoreError},
+    threads::{self, Role},
+};
+
+/// Starts the thread of a subscriber.
+pub(super) fn spawn(firehose: &Arc<Firehose>, subscription: Subscription) -> io::Result<()> {
+    prepare(&subscription.stream, firehose.settings.timing.silent_max)?;
+    let registration = firehose
+        .registry
+        .register(subscription.peer, subscription.user_agent)?;
+    let id = registration.entry.id().to_string();
+    let now = Instant::now();
+    let mut subscriber = Subscriber {
+        firehose: Arc::clone(firehose),
+        registration,
+        admission: subscription.admission,
+        socket: subscription.stream,
+        parser: Parser::default(),
+        cursor: subscription.cursor,
+        position: 0,
+        is_fresh: true,
+        outbox: Outbox::default(),
+        page: Vec::new(),
+        moved_at: now,
+        sent_at: now,
+        asked_at: None,
+    };
+    let leftover = subscription.leftover;
+    let stack = firehose.settings.stack_bytes;
+    // The thread ends by itself; the registry knows when all have.
+    threads::spawn(Role::Subscriber, &id, stack, move || {
+        subscriber.serve(&leftover);
+    })
+    .map(threads::Thread::detach)
+}
+
+/// Sets the socket up: never blocking, frames at once, and a peer that vanished is noticed by the
+/// kernel also while data waits for it.
+fn prepare(socket: &TcpStream, silent_max: Duration) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_nodelay(true)?;
+    let options = SockRef::from(socket);
+    let probes = TcpKeepalive::new()
+        .with_time(limits::SUBSCRIBER_KEEPALIVE)
+        .with_interval(limits::SUBSCRIBER_KEEPALIVE);
+    options.set_tcp_keepalive(&probes)?;
+    options.set_tcp_user_timeout(Some(silent_max))
+}
+
+struct Subscriber {
+    firehose: Arc<Firehose>,
+    registration: Registration,
+    admission: Admission,
+    socket: TcpStream,
+    parser: Parser,
+    cursor: Cursor,
+    /// The last seq taken from the ring or the store.
+    position: u64,
+    /// Nothing of the stream was taken yet.
+    is_fresh: bool,
+    outbox: Outbox,
+    /// Room for a page of the store.
+    page: Vec<Frame>,
+    /// When the client last took a byte, or was last offered one after it had taken all.
+    moved_at: Instant,
+    /// When the client last took a byte.
+    sent_at: Instant,
+    /// When the first ping since the last sign of life was sent.
+    asked_at: Option<Instant>,
+}
+
+/// Why a subscription ends.
+#[derive(Debug)]
+enum End {
+    /// The client said so.
+    Closed(Vec<u8>),
+    /// The connection is gone, or nobody answers on it.
+    Vanished,
+    /// The client takes nothing, or what it needs has left the window.
+    TooSlow,
+    /// The cursor is beyond the last seq.
+    Future,
+    /// The client sent what no client may send.
+    Violation,
+    /// The relay stops.
+    Stopping,
+    /// The store can not be read.
+    Failed(StoreError),
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> End {
+        End::Vanished
+    }
+}
+
+impl From<Violation> for End {
+    fn from(_: Violation) -> End {
+        End::Violation
+    }
+}
+
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> End {
+        End::Failed(error)
+    }
+}
+
+/// Counts a subscriber for as long as it is served.
+struct Counted<'a>(&'a Firehose);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.subscribers.sub(1);
+    }
+}
+
+impl Subscriber {
+    /// Serves the client to the end.
+    fn serve(&mut self, leftover: &[u8]) {
+        let firehose = Arc::clone(&self.firehose);
+        firehose.metrics.subscribers.add(1);
+        firehose.metrics.subscribers_accepted.inc();
+        let _counted = Counted(&firehose);
+        let end = match self.stream(leftover) {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        match &end {
+            End::TooSlow => firehose.metrics.subscribers_too_slow.inc(),
+            End::Closed(_) | End::Vanished => firehose.metrics.subscribers_gone.inc(),
+            End::Failed(error) => log::error!("a subscriber can not be served: {error}"),
+            End::Future | End::Violation | End::Stopping => {}
+        }
+        log::debug!(
+            "subscriber {} ends at {}: {end:?}",
+            self.registration.entry.id(),
+            self.position,
+        );
+        // Whether the client hears the last words is its own affair.
+        let _ = self.finish(end);
+    }
+
+    /// Streams until there is a reason to end.
+    fn stream(&mut self, leftover: &[u8]) -> Result<std::convert::Infallible, End> {
+        self.begin()?;
+        self.hear(leftover)?;
+        loop {
+            if self.firehose.stop.requested() {
+                return Err(End::Stopping);
+            }
+            self.listen()?;
+            let now = Instant::now();
+            if self.outbox.is_empty() {
+                self.moved_at = now;
+            }
+            if self.outbox.frames.is_empty() {
+                self.fill()?;
+            }
+            self.keep_alive(now)?;
+            if self.outbox.is_empty() || !self.send(now)? {
+                self.sleep(now)?;
+            }
+        }
+    }
+
+    /// Decides where the stream begins.
+    fn begin(&mut self) -> Result<(), End> {
+        let window = self.firehose.store.window();
+        self.position = match self.cursor.start(window, self.admission.last_seq) {
+            Start::After(seq) => seq,
+            Start::OutdatedAfter(seq) => {
+                self.outbox.push_urgent(frame::outdated_cursor());
+                // Said once; if the window moves on before the first page, there is no more to
+                // say.
+                self.cursor = Cursor::From(0);
+                seq
+            }
+            Start::Future => return Err(End::Future),
+        };
+        let entry = &self.registration.entry;
+        entry.position.store(self.position, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes what follows from the ring, or from the store.
+    fn fill(&mut self) -> Result<(), End> {
+        let frames = &mut self.outbox.frames;
+        let max = limits::SUBSCRIBER_WRITE_FRAMES_MAX;
+        let answer = self.firehose.ring.read_after(self.position, max, frames);
+        if answer == Answer::Behind {
+            self.fill_from_store()?;
+        }
+        if let Some(last) = self.outbox.frames.back() {
+            self.position = last.seq.get();
+            self.is_fresh = false;
+        }
+        Ok(())
+    }
+
+    fn fill_from_store(&mut self) -> Result<(), End> {
+        let store = &self.firehose.store;
+        let last = store.last_seq();
+        let bytes = self.firehose.settings.page_bytes_max;
+        match store.read_after(self.position, bytes, &mut self.page)? {
+            Page::Frames if self.page.is_empty() => {
+                // Nothing lies between here and the last seq: the ring begins beyond a jump.
+                self.position = self.position.max(last);
+            }
+            Page::Frames => self.outbox.frames.extend(self.page.drain(..)),
+            // The window moved between the decision where to begin and the first read.
+            Page::Pruned if self.is_fresh => self.begin()?,
+            Page::Pruned => return Err(End::TooSlow),
+        }
+        self.firehose.metrics.replay_pages.inc();
+        Ok(())
+    }
+
+    /// Reads what the client says, a little at a time, so that pings are answered between two
+    /// writes.
+    fn listen(&mut self) -> Result<(), End> {
+        let mut bytes = [0; 1024];
+        match self.socket.read(&mut bytes) {
+            Ok(0) => Err(End::Vanished),
+            Ok(n) => self.hear(&bytes[..n]),
+            Err(error) if is_later(&error) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn hear(&mut self, bytes: &[u8]) -> Result<(), End> {
+        if !bytes.is_empty() {
+            self.asked_at = None;
+        }
+        let mut found = Vec::new();
+        self.parser.feed(bytes, &mut found)?;
+        for frame in found {
+            match frame {
+                ClientFrame::Ping(payload) => self.outbox.push_urgent(frame::pong(&payload)),
+                ClientFrame::Pong => {}
+                ClientFrame::Close(payload) => return Err(End::Closed(payload)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notices who takes nothing and who does not answer, and asks who was sent nothing.
+    fn keep_alive(&mut self, now: Instant) -> Result<(), End> {
+        let timing = &self.firehose.settings.timing;
+        if !self.outbox.is_empty() {
+            return if now >= self.moved_at + timing.stall_max {
+                Err(End::TooSlow)
+            } else {
+                Ok(())
+            };
+        }
+        if self
+            .asked_at
+            .is_some_and(|at| now >= at + timing.silent_max)
+        {
+            return Err(End::Vanished);
+        }
+        if now >= self.sent_at + timing.ping_interval {
+            self.outbox.push_urgent(frame::ping());
+            self.asked_at.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// Writes what the socket takes at once; false when it takes nothing now.
+    fn send(&mut self, now: Instant) -> Result<bool, End> {
+        let written = match self.outbox.write(&mut self.socket) {
+            Ok(written) => written,
+            Err(error) if is_later(&error) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        self.moved_at = now;
+        self.sent_at = now;
+        let metrics = &self.firehose.metrics;
+        metrics.bytes_sent.add(written.bytes as u64);
+        let entry = &self.registration.entry;
+        entry
+            .bytes
+            .fetch_add(written.bytes as u64, Ordering::Relaxed);
+        if let Some(seq) = written.seq {
+            // Who takes frames is alive: pings are for those who get none.
+            self.asked_at = None;
+            metrics.frames_sent.add(written.frames);
+            entry.frames.fetch_add(written.frames, Ordering::Relaxed);
+            entry.position.store(seq, Ordering::Relaxed);
+        }
+        Ok(true)
+    }
+
+    /// Waits until there is something to do: news, room in the socket, words of the client, a
+    /// deadline, the stop.
+    fn sleep(&mut self, now: Instant) -> Result<(), End> {
+        let timing = &self.firehose.settings.timing;
+        let entry = &self.registration.entry;
+        let (interest, deadline) = if self.outbox.is_empty() {
+            entry.fall_asleep();
+            if self.firehose.ring.head() > self.position {
+                entry.wake_up();
+                return Ok(());
+            }
+            let ping_at = self.sent_at + timing.ping_interval;
+            let silent_at = self.asked_at.map(|at| at + timing.silent_max);
+            let deadline = silent_at.map_or(ping_at, |at| at.min(ping_at));
+            (PollFlags::IN, deadline)
+        } else {
+            let deadline = self.moved_at + timing.stall_max;
+            (PollFlags::IN | PollFlags::OUT, deadline)
+        };
+        let timeout = deadline.saturating_duration_since(now);
+        wait(
+            &[(&self.socket, interest), (&entry.bell, PollFlags::IN)],
+            timeout,
+        )?;
+        entry.wake_up();
+        Ok(())
+    }
+
+    /// Says why, closes, and waits a moment for the client to have read it.
+    fn finish(&mut self, end: End) -> io::Result<()> {
+        self.outbox.clear();
+        let (code, reason, error) = match end {
+            End::Vanished => return Ok(()),
+            End::Closed(payload) => {
+                self.outbox.push_urgent(frame::close_reply(&payload));
+                return self.drain();
+            }
+            End::TooSlow => {
+                let error = frame::error("ConsumerTooSlow", "Stream consumer too slow");
+                (CloseCode::Policy, "ConsumerTooSlow", Some(error))
+            }
+            End::Future => {
+                let error = frame::error("FutureCursor", "Cursor in the future.");
+                (CloseCode::Policy, "FutureCursor", Some(error))
+            }
+            End::Failed(_) => {
+                let error = frame::error("InternalServerError", "The relay failed");
+                (CloseCode::Internal, "InternalServerError", Some(error))
+            }
+            End::Violation => (CloseCode::Policy, "ProtocolError", None),
+            End::Stopping => (CloseCode::GoingAway, "The relay stops", None),
+        };
+        if let Some(error) = error {
+            self.outbox.push_urgent(error);
+        }
+        self.outbox.push_urgent(frame::close(code, reason));
+        self.drain()
+    }
+
+    /// Writes what is left, then reads until the client has closed too: a socket that is closed
+    /// with something unread in it takes back what was written last.
+    fn drain(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + self.firehose.settings.timing.close_timeout;
+        let mut is_open = true;
+        loop {
+            if is_open && self.outbox.is_empty() {
+                self.socket.shutdown(Shutdown::Write)?;
+                is_open = false;
+            }
+            let interest = if is_open {
+                PollFlags::IN | PollFlags::OUT
+            } else {
+                PollFlags::IN
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            wait(&[(&self.socket, interest)], left)?;
+            if is_open {
+                match self.outbox.write(&mut self.socket) {
+                    Ok(_) => {}
+                    Err(error) if is_later(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            match self.socket.read(&mut [0; 1024]) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if is_later(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Whether a call only has to be made again.
+fn is_later(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+/// Waits until one of `sources` is ready, or `timeout` has passed.
+fn wait(sources: &[(&dyn AsFd, PollFlags)], timeout: Duration) -> io::Result<()> {
+    let mut fds: Vec<PollFd<'_>> = sources
+        .iter()
+        .map(|(source, interest)| PollFd::from_borrowed_fd(source.as_fd(), *interest))
+        .collect();
+    let timeout = Timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,328 @@
+//! The crawler: owns the set of hosts, starts and stops their threads, keeps their rows.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+
+use super::{
+    Shared,
+    dial::Plug,
+    lane::Lane,
+    now_ms,
+    thread::{HostThread, Start},
+};
+use crate::{
+    atproto::hostname::{Endpoint, Hostname},
+    control::{Control, HostRow, HostStatus},
+    store::{Store, account::HostId},
+    threads::{self, Role, Thread},
+};
+
+/// How a host does, as its thread tells it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Connected.
+    Connected {
+        /// Since when, in milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// The host has less than it once had: it is read from now on.
+    Idle {
+        /// What happened, for people.
+        why: String,
+    },
+    /// Waiting for the next attempt.
+    BackingOff {
+        /// What happened, for people.
+        why: String,
+        /// Failures in a row.
+        failures: u32,
+        /// When the next attempt is due, in milliseconds since 1970.
+        next_ms: u64,
+    },
+    /// Waiting for the next attempt, after many that failed.
+    Offline {
+        /// What happened, for people.
+        why: String,
+        /// Failures in a row.
+        failures: u32,
+        /// When the next attempt is due, in milliseconds since 1970.
+        next_ms: u64,
+    },
+}
+
+/// A host's state.
+#[derive(Debug)]
+pub struct Report {
+    pub(super) id: HostId,
+    pub(super) state: State,
+}
+
+/// What became of a request to crawl a host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CrawlAnswer {
+    /// It is new; its thread has started.
+    Started,
+    /// It is connected already.
+    AlreadyConnected,
+    /// It is known and was waiting; it is tried now.
+    Retrying,
+    /// The operator has banned it.
+    Banned,
+    /// The control store or the operating system would not have it.
+    Failed(String),
+}
+
+enum Command {
+    Crawl {
+        endpoint: Endpoint,
+        start: Start,
+        answer: Sender<CrawlAnswer>,
+    },
+    Known {
+        name: Hostname,
+        answer: Sender<bool>,
+    },
+}
+
+/// Asks the crawler; cheap to clone.
+#[derive(Clone)]
+pub struct CrawlerHandle {
+    commands: Sender<Command>,
+}
+
+impl CrawlerHandle {
+    /// Crawls a host that was admitted: starts it, or tries it now if it waits.
+    pub fn crawl(&self, endpoint: Endpoint, start: Start) -> CrawlAnswer {
+        let (answer, answered) = bounded(1);
+        let sent = self.commands.send(Command::Crawl {
+            endpoint,
+            start,
+            answer,
+        });
+        let answer = sent.ok().and_then(|()| answered.recv().ok());
+        answer.unwrap_or_else(|| CrawlAnswer::Failed("the relay is stopping".into()))
+    }
+
+    /// Whether the host is in the set already.
+    pub fn knows(&self, name: &Hostname) -> bool {
+        let (answer, answered) = bounded(1);
+        let sent = self.commands.send(Command::Known {
+            name: name.clone(),
+            answer,
+        });
+        sent.is_ok() && answered.recv().unwrap_or(false)
+    }
+}
+
+/// The crawler itself, run by its own thread.
+pub struct Crawler {
+    shared: Arc<Shared>,
+    control: Arc<dyn Control>,
+    store: Arc<Store>,
+    commands: Receiver<Command>,
+    reports: (Sender<Report>, Receiver<Report>),
+    hosts: HashMap<HostId, Host>,
+    names: HashMap<Hostname, HostId>,
+}
+
+struct Host {
+    row: HostRow,
+    state: Option<State>,
+    lane: Arc<Lane>,
+    plug: Arc<Plug>,
+    retry: Sender<()>,
+    thread: Thread,
+}
+
+impl Crawler {
+    /// A crawler without hosts, and how to ask it.
+    pub fn new(
+        shared: Arc<Shared>,
+        control: Arc<dyn Control>,
+        store: Arc<Store>,
+    ) -> (Crawler, CrawlerHandle) {
+        let (sender, commands) = bounded(64);
+        let reports = unbounded();
+        let (hosts, names) = (HashMap::new(), HashMap::new());
+        let crawler = Crawler {
+            shared,
+            control,
+            store,
+            commands,
+            reports,
+            hosts,
+            names,
+        };
+        (crawler, CrawlerHandle { commands: sender })
+    }
+
+    /// Starts every host of the control store, then works until the stop is asked for; returns
+    /// when all host threads have ended.
+    pub fn run(mut self) {
+        match self.control.hosts() {
+            Ok(rows) => {
+                log::info!("{} hosts known", rows.len());
+                for row in rows {
+                    self.start(row, Start::Live);
+                }
+            }
+            Err(error) => log::error!("can not read the hosts: {error}"),
+        }
+        let stop = self.shared.stop.clone();
+        loop {
+            select! {
+                recv(self.commands) -> command => match command {
+                    Ok(command) => self.obey(command),
+                    Err(_) => break,
+                },
+                recv(self.reports.1) -> report => {
+                    if let Ok(report) = report {
+                        self.note(report);
+                    }
+                }
+                recv(stop.channel()) -> _ => break,
+            }
+        }
+        // Every connection is ended before the first thread is waited for.
+        for host in self.hosts.values() {
+            host.plug.pull();
+            host.lane.close();
+        }
+        self.hosts.clear();
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Crawl {
+                endpoint,
+                start,
+                answer,
+            } => {
+                // Who asked may have gone.
+                let _ = answer.send(self.crawl(&endpoint, start));
+            }
+            Command::Known { name, answer } => {
+                let _ = answer.send(self.names.contains_key(&name));
+            }
+        }
+    }
+
+    fn crawl(&mut self, endpoint: &Endpoint, start: Start) -> CrawlAnswer {
+        let known = self
+            .names
+            .get(&endpoint.host)
+            .and_then(|id| self.hosts.get(id));
+        if let Some(host) = known.filter(|host| !host.thread.is_finished()) {
+            if host.row.status == HostStatus::Banned {
+                return CrawlAnswer::Banned;
+            }
+            if matches!(host.state, Some(State::Connected { .. })) {
+                return CrawlAnswer::AlreadyConnected;
+            }
+            // One wake-up is enough, and it may be there already.
+            let _ = host.retry.try_send(());
+            return CrawlAnswer::Retrying;
+        }
+        let row = match self.control.add_host(endpoint, now_ms()) {
+            Ok(row) if row.status == HostStatus::Banned => return CrawlAnswer::Banned,
+            Ok(row) => row,
+            Err(error) => return CrawlAnswer::Failed(error.to_string()),
+        };
+        match self.start(row, start) {
+            true => CrawlAnswer::Started,
+            false => CrawlAnswer::Failed("no thread for it could be started".into()),
+        }
+    }
+
+    /// Starts the thread of a host; false where that fails.
+    fn start(&mut self, row: HostRow, start: Start) -> bool {
+        if row.status == HostStatus::Banned {
+            return false;
+        }
+        let record = match self.store.host(row.id) {
+            Ok(record) => record.unwrap_or_default(),
+            Err(error) => {
+                log::error!("host={} can not read its cursor: {error}", row.name);
+                return false;
+            }
+        };
+        let shared = self.shared.clone();
+        let name = row.name.clone();
+        let lane = Lane::new(
+            shared.clone(),
+            row.id,
+            name.clone(),
+            record.epoch,
+            record.cursor,
+        );
+        let plug = Arc::new(Plug::default());
+        let (retry, retried) = bounded(1);
+        let thread = HostThread {
+            shared,
+            id: row.id,
+            endpoint: row.endpoint(),
+            start,
+            lane: lane.clone(),
+            plug: plug.clone(),
+            retry: retried,
+            reports: self.reports.0.clone(),
+        };
+        let stack = self.shared.stack_bytes;
+        match threads::spawn(Role::Host, name.as_str(), stack, move || thread.run()) {
+            Ok(thread) => {
+                self.names.insert(name, row.id);
+                let id = row.id;
+                self.hosts.insert(
+                    id,
+                    Host {
+                        row,
+                        state: None,
+                        lane,
+                        plug,
+                        retry,
+                        thread,
+                    },
+                );
+                true
+            }
+            Err(error) => {
+                log::error!("host={name} no thread for it: {error}");
+                false
+            }
+        }
+    }
+
+    /// Keeps what a host's thread tells of itself.
+    fn note(&mut self, report: Report) {
+        let Some(host) = self.hosts.get_mut(&report.id) else {
+            return;
+        };
+        let row = &mut host.row;
+        match &report.state {
+            State::Connected { at_ms } => {
+                row.status = HostStatus::Active;
+                row.last_connected_ms = Some(*at_ms);
+                row.last_error = None;
+                row.failures = 0;
+            }
+            State::Idle { why } => {
+                row.status = HostStatus::Idle;
+                row.last_error = Some(why.clone());
+            }
+            State::BackingOff { why, failures, .. } => {
+                row.last_error = Some(why.clone());
+                row.failures = *failures;
+            }
+            State::Offline { why, failures, .. } => {
+                row.status = HostStatus::Offline;
+                row.last_error = Some(why.clone());
+                row.failures = *failures;
+            }
+        }
+        host.state = Some(report.state);
+        if let Err(error) = self.control.update_host(&host.row) {
+            log::error!("host={} can not keep its state: {error}", host.row.name);
+        }
+    }
+}

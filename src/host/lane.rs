@@ -1,0 +1,588 @@
+//! The way of one host's events to the sequencer: decode, find the identity, prove, hand on.
+//!
+//! An event whose account's identity is not known is parked, and so is every later event of that
+//! account, in order; the host's other accounts flow on. A resolver thread proves and hands on
+//! what was parked. The cursor that goes with each event says up to where *everything* of the host
+//! is handed on, so that what is parked is asked for again after a crash.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
+    ops::Range,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Shared, now};
+use crate::{
+    atproto::{
+        did::{Did, Method},
+        envelope::{Body, Event as Parsed, FrameError, Message},
+        hostname::Hostname,
+        prove, splice,
+    },
+    identity::{How, Identity, Outcome, Waiter},
+    limits::{HOST_PARKED_BYTES_MAX, HOST_PARKED_EVENTS_MAX},
+    reject::Reject,
+    sequencer::event::{Event, Input, Kind, Upstream},
+    store::account::{HostId, Status},
+};
+
+/// One host's events, on their way.
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+    id: HostId,
+    name: Hostname,
+    state: Mutex<State>,
+    /// Something parked has left, or the lane is closed.
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    epoch: u32,
+    /// The last upstream seq that was handed on, parked or rejected.
+    read: u64,
+    /// What was last told to the sequencer.
+    told: u64,
+    parked: HashMap<Did, VecDeque<Waiting>>,
+    /// The upstream seqs of what is parked.
+    seqs: BTreeSet<u64>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// A parked event.
+struct Waiting {
+    seq: u64,
+    epoch: u32,
+    frame: Box<[u8]>,
+    /// The identity was fetched anew for this event already.
+    refreshed: bool,
+}
+
+/// Where a connection is in the host's stream.
+#[derive(Debug, Default)]
+pub(super) struct Position {
+    /// The cursor that the stream was asked for from.
+    pub cursor: Option<u64>,
+    /// The last seq of this connection.
+    pub last: Option<u64>,
+}
+
+/// What a frame was, beside an event that went its way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// An event; it is on its way, or rejected and counted.
+    Event,
+    /// Not an event: ignored.
+    Ignored,
+    /// The host ends the stream with an error of this name.
+    Error(String),
+    /// The first event of a connection is older than what was asked for: the host's sequence has
+    /// started anew. The frame was not taken.
+    WentBack,
+    /// Not a frame at all.
+    Malformed,
+}
+
+/// Whether other events of the account were parked already.
+#[derive(PartialEq, Eq)]
+enum Parked {
+    First,
+    Joined,
+}
+
+/// A proven event, but for its place in the stream.
+struct Ready {
+    kind: Kind,
+    authority_at: Option<u64>,
+    frame: Box<[u8]>,
+    seq_at: Range<usize>,
+}
+
+/// What to do with an event, given the identity.
+enum Next {
+    Send(Ready),
+    Reject(Reject),
+    /// Rejected by this identity; a newer one may say otherwise.
+    Refresh(Reject),
+}
+
+impl Lane {
+    /// A lane of a host whose stream was read up to `cursor` in `epoch`.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        id: HostId,
+        name: Hostname,
+        epoch: u32,
+        cursor: u64,
+    ) -> Arc<Lane> {
+        let state = State {
+            epoch,
+            read: cursor,
+            told: cursor,
+            ..State::default()
+        };
+        Arc::new(Lane {
+            shared,
+            id,
+            name,
+            state: Mutex::new(state),
+            moved: Condvar::new(),
+        })
+    }
+
+    /// The last upstream seq that was read, 0: none.
+    pub(super) fn read(&self) -> u64 {
+        self.lock().read
+    }
+
+    /// The host's sequence starts anew.
+    pub(super) fn restart(&self, epoch: u32) {
+        let mut state = self.lock();
+        state.epoch = epoch;
+        state.read = 0;
+        state.told = 0;
+        // What is parked keeps the epoch that it came in and holds no cursor back any more.
+        state.seqs.clear();
+    }
+
+    /// Passes over the next upstream seq, whatever is there: for a host whose next message can not
+    /// even be received.
+    pub(super) fn skip_one(&self) {
+        self.lock().read += 1;
+    }
+
+    /// Takes one frame of the host.
+    pub(super) fn take(self: &Arc<Lane>, frame: &[u8], position: &mut Position) -> Frame {
+        let event = match Message::parse(frame) {
+            Ok(Message::Event(event)) => event,
+            Ok(Message::Unknown) => return self.ignore(),
+            Ok(Message::Info { name, message }) => {
+                log::info!(
+                    "host={} info name={name} {}",
+                    self.name,
+                    message.unwrap_or_default()
+                );
+                return self.ignore();
+            }
+            Ok(Message::Error { error, message }) => {
+                log::info!(
+                    "host={} error={error} {}",
+                    self.name,
+                    message.unwrap_or_default()
+                );
+                return Frame::Error(error.chars().take(100).collect());
+            }
+            Err(FrameError::Malformed) => {
+                self.shared.metrics.rejected.inc(Reject::FrameMalformed);
+                return Frame::Malformed;
+            }
+            Err(FrameError::Schema) => {
+                self.reject(Reject::SchemaInvalid, "", 0);
+                return Frame::Event;
+            }
+        };
+        let seq = event.seq.get();
+        match position.last {
+            None if position.cursor.is_some_and(|cursor| seq < cursor) => return Frame::WentBack,
+            Some(last) if seq <= last => {
+                self.reject(Reject::SeqNotIncreasing, event.did, seq);
+                return Frame::Event;
+            }
+            _ => position.last = Some(seq),
+        }
+        if let Err(reject) = self.begin(&event, frame) {
+            self.reject(reject, event.did, seq);
+            self.lock().read = seq;
+        }
+        Frame::Event
+    }
+
+    /// Tells the sequencer how far the host is read, where the last event did not.
+    pub(super) fn report(&self) {
+        let mut state = self.lock();
+        let cursor = state.cursor(None, state.read);
+        if cursor <= state.told {
+            return;
+        }
+        state.told = cursor;
+        let epoch = state.epoch;
+        drop(state);
+        let _ = self.shared.inbox.send(Input::Progress {
+            host: self.id,
+            epoch,
+            cursor,
+        });
+    }
+
+    /// Lets a thread go that waits for room.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.moved.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ignore(&self) -> Frame {
+        self.shared.metrics.frames_ignored.inc();
+        Frame::Ignored
+    }
+
+    fn reject(&self, reject: Reject, did: &str, seq: u64) {
+        self.shared.metrics.rejected.inc(reject);
+        log::debug!(
+            "rejected host={} did={did} upstream_seq={seq} reason={reject}",
+            self.name
+        );
+    }
+
+    /// Everything up to the sequencer, or to the parking place; an error is a rejection.
+    fn begin(self: &Arc<Lane>, event: &Parsed<'_>, frame: &[u8]) -> Result<(), Reject> {
+        let did = Did::parse(event.did).map_err(|_| Reject::DidInvalid)?;
+        if did.method() == Method::Unsupported {
+            return Err(Reject::DidMethodUnsupported);
+        }
+        prove::check_event(event, now())?;
+        let seq = event.seq.get();
+        if matches!(event.body, Body::Identity { .. }) {
+            self.shared.directory.purge(&did);
+        }
+        let (epoch, waits) = {
+            let state = self.lock();
+            (state.epoch, state.parked.contains_key(&did))
+        };
+        let outcome = if waits {
+            None
+        } else {
+            self.shared.directory.cached(&did)
+        };
+        let Some(outcome) = outcome else {
+            if self.park(&did, Waiting::new(seq, epoch, frame, false)) == Parked::First {
+                // A plain lookup is never refused.
+                self.ask(&did, How::Miss);
+            }
+            return Ok(());
+        };
+        match self.judge(event, &did, frame, &outcome) {
+            Next::Send(ready) => {
+                let cursor = self.lock().cursor(None, seq);
+                self.send(ready, &did, Upstream { epoch, seq, cursor });
+                self.lock().read = seq;
+                Ok(())
+            }
+            Next::Reject(reject) => Err(reject),
+            Next::Refresh(reject) => {
+                self.park(&did, Waiting::new(seq, epoch, frame, true));
+                if self.ask(&did, How::Forced) {
+                    return Ok(());
+                }
+                self.withdraw(&did);
+                Err(reject)
+            }
+        }
+    }
+
+    fn ask(self: &Arc<Lane>, did: &Did, how: How) -> bool {
+        let waiter = Arc::new(Waits(self.clone()));
+        self.shared
+            .directory
+            .request(did, how, &self.name, waiter)
+            .is_ok()
+    }
+
+    /// Parks an event; waits while the host has too much parked.
+    fn park(&self, did: &Did, waiting: Waiting) -> Parked {
+        let mut state = self.lock();
+        while state.is_full() && !state.closed {
+            state = self
+                .moved
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        self.shared.metrics.events_parked.inc();
+        self.shared.metrics.events_waiting.add(1);
+        state.read = waiting.seq;
+        state.seqs.insert(waiting.seq);
+        state.bytes += waiting.frame.len();
+        match state.parked.entry(did.clone()) {
+            Entry::Occupied(mut queue) => {
+                queue.get_mut().push_back(waiting);
+                Parked::Joined
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(VecDeque::from([waiting]));
+                Parked::First
+            }
+        }
+    }
+
+    /// Takes back the one event of an account that was just parked.
+    fn withdraw(&self, did: &Did) {
+        let queue = self.lock().parked.remove(did);
+        queue
+            .into_iter()
+            .flatten()
+            .for_each(|waiting| self.left(&waiting));
+    }
+
+    /// The next parked event of an account. While it is judged the account still counts as
+    /// waiting, so that what arrives meanwhile queues up behind it.
+    fn next_parked(&self, did: &Did) -> Option<Waiting> {
+        let mut state = self.lock();
+        let next = state.parked.get_mut(did)?.pop_front();
+        if next.is_none() {
+            state.parked.remove(did);
+        }
+        next
+    }
+
+    /// Whether nothing of the account is parked any more; then it does not count as waiting.
+    fn is_drained(&self, did: &Did) -> bool {
+        let mut state = self.lock();
+        let drained = state.parked.get(did).is_none_or(VecDeque::is_empty);
+        if drained {
+            state.parked.remove(did);
+        }
+        drained
+    }
+
+    /// A parked event has gone its way.
+    fn left(&self, waiting: &Waiting) {
+        let mut state = self.lock();
+        if waiting.epoch == state.epoch {
+            state.seqs.remove(&waiting.seq);
+        }
+        state.bytes -= waiting.frame.len();
+        drop(state);
+        self.shared.metrics.events_waiting.sub(1);
+        self.moved.notify_all();
+    }
+
+    /// Decides on an event with what the directory says.
+    fn judge(&self, event: &Parsed<'_>, did: &Did, frame: &[u8], outcome: &Outcome) -> Next {
+        if let Body::Identity { handle } = event.body {
+            return Next::Send(self.ready_identity(event, frame, handle, outcome));
+        }
+        let identity = match outcome {
+            Outcome::Found(identity) => identity,
+            Outcome::Missing(missing) => return Next::Reject(missing.reject()),
+            Outcome::Unreachable => return Next::Reject(Reject::IdentityUnresolved),
+        };
+        match &identity.host {
+            None => return Next::Refresh(Reject::IdentityNoHost),
+            Some(host) if *host != self.name => return Next::Refresh(Reject::WrongHost),
+            Some(_) => {}
+        }
+        match self.prove(event, did, frame, identity) {
+            Ok(ready) => Next::Send(ready),
+            Err(reject @ (Reject::SignatureInvalid | Reject::IdentityNoKey)) => {
+                Next::Refresh(reject)
+            }
+            Err(reject) => Next::Reject(reject),
+        }
+    }
+
+    /// An identity event passes from any host; its handle only from the account's own, and only
+    /// where the document claims it too (<https://atproto.com/specs/sync#identity-events>).
+    fn ready_identity(
+        &self,
+        event: &Parsed<'_>,
+        frame: &[u8],
+        handle: Option<&str>,
+        outcome: &Outcome,
+    ) -> Ready {
+        let identity = match outcome {
+            Outcome::Found(identity) if identity.host.as_ref() == Some(&self.name) => {
+                Some(identity)
+            }
+            _ => None,
+        };
+        let claimed = identity.and_then(|identity| identity.handle.as_ref());
+        let agrees = match (handle, claimed) {
+            (None, _) => true,
+            (Some(handle), Some(claimed)) => handle.eq_ignore_ascii_case(claimed.as_str()),
+            (Some(_), None) => false,
+        };
+        let spliced = if agrees {
+            None
+        } else {
+            splice::drop_handle(frame, &event.layout)
+        };
+        Ready::new(
+            Kind::Identity,
+            identity.map(|i| i.resolved_at),
+            event,
+            frame,
+            spliced,
+        )
+    }
+
+    /// Proves an event of an account that this host speaks for.
+    fn prove(
+        &self,
+        event: &Parsed<'_>,
+        did: &Did,
+        frame: &[u8],
+        identity: &Identity,
+    ) -> Result<Ready, Reject> {
+        let key = identity.key.as_ref().ok_or(Reject::IdentityNoKey);
+        let mut spliced = None;
+        let kind = match &event.body {
+            Body::Commit(message) => {
+                let mut workspace = self.shared.workspaces.borrow();
+                let workspace = workspace.get();
+                let (did, lenient) = (did.as_str(), self.shared.lenient);
+                let proven = workspace.prove_commit(frame, did, message, key?, lenient)?;
+                spliced = splice::fill_commit(frame, &event.layout);
+                Kind::Commit(proven)
+            }
+            Body::Sync(message) => {
+                let mut workspace = self.shared.workspaces.borrow();
+                Kind::Sync(
+                    workspace
+                        .get()
+                        .prove_sync(frame, did.as_str(), message, key?)?,
+                )
+            }
+            Body::Account { active, status } => Kind::Account(Status {
+                active: *active,
+                reason: status.map(Into::into),
+            }),
+            Body::Identity { .. } => Kind::Identity,
+        };
+        Ok(Ready::new(
+            kind,
+            Some(identity.resolved_at),
+            event,
+            frame,
+            spliced,
+        ))
+    }
+
+    /// Hands an event to the sequencer; waits while its inbox is full.
+    fn send(&self, ready: Ready, did: &Did, upstream: Upstream) {
+        let event = Event {
+            host: self.id,
+            upstream,
+            did: did.clone(),
+            authority_at: ready.authority_at,
+            kind: ready.kind,
+            frame: ready.frame,
+            seq_at: ready.seq_at,
+        };
+        if self
+            .shared
+            .inbox
+            .send(Input::Event(Box::new(event)))
+            .is_ok()
+        {
+            let mut state = self.lock();
+            state.told = state.told.max(upstream.cursor);
+        }
+    }
+
+    /// Judges one parked event; true when the next one may follow.
+    fn release(self: &Arc<Lane>, did: &Did, mut waiting: Waiting, outcome: &Outcome) -> bool {
+        let Ok(Message::Event(event)) = Message::parse(&waiting.frame) else {
+            self.left(&waiting);
+            return true;
+        };
+        match self.judge(&event, did, &waiting.frame, outcome) {
+            Next::Send(ready) => {
+                let cursor = {
+                    let state = self.lock();
+                    state.cursor(Some(waiting.seq), state.read)
+                };
+                let Waiting { epoch, seq, .. } = waiting;
+                self.send(ready, did, Upstream { epoch, seq, cursor });
+            }
+            Next::Refresh(_) if !waiting.refreshed => {
+                waiting.refreshed = true;
+                if let Some(queue) = self.lock().parked.get_mut(did) {
+                    queue.push_front(waiting);
+                }
+                // Refused: the same judgement is final.
+                return !self.ask(did, How::Forced);
+            }
+            Next::Refresh(reject) | Next::Reject(reject) => {
+                self.reject(reject, did.as_str(), waiting.seq);
+            }
+        }
+        self.left(&waiting);
+        true
+    }
+}
+
+/// A lane that waits for an identity.
+struct Waits(Arc<Lane>);
+
+impl Waiter for Waits {
+    /// Proves and hands on what was parked for this account. The lookup that calls this is still
+    /// under way, so asking for the same account again neither blocks nor is lost.
+    fn resolved(&self, did: &Did, outcome: &Outcome) {
+        let lane = &self.0;
+        let mut outcome = outcome.clone();
+        while let Some(waiting) = lane.next_parked(did) {
+            if !lane.release(did, waiting, &outcome) {
+                return;
+            }
+            // A later identity event may have made this outcome an old one. Asking comes last: the
+            // answer may be given by another thread before this one is done.
+            match lane.shared.directory.cached(did) {
+                Some(newer) => outcome = newer,
+                None if matches!(outcome, Outcome::Unreachable) => {}
+                None if lane.is_drained(did) => return,
+                None => {
+                    lane.ask(did, How::Miss);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.seqs.len() >= HOST_PARKED_EVENTS_MAX || self.bytes >= HOST_PARKED_BYTES_MAX
+    }
+
+    /// Up to where everything is handed on once `sent` is, if all up to `upto` is or is parked.
+    fn cursor(&self, sent: Option<u64>, upto: u64) -> u64 {
+        let waits = self.seqs.iter().find(|seq| Some(**seq) != sent);
+        waits.map_or(upto, |seq| upto.min(seq - 1))
+    }
+}
+
+impl Waiting {
+    fn new(seq: u64, epoch: u32, frame: &[u8], refreshed: bool) -> Waiting {
+        Waiting {
+            seq,
+            epoch,
+            frame: frame.into(),
+            refreshed,
+        }
+    }
+}
+
+impl Ready {
+    fn new(
+        kind: Kind,
+        authority_at: Option<u64>,
+        event: &Parsed<'_>,
+        frame: &[u8],
+        spliced: Option<splice::Spliced>,
+    ) -> Ready {
+        let (frame, seq_at) = match spliced {
+            Some(spliced) => (spliced.frame.into(), spliced.seq),
+            None => (frame.into(), event.layout.seq.clone()),
+        };
+        Ready {
+            kind,
+            authority_at,
+            frame,
+            seq_at,
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The thread of one host: connect, read until the connection ends, wait, for ever.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use crossbeam_channel::{Receiver, bounded, select};
+use tungstenite::{
+    Message,
+    error::{CapacityError, Error as WsError},
+};
+
+use super::{
+    Shared, backoff,
+    crawler::{Report, State},
+    dial::{self, Connection, DialError, Plug},
+    lane::{Frame, Lane, Position},
+    now_ms,
+};
+use crate::{
+    atproto::hostname::Endpoint,
+    limits::{
+        HOST_FAILURES_OFFLINE, HOST_MESSAGE_TIMEOUT, HOST_POISON_DROPS_MAX,
+        HOST_SILENT_INTERVALS_MAX,
+    },
+    sequencer::event::Input,
+    store::account::HostId,
+};
+
+/// Where the stream of a host is read from when nothing of it was read before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// From the oldest event that the host still has: for a host that has just announced itself.
+    Oldest,
+    /// From now on: for the many hosts of an existing network, whose past others have served.
+    Live,
+}
+
+/// Everything that the thread of a host owns.
+pub(super) struct HostThread {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: HostId,
+    pub(super) endpoint: Endpoint,
+    pub(super) start: Start,
+    pub(super) lane: Arc<Lane>,
+    pub(super) plug: Arc<Plug>,
+    /// Ends a wait: the host is to be tried now.
+    pub(super) retry: Receiver<()>,
+    pub(super) reports: crossbeam_channel::Sender<Report>,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+enum Ended {
+    Closed(Option<u16>),
+    Io(io::Error),
+    /// Neither data nor answers to pings.
+    Silent,
+    Protocol(String),
+    Malformed,
+    Text,
+    TooLarge,
+    /// An error frame of this name.
+    Error(String),
+    /// The relay stops.
+    Stopped,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Closed(Some(code)) => write!(f, "the host closed the connection (code {code})"),
+            Ended::Closed(None) => f.write_str("the host closed the connection"),
+            Ended::Io(error) => write!(f, "the connection broke: {error}"),
+            Ended::Silent => f.write_str("the host went silent"),
+            Ended::Protocol(error) => write!(f, "websocket: {error}"),
+            Ended::Malformed => f.write_str("a frame is not two canonical DRISL-CBOR items"),
+            Ended::Text => f.write_str("a text frame, where only binary ones are allowed"),
+            Ended::TooLarge => f.write_str("a message is over 5,000,000 bytes"),
+            Ended::Error(name) => write!(f, "the host sent the error {name}"),
+            Ended::Stopped => f.write_str("the relay stops"),
+        }
+    }
+}
+
+/// Connections lost at the same place of the stream.
+#[derive(Default)]
+struct Poison {
+    at: u64,
+    drops: u32,
+}
+
+impl Poison {
+    /// Counts one more at `at`; true when it is time to pass it over.
+    fn strikes(&mut self, at: u64) -> bool {
+        if self.at != at {
+            *self = Poison { at, drops: 0 };
+        }
+        self.drops += 1;
+        self.drops >= HOST_POISON_DROPS_MAX
+    }
+}
+
+impl HostThread {
+    /// Listens until the relay stops or the host is let go.
+    pub(super) fn run(mut self) {
+        let mut failures = 0u32;
+        let mut poison = Poison::default();
+        while !self.shared.stop.requested() {
+            let before = self.lane.read();
+            let ended = self.connect_and_listen(&mut poison);
+            self.lane.report();
+            let progressed = self.lane.read() != before;
+            failures = if progressed {
+                1
+            } else {
+                failures.saturating_add(1)
+            };
+            if matches!(ended, Err(Ended::Stopped)) || self.shared.stop.requested() {
+                return;
+            }
+            let why = match &ended {
+                Ok(error) => error.to_string(),
+                Err(ended) => ended.to_string(),
+            };
+            let future = matches!(&ended, Err(Ended::Error(name)) if name == "FutureCursor");
+            let delay = backoff::delay(failures, fastrand::f64());
+            log::debug!(
+                "host={} {why}; next attempt in {delay:?}",
+                self.endpoint.host
+            );
+            let offline = failures >= HOST_FAILURES_OFFLINE;
+            self.report(match (future, offline) {
+                (true, _) => State::Idle { why },
+                (false, true) => State::Offline {
+                    why,
+                    failures,
+                    next_ms: in_ms(delay),
+                },
+                (false, false) => State::BackingOff {
+                    why,
+                    failures,
+                    next_ms: in_ms(delay),
+                },
+            });
+            if future && !self.restart() {
+                return;
+            }
+            if !self.wait(delay) {
+                return;
+            }
+        }
+    }
+
+    /// One connection, from dialing to its end. `Ok` is why there was none.
+    fn connect_and_listen(&mut self, poison: &mut Poison) -> Result<DialError, Ended> {
+        let metrics = &self.shared.metrics;
+        let Some(turn) = self.shared.dials.turn(&self.shared.stop) else {
+            return Err(Ended::Stopped);
+        };
+        let cursor = match (self.lane.read(), self.start) {
+            (0, Start::Live) => None,
+            (cursor, _) => Some(cursor),
+        };
+        let connection = dial::dial(&self.shared.outbound, &self.endpoint, cursor, &self.plug);
+        drop(turn);
+        let connection = match connection {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.plug.clear();
+                metrics.host_connect_failures.inc();
+                return Ok(error);
+            }
+        };
+        metrics.host_connects.inc();
+        let connected = Connected::count(&self.shared);
+        log::info!("host={} connected cursor={cursor:?}", self.endpoint.host);
+        self.report(State::Connected { at_ms: now_ms() });
+        let ended = self.listen(connection, Position { cursor, last: None }, poison);
+        drop(connected);
+        self.plug.clear();
+        log::info!("host={} disconnected: {ended}", self.endpoint.host);
+        Err(ended)
+    }
+
+    /// Reads until the connection ends.
+    fn listen(
+        &mut self,
+        mut connection: Connection,
+        mut position: Position,
+        poison: &mut Poison,
+    ) -> Ended {
+        let mut silent = 0;
+        // The message before is kept until the next one is read: the read buffer can then not grow
+        // into the room of a large message, and stays small.
+        let mut last: Option<Message> = None;
+        loop {
+            connection
+                .get_mut()
+                .timed()
+                .expect_within(HOST_MESSAGE_TIMEOUT);
+            let read = connection.read();
+            drop(last.take());
+            if self.shared.stop.requested() {
+                return Ended::Stopped;
+            }
+            match read {
+                Ok(message) => {
+                    silent = 0;
+                    if let Some(ended) = self.take(&message, &mut position, poison) {
+                        // The answer to a close, or nothing: the connection is over either way.
+                        let _ = connection.flush();
+                        return ended;
+                    }
+                    last = Some(message);
+                }
+                Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    silent += 1;
+                    if silent >= HOST_SILENT_INTERVALS_MAX {
+                        return Ended::Silent;
+                    }
+                    self.lane.report();
+                    if let Err(error) = connection.send(Message::Ping(Default::default())) {
+                        return Ended::Protocol(error.to_string());
+                    }
+                }
+                Err(error) => return self.broken(error, poison),
+            }
+        }
+    }
+
+    /// Deals with one message; something where it ends the connection.
+    fn take(
+        &mut self,
+        message: &Message,
+        position: &mut Position,
+        poison: &mut Poison,
+    ) -> Option<Ended> {
+        let metrics = &self.shared.metrics;
+        let (frame, ended) = match message {
+            Message::Binary(bytes) => {
+                metrics.frames_received.inc();
+                metrics.bytes_received.add(bytes.len() as u64);
+                let mut frame = self.lane.take(bytes, position);
+                if frame == Frame::WentBack {
+                    log::info!("host={} its sequence has started anew", self.endpoint.host);
+                    if !self.restart() {
+                        return Some(Ended::Stopped);
+                    }
+                    position.cursor = None;
+                    frame = self.lane.take(bytes, position);
+                }
+                (frame, Ended::Malformed)
+            }
+            Message::Text(_) => {
+                metrics.frames_received.inc();
+                metrics.rejected.inc(crate::reject::Reject::FrameMalformed);
+                (Frame::Malformed, Ended::Text)
+            }
+            Message::Close(frame) => {
+                return Some(Ended::Closed(frame.as_ref().map(|frame| frame.code.into())));
+            }
+            _ => return None,
+        };
+        match frame {
+            Frame::Malformed if poison.strikes(self.lane.read()) => {
+                log::warn!("host={} skipped a frame: {ended}", self.endpoint.host);
+                self.shared.metrics.frames_skipped.inc();
+                None
+            }
+            Frame::Malformed => Some(ended),
+            Frame::Error(name) => Some(Ended::Error(name)),
+            Frame::Event | Frame::Ignored | Frame::WentBack => None,
+        }
+    }
+
+    /// A read that failed for good.
+    fn broken(&mut self, error: WsError, poison: &mut Poison) -> Ended {
+        match error {
+            WsError::ConnectionClosed | WsError::AlreadyClosed => Ended::Closed(None),
+            WsError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Ended::Silent,
+            WsError::Io(error) => Ended::Io(error),
+            WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
+                self.shared
+                    .metrics
+                    .rejected
+                    .inc(crate::reject::Reject::FrameMalformed);
+                // It was not received, so it can only be passed over by its seq.
+                if poison.strikes(self.lane.read()) && self.lane.read() > 0 {
+                    log::warn!(
+                        "host={} passes over a message: too large",
+                        self.endpoint.host
+                    );
+                    self.shared.metrics.frames_skipped.inc();
+                    self.lane.skip_one();
+                }
+                Ended::TooLarge
+            }
+            error => Ended::Protocol(error.to_string()),
+        }
+    }
+
+    /// Begins a new epoch of the host's sequence; false when the relay stops.
+    fn restart(&mut self) -> bool {
+        let (done, epoch) = bounded(1);
+        let asked = self.shared.inbox.send(Input::Restart {
+            host: self.id,
+            done,
+        });
+        let Some(epoch) = asked.ok().and_then(|()| epoch.recv().ok()) else {
+            return false;
+        };
+        self.lane.restart(epoch);
+        self.start = Start::Live;
+        true
+    }
+
+    /// Waits for the next attempt; false when the relay stops or lets the host go.
+    fn wait(&self, delay: Duration) -> bool {
+        select! {
+            recv(self.retry) -> retry => retry.is_ok(),
+            recv(self.shared.stop.channel()) -> _ => false,
+            default(delay) => true,
+        }
+    }
+
+    fn report(&self, state: State) {
+        // Without a crawler there is nobody to tell any more.
+        let _ = self.reports.send(Report { id: self.id, state });
+    }
+}
+
+fn in_ms(delay: Duration) -> u64 {
+    now_ms().saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Counts a connection while it lasts, also if a panic ends it.
+struct Connected(Arc<Shared>);
+
+impl Connected {
+    fn count(shared: &Arc<Shared>) -> Connected {
+        shared.metrics.hosts_connected.add(1);
+        Connected(shared.clone())
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.metrics.hosts_connected.sub(1);
+        self.0.metrics.host_disconnects.inc();
+    }
+}

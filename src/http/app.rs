@@ -1,0 +1,67 @@
+//! What the routes need: handles to the parts of the relay, and the small state of HTTP itself.
+
+use std::sync::Arc;
+
+use super::{
+    admin::Admin,
+    crawl::{Crawl, CrawlDesk},
+    status::StatusBoard,
+    subscribe::Firehose,
+};
+use crate::{config::Config, host::admission::Admission, metrics::Metrics};
+
+/// The relay as HTTP sees it.
+pub struct App {
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// How the relay does.
+    pub health: Arc<dyn Health>,
+    /// Where websockets go.
+    pub firehose: Arc<dyn Firehose>,
+    /// Takes requests to crawl.
+    pub desk: CrawlDesk,
+    /// Who may do what only the operator may.
+    pub admin: Admin,
+    /// What the status pages show.
+    pub status: StatusBoard,
+}
+
+/// The parts of the relay that HTTP is connected to.
+pub struct Parts {
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// How the relay does.
+    pub health: Arc<dyn Health>,
+    /// Where websockets go.
+    pub firehose: Arc<dyn Firehose>,
+    /// The set of hosts.
+    pub crawl: Arc<dyn Crawl>,
+    /// Who may become a host.
+    pub admission: Admission,
+}
+
+/// How the relay does. Every error is one line for people; none of the calls may wait.
+pub trait Health: Send + Sync {
+    /// Whether the stores take writes: what `/_health` says.
+    fn storage(&self) -> Result<(), String>;
+
+    /// Whether events get through; a supervisor restarts a process for which this fails for long.
+    fn live(&self) -> Result<(), String>;
+
+    /// Whether subscribers should be sent here.
+    fn ready(&self) -> Result<(), String>;
+}
+
+impl App {
+    /// Connects HTTP to the relay; the uptime that is shown counts from now.
+    pub fn new(config: &Config, parts: Parts) -> App {
+        App {
+            status: StatusBoard::new(Arc::clone(&parts.metrics)),
+            metrics: parts.metrics,
+            health: parts.health,
+            firehose: parts.firehose,
+            desk: CrawlDesk::new(config, parts.admission, parts.crawl),
+            admin: Admin::new(config.admin_password.as_ref()),
+        }
+    }
+}

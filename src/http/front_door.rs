@@ -1,0 +1,318 @@
+//! The public listener: strangers reach it, so that everything has a deadline and a bound.
+//!
+//! One thread accepts and one thread serves each connection. Who is over a cap is told so by a
+//! third kind of thread, one for all, which never waits long. A connection that becomes a
+//! subscription leaves the front door with its socket.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{
+    app::App,
+    connection::{Connection, End, refuse},
+    gate::{Gate, Pass},
+    head::Head,
+    request::{Method, Request, client_address},
+    response::Response,
+    router::{self, Port},
+    subscribe::{self, Subscription, Upgrade},
+    wake::{Wake, Woken},
+};
+use crate::{
+    limits::{
+        HTTP_ACCEPT_RETRY, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX,
+        HTTP_HEAD_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_LINGER, HTTP_REFUSAL_TIMEOUT, HTTP_REFUSALS_MAX,
+        HTTP_RETRY_AFTER, HTTP_STACK_BYTES, HTTP_STOP_TIMEOUT, HTTP_WRITE_TIMEOUT, LISTEN_BACKLOG,
+    },
+    threads::{self, Role, Thread},
+};
+
+/// Errors of the listener are written to the log at most this often.
+const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long the steps of a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// A head from its first byte to its last; after it, its body.
+    pub head: Duration,
+    /// Silence between two requests.
+    pub idle: Duration,
+    /// Writing an answer.
+    pub write: Duration,
+}
+
+/// The bounds of a front door.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How long steps may take.
+    pub times: Times,
+    /// Connections altogether.
+    pub connections_max: usize,
+    /// Connections of one client.
+    pub connections_per_client_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            times: Times {
+                head: HTTP_HEAD_TIMEOUT,
+                idle: HTTP_IDLE_TIMEOUT,
+                write: HTTP_WRITE_TIMEOUT,
+            },
+            connections_max: HTTP_CONNECTIONS_MAX,
+            connections_per_client_max: HTTP_CONNECTIONS_PER_ADDRESS_MAX,
+        }
+    }
+}
+
+/// The running public port; dropping it closes the port and ends its connections (subscriptions
+/// have left it and go on).
+#[derive(Debug)]
+pub struct FrontDoor {
+    address: SocketAddr,
+    wake: Arc<Wake>,
+    gate: Arc<Gate>,
+    acceptor: Option<Thread>,
+    refuser: Option<Thread>,
+}
+
+/// What acceptor and connections share.
+struct Shared {
+    app: Arc<App>,
+    wake: Arc<Wake>,
+    gate: Arc<Gate>,
+    times: Times,
+}
+
+/// A listening socket with the backlog that thousands of simultaneous clients need.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+impl FrontDoor {
+    /// Serves `app` on a listener made by [`listen`].
+    pub fn start(listener: TcpListener, app: Arc<App>, bounds: Bounds) -> io::Result<FrontDoor> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let wake = Arc::new(Wake::new()?);
+        let gate = Gate::new(bounds.connections_max, bounds.connections_per_client_max);
+        let shared = Arc::new(Shared {
+            app,
+            wake: Arc::clone(&wake),
+            gate: Arc::clone(&gate),
+            times: bounds.times,
+        });
+        let (refused, to_refuse) = bounded(HTTP_REFUSALS_MAX);
+        let refuser_wake = Arc::clone(&wake);
+        let refuser = threads::spawn(Role::Http, "refuse", HTTP_STACK_BYTES, move || {
+            refuse_all(&to_refuse, &refuser_wake);
+        })?;
+        let acceptor = threads::spawn(Role::Http, "accept", HTTP_STACK_BYTES, move || {
+            accept_all(&listener, &shared, &refused);
+        })?;
+        Ok(FrontDoor {
+            address,
+            wake,
+            gate,
+            acceptor: Some(acceptor),
+            refuser: Some(refuser),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for FrontDoor {
+    fn drop(&mut self) {
+        self.wake.set();
+        drop(self.acceptor.take());
+        // The acceptor held the other end of its channel.
+        drop(self.refuser.take());
+        let left = self.gate.wait_empty(HTTP_STOP_TIMEOUT);
+        if left > 0 {
+            log::warn!("http: {left} connections did not end in time");
+        }
+    }
+}
+
+/// Accepts until the stop. No error ends it: running out of file descriptors passes.
+fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, refused: &Sender<TcpStream>) {
+    let mut last_logged: Option<Instant> = None;
+    loop {
+        let error = match shared.wake.readable(listener, None) {
+            Ok(Woken::Stop) => return,
+            Ok(_) => match listener.accept() {
+                Ok((stream, peer)) => {
+                    take_in(stream, peer, shared, refused);
+                    continue;
+                }
+                Err(error) if is_passing(&error) => continue,
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        if last_logged.is_none_or(|at| at.elapsed() >= ACCEPT_ERROR_LOG_INTERVAL) {
+            last_logged = Some(Instant::now());
+            log::error!("http: can not accept connections: {error}; trying on");
+        }
+        if shared.wake.rest(HTTP_ACCEPT_RETRY) {
+            return;
+        }
+    }
+}
+
+/// Whether it is about one connection only, which is gone.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+fn take_in(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, refused: &Sender<TcpStream>) {
+    let Some(pass) = shared.gate.enter(peer.ip()) else {
+        shared.app.metrics.http_refused.inc();
+        match refused.try_send(stream) {
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
+        }
+    };
+    let connection_shared = Arc::clone(shared);
+    let thread = threads::spawn(Role::Http, "", HTTP_STACK_BYTES, move || {
+        serve(stream, peer, pass, &connection_shared);
+    });
+    match thread {
+        // The gate counts it, and the switch ends it.
+        Ok(thread) => thread.detach(),
+        Err(error) => {
+            shared.app.metrics.http_refused.inc();
+            log::warn!("http: no thread for a connection: {error}");
+        }
+    }
+}
+
+/// Tells those who are over a cap, one after the other, until the acceptor is gone.
+fn refuse_all(refused: &Receiver<TcpStream>, wake: &Arc<Wake>) {
+    let answer = Response::too_many("Too many connections", HTTP_RETRY_AFTER);
+    for stream in refused {
+        refuse(stream, Arc::clone(wake), &answer, HTTP_REFUSAL_TIMEOUT);
+    }
+}
+
+/// Serves one connection to its end.
+fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
+    let Ok(mut connection) = Connection::new(stream, Arc::clone(&shared.wake), shared.times) else {
+        return;
+    };
+    let mut first = true;
+    loop {
+        let (request, keep_alive) = match read_request(&mut connection, peer, first) {
+            Ok(request) => request,
+            Err(End::Quiet) => return,
+            Err(End::Refused(answer)) => {
+                shared.app.metrics.http_refused.inc();
+                let bytes = answer.encode(false, true, SystemTime::now());
+                if connection.write(&bytes).is_ok() {
+                    connection.finish(HTTP_LINGER);
+                }
+                return;
+            }
+        };
+        first = false;
+        shared.app.metrics.http_requests.inc();
+        let response = match upgrade(&request) {
+            Some(upgrade) => match shared.app.firehose.admit(request.client) {
+                Some(seat) => return hand_over(connection, pass, upgrade, &request, seat),
+                None => Response::too_many("Too many subscribers", HTTP_RETRY_AFTER),
+            },
+            None => router::route(&shared.app, Port::Public, &request),
+        };
+        let head_only = request.method == Method::Head;
+        let bytes = response.encode(head_only, !keep_alive, SystemTime::now());
+        if connection.write(&bytes).is_err() {
+            return;
+        }
+        if !keep_alive {
+            return connection.finish(HTTP_LINGER);
+        }
+    }
+}
+
+fn read_request(
+    connection: &mut Connection,
+    peer: SocketAddr,
+    first: bool,
+) -> Result<(Request, bool), End> {
+    let head = connection.read_head(first)?;
+    let body = connection.read_body(&head)?;
+    let Head {
+        method,
+        path,
+        query,
+        headers,
+        keep_alive,
+        ..
+    } = head;
+    let client = client_address(peer.ip(), &headers);
+    let request = Request {
+        method,
+        path,
+        query,
+        headers,
+        body,
+        client,
+    };
+    Ok((request, keep_alive))
+}
+
+/// The upgrade to the firehose, if the request is a good one; the router answers all others.
+fn upgrade(request: &Request) -> Option<Upgrade> {
+    (request.path == subscribe::PATH)
+        .then(|| subscribe::check(request).ok())
+        .flatten()
+}
+
+fn hand_over(
+    mut connection: Connection,
+    pass: Pass,
+    upgrade: Upgrade,
+    request: &Request,
+    seat: subscribe::Seat,
+) {
+    if connection.write(&upgrade.switching()).is_err() {
+        return;
+    }
+    let Ok((stream, leftover)) = connection.into_parts() else {
+        return;
+    };
+    // From here on it counts as a subscriber, no longer as a connection.
+    drop(pass);
+    seat(Subscription {
+        stream,
+        leftover,
+        cursor: upgrade.cursor,
+        client: request.client,
+        user_agent: upgrade.user_agent,
+    });
+}

@@ -1,0 +1,116 @@
+//! How often one client may do a thing.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::request::network;
+
+/// Counts per client in windows of fixed length.
+#[derive(Debug)]
+pub struct RateLimit {
+    times_max: u32,
+    window: Duration,
+    clients_max: usize,
+    clients: Mutex<HashMap<IpAddr, Window>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    began: Instant,
+    times: u32,
+}
+
+impl RateLimit {
+    /// `times_max` in each `window` for one client. Of at most `clients_max` clients is kept
+    /// count; when there are more, the counting begins anew: memory is bounded, and who commands
+    /// that many networks is not stopped by a count.
+    pub fn new(times_max: u32, window: Duration, clients_max: usize) -> RateLimit {
+        RateLimit {
+            times_max,
+            window,
+            clients_max,
+            clients: Mutex::default(),
+        }
+    }
+
+    /// Counts one more; the error is how long until the next is allowed.
+    pub fn take(&self, client: IpAddr, now: Instant) -> Result<(), Duration> {
+        self.with_window(client, now, |window, until_next| {
+            if window.times >= self.times_max {
+                return Err(until_next);
+            }
+            window.times += 1;
+            Ok(())
+        })
+    }
+
+    /// Whether one more would be allowed, without counting it.
+    pub fn check(&self, client: IpAddr, now: Instant) -> Result<(), Duration> {
+        self.with_window(client, now, |window, until_next| {
+            if window.times >= self.times_max {
+                return Err(until_next);
+            }
+            Ok(())
+        })
+    }
+
+    fn with_window<T>(
+        &self,
+        client: IpAddr,
+        now: Instant,
+        f: impl FnOnce(&mut Window, Duration) -> T,
+    ) -> T {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = network(client);
+        let fresh = Window {
+            began: now,
+            times: 0,
+        };
+        if clients.len() >= self.clients_max && !clients.contains_key(&key) {
+            clients.retain(|_, w| now.saturating_duration_since(w.began) < self.window);
+            if clients.len() >= self.clients_max {
+                clients.clear();
+            }
+        }
+        let window = clients.entry(key).or_insert(fresh);
+        let age = now.saturating_duration_since(window.began);
+        if age >= self.window {
+            *window = fresh;
+            return f(window, self.window);
+        }
+        f(window, self.window - age)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_ends_gives_new_tries() {
+        let limit = RateLimit::new(2, Duration::from_secs(60), 8);
+        let (a, b) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        let start = Instant::now();
+        assert_eq!(limit.take(a, start), Ok(()));
+        assert_eq!(limit.take(a, start), Ok(()));
+        let later = start + Duration::from_secs(20);
+        assert_eq!(limit.take(a, later), Err(Duration::from_secs(40)));
+        assert_eq!(limit.check(a, later), Err(Duration::from_secs(40)));
+        assert_eq!(limit.take(b, later), Ok(()));
+        assert_eq!(limit.take(a, start + Duration::from_secs(60)), Ok(()));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let limit = RateLimit::new(1, Duration::from_secs(60), 4);
+        let now = Instant::now();
+        for n in 0..100u8 {
+            assert_eq!(limit.take(IpAddr::from([192, 0, 2, n]), now), Ok(()));
+            assert!(limit.clients.lock().unwrap().len() <= 4);
+        }
+    }
+}

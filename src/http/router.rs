@@ -1,0 +1,134 @@
+//! From a request to its answer.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::{
+    admin,
+    app::App,
+    crawl, page,
+    request::{Method, Request},
+    response::Response,
+    subscribe,
+};
+
+/// Which listener a request came through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Port {
+    /// Strangers reach it.
+    Public,
+    /// Only the operator's own machines reach it.
+    Internal,
+}
+
+/// Answers a request. Only requests for which [`waits`] holds may take long.
+pub fn route(app: &App, port: Port, request: &Request) -> Response {
+    if request.method == Method::Options {
+        return preflight();
+    }
+    match request.path.as_str() {
+        "/" => reading(request, || front_page(app, request)),
+        "/status.json" => reading(request, || status_json(app)),
+        "/_health" | "/xrpc/_health" => reading(request, || health(app)),
+        "/metrics" if port == Port::Internal => reading(request, || metrics(app)),
+        "/healthz" if port == Port::Internal => reading(request, || probe(app.health.live())),
+        "/readyz" if port == Port::Internal => reading(request, || probe(app.health.ready())),
+        subscribe::PATH => subscription(request),
+        crawl::PATH => app.desk.public(request),
+        path if path.starts_with(admin::PREFIX) => admin::route(app, request),
+        path if path.starts_with("/xrpc/") => {
+            Response::error(501, "MethodNotImplemented", "Method not implemented")
+        }
+        _ => Response::error(404, "NotFound", "There is nothing at this path"),
+    }
+}
+
+/// Whether the answer may have to wait for another machine.
+pub fn waits(request: &Request) -> bool {
+    request.method == Method::Post
+        && matches!(request.path.as_str(), crawl::PATH | admin::REQUEST_CRAWL)
+}
+
+fn reading(request: &Request, answer: impl FnOnce() -> Response) -> Response {
+    if request.method.reads() {
+        answer()
+    } else {
+        Response::method_not_allowed("GET, HEAD")
+    }
+}
+
+/// Any page may ask anything; without cookies there is nothing that it could steal.
+fn preflight() -> Response {
+    Response::text("text/plain", String::new())
+        .status(204)
+        .with("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS")
+        .with(
+            "Access-Control-Allow-Headers",
+            "Origin, Content-Type, Accept, Authorization",
+        )
+        .with("Access-Control-Max-Age", "86400")
+}
+
+fn front_page(app: &App, request: &Request) -> Response {
+    let now = app.status.snapshot(Instant::now());
+    let browser = request
+        .headers
+        .all("accept")
+        .any(|accept| accept.to_ascii_lowercase().contains("text/html"));
+    let response = if browser {
+        Response::text("text/html; charset=utf-8", page::html(&now))
+            .with("Content-Security-Policy", page::POLICY)
+    } else {
+        Response::text("text/plain; charset=utf-8", page::text(&now))
+    };
+    response
+        .with("Vary", "Accept")
+        .with("Cache-Control", "no-store")
+}
+
+fn status_json(app: &App) -> Response {
+    let now = app.status.snapshot(Instant::now());
+    match serde_json::to_value(now) {
+        Ok(value) => Response::json(&value).with("Cache-Control", "no-store"),
+        Err(error) => {
+            log::error!("status.json: {error}");
+            Response::error(500, "InternalServerError", "The status can not be shown")
+        }
+    }
+}
+
+fn health(app: &App) -> Response {
+    match app.health.storage() {
+        Ok(()) => Response::json(&json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })),
+        Err(error) => {
+            log::error!("health: {error}");
+            Response::error(503, "InternalServerError", "Storage is not available")
+        }
+    }
+}
+
+fn metrics(app: &App) -> Response {
+    Response::text(
+        "text/plain; version=0.0.4; charset=utf-8",
+        app.metrics.render(),
+    )
+}
+
+fn probe(outcome: Result<(), String>) -> Response {
+    match outcome {
+        Ok(()) => Response::json(&json!({ "status": "ok" })),
+        Err(error) => {
+            let body = json!({ "status": "error", "error": "NotReady", "message": error });
+            Response::json(&body).status(503)
+        }
+    }
+}
+
+/// What is not the upgrade of a good request on the public port.
+fn subscription(request: &Request) -> Response {
+    match subscribe::check(request) {
+        Err(answer) => answer,
+        Ok(_) => subscribe::upgrade_required("The firehose is on the public port"),
+    }
+}

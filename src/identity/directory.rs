@@ -1,0 +1,421 @@
+//! The directory of identities: a cache, and threads that look up what it does not know.
+
+use std::{
+    fmt, io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+
+use super::{
+    cache::{Cache, Known},
+    document::Identity,
+    fetch::{Fetched, fetch},
+    forced::Forced,
+    lookups::{Lookups, Next},
+};
+use crate::{
+    atproto::{
+        did::{Did, Method},
+        hostname::Hostname,
+    },
+    config::Config,
+    limits,
+    metrics::Metrics,
+    outbound::Outbound,
+    reject::Reject,
+    threads::{self, Role, Stop, Thread},
+};
+
+/// What is known of an identity.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// This; possibly a document that could not be refreshed.
+    Found(Arc<Identity>),
+    /// There is none, conclusively.
+    Missing(Missing),
+    /// Whoever should have the document has not answered for a long time.
+    Unreachable,
+}
+
+/// Why there is no identity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// The DID is not registered, or no longer; or there is no such host.
+    NotFound,
+    /// The DID's method, or the host that it names, is none that this network uses.
+    Unsupported,
+    /// What is served is not the DID's document.
+    BadDocument,
+}
+
+impl Missing {
+    /// As the reason for which an event is refused.
+    pub fn reject(self) -> Reject {
+        match self {
+            Missing::NotFound => Reject::IdentityNotFound,
+            Missing::Unsupported => Reject::DidMethodUnsupported,
+            Missing::BadDocument => Reject::IdentityInvalid,
+        }
+    }
+}
+
+/// Whether the cache may answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum How {
+    /// It had no answer; should it have one by now, that will do.
+    Miss,
+    /// It had one, which may be outdated: the document is fetched anew.
+    Forced,
+}
+
+/// Too many forced lookups, of this account or by this host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RateLimited;
+
+impl fmt::Display for RateLimited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many forced lookups")
+    }
+}
+
+impl std::error::Error for RateLimited {}
+
+/// Waits for a lookup.
+pub trait Waiter: Send + Sync {
+    /// Called once, from a resolver thread that holds no lock, possibly before
+    /// [`Directory::request`] has returned. Others wait for that thread: it must not block for
+    /// long, and must not call [`Directory::request`].
+    fn resolved(&self, did: &Did, outcome: &Outcome);
+}
+
+/// Milliseconds since 1970.
+pub(super) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The cache and the queue of lookups, shared by all threads.
+pub struct Directory {
+    outbound: Outbound,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    cache: Cache,
+    state: Mutex<State>,
+    /// There is something to look up, or the relay stops.
+    work: Condvar,
+    /// The queue has room again, or the relay stops.
+    room: Condvar,
+    /// The time of the next attempt has changed.
+    delayed: Sender<()>,
+}
+
+/// The cache is written only while this is locked, so that a purge, and the lookup that it
+/// outdates, see each other.
+struct State {
+    lookups: Lookups<Arc<dyn Waiter>>,
+    forced: Forced,
+    /// Requests that wait for room.
+    blocked: usize,
+    stopped: bool,
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory")
+            .field("cached", &self.cache.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Directory {
+    /// Starts the resolver threads. With `stop` they end at once: the requests of `outbound` that
+    /// are under way are aborted, and who waits is dropped without a call.
+    pub fn start(
+        config: &Config,
+        outbound: Outbound,
+        metrics: Arc<Metrics>,
+        stop: Stop,
+    ) -> io::Result<(Arc<Directory>, Vec<Thread>)> {
+        Directory::start_with_clock(config, outbound, metrics, stop, steady_clock())
+    }
+
+    pub(super) fn start_with_clock(
+        config: &Config,
+        outbound: Outbound,
+        metrics: Arc<Metrics>,
+        stop: Stop,
+        clock: Clock,
+    ) -> io::Result<(Arc<Directory>, Vec<Thread>)> {
+        let count = usize::from(config.resolver_threads);
+        let (delayed, wakes) = bounded(1);
+        let directory = Arc::new(Directory {
+            outbound,
+            metrics,
+            clock,
+            cache: Cache::new(config.identity_cache_size as usize),
+            state: Mutex::new(State {
+                lookups: Lookups::new(count),
+                forced: Forced::default(),
+                blocked: 0,
+                stopped: false,
+            }),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            delayed,
+        });
+        let stack = limits::SERVICE_STACK_BYTES;
+        // First the one that ends the others, should a later one fail to start.
+        let timer = directory.clone();
+        let mut threads = vec![threads::spawn(Role::Resolver, "timer", stack, move || {
+            timer.run_timer(&stop, &wakes);
+        })?];
+        for n in 0..count {
+            let resolver = directory.clone();
+            let body = move || resolver.run_resolver();
+            threads.push(threads::spawn(Role::Resolver, &n.to_string(), stack, body)?);
+        }
+        Ok((directory, threads))
+    }
+
+    /// What is known without waiting. A stale document is refreshed in the background and used
+    /// meanwhile. Nothing is returned where a lookup is needed.
+    pub fn cached(&self, did: &Did) -> Option<Outcome> {
+        if did.method() == Method::Unsupported {
+            return Some(Outcome::Missing(Missing::Unsupported));
+        }
+        let now = (self.clock)();
+        match self.cache.get(did, now) {
+            Known::Fresh(outcome) => Some(outcome),
+            Known::Stale(outcome) => {
+                self.refresh(did, now);
+                Some(outcome)
+            }
+            Known::Nothing => None,
+        }
+    }
+
+    /// Believes nothing of `did` any more: the next use asks anew, and no lookup that is already
+    /// under way counts. A document that was good still serves while the directory does not answer.
+    /// For the time after an `#identity` event.
+    pub fn purge(&self, did: &Did) {
+        let mut state = self.lock();
+        state.lookups.purge(did);
+        self.cache.purge(did);
+    }
+
+    /// Queues a lookup of `did` on behalf of `host`; `waiter` is called with what comes of it, after
+    /// those who asked before. Lookups of one DID are made together. Blocks while too many wait.
+    /// When the relay stops, the waiter is dropped without a call.
+    pub fn request(
+        &self,
+        did: &Did,
+        how: How,
+        host: &Hostname,
+        waiter: Arc<dyn Waiter>,
+    ) -> Result<(), RateLimited> {
+        let mut state = self.lock();
+        let now = (self.clock)();
+        let anew = how == How::Forced;
+        if anew && !state.forced.allow(did, host, now) {
+            return Err(RateLimited);
+        }
+        while !state.stopped && !state.lookups.has_room(did) {
+            state.blocked += 1;
+            state = wait(&self.room, state);
+            state.blocked -= 1;
+        }
+        if state.stopped {
+            return Ok(());
+        }
+        let asker = Some(host.clone());
+        state.lookups.add(did, asker, Some(waiter), anew, now);
+        self.queue_changed(&state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Queues a lookup for which nobody waits, unless others do wait.
+    fn refresh(&self, did: &Did, now_ms: u64) {
+        let mut state = self.lock();
+        if state.stopped || state.lookups.len() >= limits::IDENTITY_REFRESH_QUEUE_MAX {
+            return;
+        }
+        state.lookups.refresh(did, now_ms);
+        self.queue_changed(&state);
+        self.work.notify_one();
+    }
+
+    fn run_resolver(&self) {
+        while let Some(Next { did, anew }) = self.take() {
+            let now = (self.clock)();
+            let outcome = match self.cache.get(&did, now) {
+                // It came while this lookup was queued.
+                Known::Fresh(outcome) if !anew => Some(outcome),
+                _ => {
+                    self.metrics.identity_lookups.inc();
+                    let fetched = fetch(&self.outbound, &did, now);
+                    self.keep(&did, fetched)
+                }
+            };
+            if let Some(outcome) = outcome {
+                self.answer(&did, &outcome);
+            }
+        }
+    }
+
+    /// Waits for the next lookup; nothing when the relay stops.
+    fn take(&self) -> Option<Next> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            if let Some(next) = state.lookups.next((self.clock)()) {
+                return Some(next);
+            }
+            state = wait(&self.work, state);
+        }
+    }
+
+    /// Tells everybody whom the lookup satisfies, and ends it.
+    fn answer(&self, did: &Did, outcome: &Outcome) {
+        loop {
+            let waiters = {
+                let mut state = self.lock();
+                let waiters = state.lookups.satisfied(did, (self.clock)());
+                self.queue_changed(&state);
+                waiters
+            };
+            if waiters.is_empty() {
+                return;
+            }
+            for waiter in waiters {
+                waiter.resolved(did, outcome);
+            }
+        }
+    }
+
+    /// Keeps what a lookup has brought and says what that means for those who wait; nothing where
+    /// it is to be tried again.
+    fn keep(&self, did: &Did, fetched: Fetched) -> Option<Outcome> {
+        let mut state = self.lock();
+        let now = (self.clock)();
+        let outdated = state.lookups.outdated(did)?;
+        let outcome = match fetched {
+            Fetched::Found(identity) => {
+                self.cache.found(identity.clone(), outdated, now);
+                Outcome::Found(identity)
+            }
+            Fetched::Missing(missing) => {
+                if !outdated {
+                    self.cache.missing(did, missing, now);
+                }
+                Outcome::Missing(missing)
+            }
+            Fetched::Limited => {
+                self.metrics.identity_failures.inc();
+                log::debug!("{did}: the directory asks us to be slower");
+                state.lookups.pause_plc(now);
+                self.wake_timer();
+                self.without_answer(&mut state, did, outdated, now)?
+            }
+            Fetched::Unreachable(words) => {
+                self.metrics.identity_failures.inc();
+                log::debug!("{did}: no document: {words}");
+                self.without_answer(&mut state, did, outdated, now)?
+            }
+        };
+        self.metrics.identity_cached.set(self.cache.len() as u64);
+        Some(outcome)
+    }
+
+    /// What to believe when nobody answers: the last good document; without one, nothing until
+    /// somebody does, except that a `did:web` host is not waited for for ever.
+    fn without_answer(
+        &self,
+        state: &mut State,
+        did: &Did,
+        outdated: bool,
+        now_ms: u64,
+    ) -> Option<Outcome> {
+        if let Some(identity) = self.cache.hold(did, now_ms) {
+            self.metrics.identity_stale_used.inc();
+            return Some(Outcome::Found(identity));
+        }
+        let tried = Duration::from_millis(state.lookups.tried_for(did, now_ms));
+        if did.method() == Method::Plc || tried < limits::IDENTITY_WEB_PATIENCE {
+            state.lookups.retry(did, fastrand::f64(), now_ms);
+            self.wake_timer();
+            return None;
+        }
+        if !outdated {
+            self.cache.unreachable(did, now_ms);
+        }
+        Some(Outcome::Unreachable)
+    }
+
+    /// Wakes the resolvers when an attempt or the end of a pause is due, and everybody at the stop.
+    fn run_timer(&self, stop: &Stop, delayed: &Receiver<()>) {
+        loop {
+            let due = {
+                let mut state = self.lock();
+                let now = (self.clock)();
+                state.lookups.wake(now);
+                state.lookups.due(now)
+            };
+            // There may be nothing for them; this happens as often as something fails.
+            self.work.notify_all();
+            let timeout = due.map(|due| {
+                let wait = due.saturating_sub((self.clock)());
+                crossbeam_channel::after(Duration::from_millis(wait))
+            });
+            select! {
+                recv(stop.channel()) -> _ => return self.stop(),
+                recv(delayed) -> _ => {}
+                recv(timeout.unwrap_or_else(never)) -> _ => {}
+            }
+        }
+    }
+
+    /// Lets the timer look again what is due.
+    fn wake_timer(&self) {
+        // A full channel means that it is about to look anyway.
+        let _ = self.delayed.try_send(());
+    }
+
+    fn stop(&self) {
+        let waiting = {
+            let mut state = self.lock();
+            state.stopped = true;
+            std::mem::replace(&mut state.lookups, Lookups::new(1))
+        };
+        self.work.notify_all();
+        self.room.notify_all();
+        self.outbound.abort_requests();
+        drop(waiting);
+    }
+
+    fn queue_changed(&self, state: &State) {
+        self.metrics.identity_queue.set(state.lookups.len() as u64);
+        if state.blocked > 0 && state.lookups.len() < limits::IDENTITY_QUEUE_MAX {
+            self.room.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wait<'a>(condition: &Condvar, guard: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    condition
+        .wait(guard)
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The time of day at the start, and from there on what has passed: it never goes back.
+pub(super) fn steady_clock() -> Clock {
+    let start = Instant::now();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let base = now.unwrap_or_default();
+    Arc::new(move || u64::try_from((base + start.elapsed()).as_millis()).unwrap_or(u64::MAX))
+}

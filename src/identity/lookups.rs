@@ -1,0 +1,528 @@
+//! Which lookup is next, who waits for it, and what a purge means for one that is under way: the
+//! rules of the resolver pool, without its threads and its clock.
+//!
+//! A lookup satisfies those who asked before it began, and those who asked while it ran unless a
+//! purge came between: then what it brings may be older than the purge. Those wait for the next
+//! lookup, so that everybody waits for at most two, however often somebody else purges.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    time::Duration,
+};
+
+use crate::{
+    atproto::{
+        did::{Did, Method},
+        hostname::Hostname,
+    },
+    limits,
+};
+
+/// Every lookup that is queued, under way, or waiting to be tried again. `W` waits for one.
+#[derive(Debug)]
+pub(super) struct Lookups<W> {
+    jobs: HashMap<Did, Job<W>>,
+    plc: FairQueue,
+    web: FairQueue,
+    /// Those that failed, by the time of the next attempt.
+    delayed: BinaryHeap<Reverse<(u64, Did)>>,
+    /// Lookups of `did:web` under way. Their hosts are anybody's and may all be slow, so they never
+    /// occupy every thread.
+    web_running: usize,
+    web_running_max: usize,
+    web_is_next: bool,
+    /// Nothing is asked of the PLC directory before this time, in milliseconds.
+    plc_paused_until: u64,
+}
+
+#[derive(Debug)]
+struct Job<W> {
+    /// Who waits, and how many purges there had been when they asked; in order of request.
+    waiters: VecDeque<(u64, W)>,
+    /// Whose turn it takes.
+    asker: Asker,
+    /// Purges since the job exists.
+    purges: u64,
+    /// How many of them had been when the lookup under way began.
+    began: u64,
+    running: bool,
+    /// The cache is of no use to it.
+    anew: bool,
+    failures: u32,
+    /// When it was first asked for, in milliseconds.
+    asked_at: u64,
+}
+
+/// On whose behalf a lookup is made: of a host's events, or of the cache, which refreshes itself.
+type Asker = Option<Hostname>;
+
+/// A lookup to be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Next {
+    /// Of whom.
+    pub(super) did: Did,
+    /// Whether to ask even where the cache has an answer by now.
+    pub(super) anew: bool,
+}
+
+impl<W> Lookups<W> {
+    /// Nothing to look up yet; `threads` will do it.
+    pub(super) fn new(threads: usize) -> Lookups<W> {
+        Lookups {
+            jobs: HashMap::new(),
+            plc: FairQueue::default(),
+            web: FairQueue::default(),
+            delayed: BinaryHeap::new(),
+            web_running: 0,
+            web_running_max: (threads / 2).max(1),
+            web_is_next: false,
+            plc_paused_until: 0,
+        }
+    }
+
+    /// How many DIDs are queued, under way or waiting to be tried again.
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Whether a lookup of `did` can be asked for now.
+    pub(super) fn has_room(&self, did: &Did) -> bool {
+        self.jobs.len() < limits::IDENTITY_QUEUE_MAX || self.jobs.contains_key(did)
+    }
+
+    /// Asks for a lookup, or joins the one that there is. With `anew`, one that is under way does
+    /// not count.
+    pub(super) fn add(
+        &mut self,
+        did: &Did,
+        asker: Asker,
+        waiter: Option<W>,
+        anew: bool,
+        now_ms: u64,
+    ) {
+        if let Some(job) = self.jobs.get_mut(did) {
+            if anew {
+                job.purge();
+            }
+            let purges = job.purges;
+            job.waiters.extend(waiter.map(|w| (purges, w)));
+            return;
+        }
+        let job = Job {
+            waiters: waiter.map(|w| (0, w)).into_iter().collect(),
+            asker: asker.clone(),
+            purges: 0,
+            began: 0,
+            running: false,
+            anew,
+            failures: 0,
+            asked_at: now_ms,
+        };
+        self.jobs.insert(did.clone(), job);
+        self.lane(did).push(asker, did.clone());
+    }
+
+    /// Asks for a lookup for which nobody waits, unless there is one.
+    pub(super) fn refresh(&mut self, did: &Did, now_ms: u64) {
+        if !self.jobs.contains_key(did) {
+            self.add(did, None, None, true, now_ms);
+        }
+    }
+
+    /// What a lookup of `did` brings that is already under way is outdated.
+    pub(super) fn purge(&mut self, did: &Did) {
+        if let Some(job) = self.jobs.get_mut(did) {
+            job.purge();
+        }
+    }
+
+    /// Takes the lookup that is to be made next, if there is one that may be.
+    pub(super) fn next(&mut self, now_ms: u64) -> Option<Next> {
+        self.wake(now_ms);
+        let web_may = !self.web.is_empty() && self.web_running < self.web_running_max;
+        let plc_may = !self.plc.is_empty() && now_ms >= self.plc_paused_until;
+        let take_web = web_may && (self.web_is_next || !plc_may);
+        if !take_web && !plc_may {
+            return None;
+        }
+        let did = if take_web {
+            self.web_running += 1;
+            self.web.pop()?
+        } else {
+            self.plc.pop()?
+        };
+        self.web_is_next = !take_web;
+        let job = self.jobs.get_mut(&did)?;
+        job.running = true;
+        job.began = job.purges;
+        let anew = job.anew;
+        Some(Next { did, anew })
+    }
+
+    /// Queues what is due for another attempt.
+    pub(super) fn wake(&mut self, now_ms: u64) {
+        while self.retry_due().is_some_and(|due| due <= now_ms) {
+            let Some(Reverse((_, did))) = self.delayed.pop() else {
+                return;
+            };
+            if let Some(job) = self.jobs.get(&did) {
+                let asker = job.asker.clone();
+                self.lane(&did).push(asker, did);
+            }
+        }
+    }
+
+    /// Asks nothing of the PLC directory for a while.
+    pub(super) fn pause_plc(&mut self, now_ms: u64) {
+        self.plc_paused_until = now_ms.saturating_add(millis(limits::IDENTITY_LIMITED_PAUSE));
+    }
+
+    /// When there is something to do that can not be done yet, in milliseconds: an attempt at what
+    /// failed, or the end of a pause.
+    pub(super) fn due(&self, now_ms: u64) -> Option<u64> {
+        let resumes = (self.plc_paused_until > now_ms).then_some(self.plc_paused_until);
+        self.retry_due().into_iter().chain(resumes).min()
+    }
+
+    fn retry_due(&self) -> Option<u64> {
+        self.delayed.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Whether what the lookup of `did` brings is older than the last purge; nothing where there is
+    /// no such lookup (any more).
+    pub(super) fn outdated(&self, did: &Did) -> Option<bool> {
+        self.jobs.get(did).map(|job| job.purges > job.began)
+    }
+
+    /// How long the lookup of `did` has been tried, in milliseconds.
+    pub(super) fn tried_for(&self, did: &Did, now_ms: u64) -> u64 {
+        let asked_at = self.jobs.get(did).map_or(now_ms, |job| job.asked_at);
+        now_ms.saturating_sub(asked_at)
+    }
+
+    /// The lookup of `did` got no answer: it is tried again later. `jitter` is in [0, 1).
+    pub(super) fn retry(&mut self, did: &Did, jitter: f64, now_ms: u64) {
+        let Some(job) = self.jobs.get_mut(did) else {
+            return;
+        };
+        job.running = false;
+        let delay = backoff(job.failures, jitter);
+        job.failures += 1;
+        self.release_thread(did);
+        let due = now_ms.saturating_add(delay);
+        self.delayed.push(Reverse((due, did.clone())));
+    }
+
+    /// Takes those whom the lookup of `did` satisfies, in order of request. They are called without
+    /// a lock, others may come meanwhile: so this is repeated until it is empty, and only then has
+    /// the lookup ended. Whoever is left then has the next lookup.
+    pub(super) fn satisfied(&mut self, did: &Did, now_ms: u64) -> Vec<W> {
+        let Some(job) = self.jobs.get_mut(did) else {
+            return Vec::new();
+        };
+        let began = job.began;
+        let count = job.waiters.partition_point(|(asked, _)| *asked <= began);
+        if count > 0 {
+            return job.waiters.drain(..count).map(|(_, w)| w).collect();
+        }
+        self.release_thread(did);
+        let Some(job) = self.jobs.get_mut(did).filter(|job| !job.waiters.is_empty()) else {
+            self.jobs.remove(did);
+            return Vec::new();
+        };
+        job.running = false;
+        job.anew = true;
+        job.failures = 0;
+        job.asked_at = now_ms;
+        let asker = job.asker.clone();
+        self.lane(did).push(asker, did.clone());
+        Vec::new()
+    }
+
+    fn lane(&mut self, did: &Did) -> &mut FairQueue {
+        if is_web(did) {
+            &mut self.web
+        } else {
+            &mut self.plc
+        }
+    }
+
+    fn release_thread(&mut self, did: &Did) {
+        if is_web(did) {
+            self.web_running = self.web_running.saturating_sub(1);
+        }
+    }
+}
+
+impl<W> Job<W> {
+    fn purge(&mut self) {
+        self.anew = true;
+        if self.running {
+            self.purges += 1;
+        }
+    }
+}
+
+fn is_web(did: &Did) -> bool {
+    matches!(did.method(), Method::Web(_))
+}
+
+/// The delay after `failures` earlier ones, in milliseconds: doubled each time, capped, and spread
+/// over its upper half so that what failed together is not tried together.
+fn backoff(failures: u32, jitter: f64) -> u64 {
+    let doubled = millis(limits::IDENTITY_RETRY_FIRST).saturating_mul(1 << failures.min(32));
+    let delay = doubled.min(millis(limits::IDENTITY_RETRY_MAX));
+    delay / 2 + (delay as f64 / 2.0 * jitter) as u64
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A queue in which everybody who asks has the same share: one asker with ten thousand unknown
+/// accounts does not make another with one account wait for them.
+#[derive(Default, Debug)]
+struct FairQueue {
+    queues: HashMap<Asker, VecDeque<Did>>,
+    /// Askers with something in their queue, in order of their turns.
+    turns: VecDeque<Asker>,
+}
+
+impl FairQueue {
+    fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    fn push(&mut self, asker: Asker, did: Did) {
+        let queue = self.queues.entry(asker.clone()).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(asker);
+        }
+        queue.push_back(did);
+    }
+
+    fn pop(&mut self) -> Option<Did> {
+        let asker = self.turns.pop_front()?;
+        let queue = self.queues.get_mut(&asker)?;
+        let did = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&asker);
+        } else {
+            self.turns.push_back(asker);
+        }
+        did
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plc(c: char) -> Did {
+        Did::parse(&format!("did:plc:{}", c.to_string().repeat(24))).unwrap()
+    }
+
+    fn web(n: usize) -> Did {
+        Did::parse(&format!("did:web:n{n}.test")).unwrap()
+    }
+
+    fn host(name: &str) -> Asker {
+        Some(Hostname::parse(&format!("{name}.test")).unwrap())
+    }
+
+    fn next(lookups: &mut Lookups<u32>) -> Option<Did> {
+        lookups.next(0).map(|next| next.did)
+    }
+
+    #[test]
+    fn many_requests_are_one_lookup_and_answered_in_order() {
+        let mut lookups = Lookups::new(4);
+        let did = plc('a');
+        for n in 0..5 {
+            lookups.add(&did, host("a"), Some(n), false, 0);
+        }
+        assert_eq!(next(&mut lookups), Some(did.clone()));
+        assert_eq!(next(&mut lookups), None);
+        lookups.add(&did, host("b"), Some(5), false, 0);
+        assert_eq!(lookups.outdated(&did), Some(false));
+        assert_eq!(lookups.satisfied(&did, 0), [0, 1, 2, 3, 4, 5]);
+        // Who comes while those are called has the same answer.
+        lookups.add(&did, host("b"), Some(6), false, 0);
+        assert_eq!(next(&mut lookups), None);
+        assert_eq!(lookups.satisfied(&did, 0), [6]);
+        assert!(lookups.satisfied(&did, 0).is_empty());
+        assert_eq!(lookups.len(), 0);
+        assert_eq!(next(&mut lookups), None);
+    }
+
+    #[test]
+    fn a_purge_during_a_lookup_makes_later_ones_wait_for_the_next() {
+        let mut lookups = Lookups::new(4);
+        let did = plc('a');
+        lookups.add(&did, host("a"), Some(1), false, 0);
+        assert_eq!(
+            lookups.next(0),
+            Some(Next {
+                did: did.clone(),
+                anew: false
+            })
+        );
+        lookups.add(&did, host("a"), Some(2), false, 0);
+        lookups.purge(&did);
+        lookups.add(&did, host("a"), Some(3), false, 0);
+        assert_eq!(lookups.outdated(&did), Some(true));
+        assert_eq!(lookups.satisfied(&did, 0), [1, 2]);
+        assert!(lookups.satisfied(&did, 0).is_empty());
+        assert_eq!(
+            lookups.next(0),
+            Some(Next {
+                did: did.clone(),
+                anew: true
+            })
+        );
+        lookups.add(&did, host("a"), Some(4), false, 0);
+        // Another purge does not make the third wait even longer.
+        lookups.purge(&did);
+        assert_eq!(lookups.satisfied(&did, 0), [3, 4]);
+        assert!(lookups.satisfied(&did, 0).is_empty());
+        assert_eq!(lookups.len(), 0);
+    }
+
+    #[test]
+    fn a_purge_before_the_lookup_begins_is_met_by_it() {
+        let mut lookups = Lookups::new(4);
+        let did = plc('a');
+        lookups.add(&did, host("a"), Some(1), false, 0);
+        lookups.purge(&did);
+        lookups.add(&did, host("a"), Some(2), false, 0);
+        assert_eq!(
+            lookups.next(0),
+            Some(Next {
+                did: did.clone(),
+                anew: true
+            })
+        );
+        assert_eq!(lookups.outdated(&did), Some(false));
+        assert_eq!(lookups.satisfied(&did, 0), [1, 2]);
+    }
+
+    #[test]
+    fn a_forced_request_is_not_satisfied_by_what_is_under_way() {
+        let mut lookups = Lookups::new(4);
+        let did = plc('a');
+        lookups.add(&did, host("a"), Some(1), false, 0);
+        next(&mut lookups);
+        lookups.add(&did, host("a"), Some(2), true, 0);
+        assert_eq!(lookups.satisfied(&did, 0), [1]);
+        assert!(lookups.satisfied(&did, 0).is_empty());
+        assert_eq!(next(&mut lookups), Some(did.clone()));
+        assert_eq!(lookups.satisfied(&did, 0), [2]);
+    }
+
+    #[test]
+    fn failures_are_tried_again_ever_more_slowly() {
+        let mut lookups = Lookups::new(4);
+        let did = plc('a');
+        lookups.add(&did, host("a"), Some(1), false, 1000);
+        assert!(lookups.next(1000).is_some());
+        lookups.retry(&did, 0.0, 1000);
+        let due = lookups.due(1000).unwrap();
+        assert_eq!(due, 1000 + backoff(0, 0.0));
+        assert_eq!(lookups.next(due - 1), None);
+        lookups.add(&did, host("a"), Some(2), false, due - 1);
+        assert_eq!(lookups.next(due - 1), None);
+        assert_eq!(lookups.next(due).unwrap().did, did);
+        assert_eq!(lookups.tried_for(&did, due), due - 1000);
+        assert_eq!(lookups.due(due), None);
+        assert_eq!(lookups.satisfied(&did, due), [1, 2]);
+
+        let first = limits::IDENTITY_RETRY_FIRST.as_millis() as u64;
+        let max = limits::IDENTITY_RETRY_MAX.as_millis() as u64;
+        assert_eq!(backoff(0, 0.0), first / 2);
+        assert!(backoff(0, 0.999) < first);
+        assert_eq!(backoff(1, 0.0), first);
+        assert_eq!(backoff(u32::MAX, 0.0), max / 2);
+    }
+
+    #[test]
+    fn slow_web_hosts_leave_threads_to_the_directory() {
+        let mut lookups = Lookups::new(4);
+        for n in 0..10 {
+            lookups.add(&web(n), host("evil"), Some(0), false, 0);
+        }
+        assert_eq!(next(&mut lookups), Some(web(0)));
+        assert_eq!(next(&mut lookups), Some(web(1)));
+        assert_eq!(next(&mut lookups), None);
+        lookups.add(&plc('a'), host("good"), Some(0), false, 0);
+        assert_eq!(next(&mut lookups), Some(plc('a')));
+        lookups.retry(&web(0), 0.0, 0);
+        assert_eq!(next(&mut lookups), Some(web(2)));
+        while !lookups.satisfied(&web(1), 0).is_empty() {}
+        assert_eq!(next(&mut lookups), Some(web(3)));
+        assert_eq!(next(&mut lookups), None);
+    }
+
+    #[test]
+    fn one_thread_serves_both_methods_in_turn() {
+        let mut lookups = Lookups::new(1);
+        for c in ['a', 'b'] {
+            lookups.add(&plc(c), host("a"), None, false, 0);
+        }
+        for n in 0..2 {
+            lookups.add(&web(n), host("a"), None, false, 0);
+        }
+        let mut order = Vec::new();
+        while let Some(did) = next(&mut lookups) {
+            assert!(lookups.satisfied(&did, 0).is_empty());
+            order.push(did);
+        }
+        assert_eq!(order, [plc('a'), web(0), plc('b'), web(1)]);
+    }
+
+    #[test]
+    fn a_directory_that_asks_for_it_is_left_alone() {
+        let pause = millis(limits::IDENTITY_LIMITED_PAUSE);
+        let mut lookups = Lookups::new(4);
+        lookups.add(&plc('a'), host("a"), Some(1), false, 0);
+        lookups.add(&plc('b'), host("a"), Some(2), false, 0);
+        assert_eq!(next(&mut lookups), Some(plc('a')));
+        lookups.pause_plc(0);
+        lookups.retry(&plc('a'), 0.0, 0);
+        assert_eq!(lookups.due(0), Some(backoff(0, 0.0)));
+        lookups.wake(pause - 1);
+        assert_eq!(lookups.next(pause - 1), None);
+        assert_eq!(lookups.due(pause - 1), Some(pause));
+        lookups.add(&web(0), host("a"), Some(3), false, 0);
+        assert_eq!(lookups.next(pause - 1).unwrap().did, web(0));
+        assert_eq!(lookups.due(pause), None);
+        assert_eq!(lookups.next(pause).unwrap().did, plc('b'));
+        assert_eq!(lookups.next(pause).unwrap().did, plc('a'));
+    }
+
+    #[test]
+    fn the_queue_is_bounded_but_one_more_may_wait_for_the_same() {
+        let mut lookups = Lookups::new(4);
+        for n in 0..limits::IDENTITY_QUEUE_MAX {
+            assert!(lookups.has_room(&web(n)));
+            lookups.add(&web(n), host("a"), Some(0), false, 0);
+        }
+        assert!(!lookups.has_room(&plc('a')));
+        assert!(lookups.has_room(&web(7)));
+        let did = next(&mut lookups).unwrap();
+        while !lookups.satisfied(&did, 0).is_empty() {}
+        assert!(lookups.has_room(&plc('a')));
+    }
+
+    #[test]
+    fn every_asker_has_its_turn() {
+        let mut lookups = Lookups::new(4);
+        for c in ['a', 'b', 'c'] {
+            lookups.add(&plc(c), host("big"), Some(0), false, 0);
+        }
+        lookups.add(&plc('d'), host("small"), Some(0), false, 0);
+        lookups.add(&plc('e'), None, None, false, 0);
+        let order: Vec<Did> = std::iter::from_fn(|| next(&mut lookups)).collect();
+        assert_eq!(order, ['a', 'd', 'e', 'b', 'c'].map(plc));
+    }
+}

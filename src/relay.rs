@@ -1,0 +1,273 @@
+//! The relay as a whole: its parts, started in order and stopped in order.
+
+mod health;
+mod ports;
+
+use std::{error::Error, net::SocketAddr, sync::Arc};
+
+use self::{
+    health::{RelayHealth, State},
+    ports::{CrawlPort, FirehosePort},
+};
+use crate::{
+    config::{Config, Fsync},
+    control::{Control, embedded::Embedded},
+    firehose::{Firehose, Settings},
+    host::{
+        Shared,
+        admission::Admission,
+        crawler::{CrawlAnswer, Crawler, CrawlerHandle},
+        discovery,
+        thread::Start,
+    },
+    http::{
+        app::{App, Parts},
+        front_door::{self, Bounds, FrontDoor},
+        internal::Internal,
+    },
+    identity::Directory,
+    limits::{RETENTION_INTERVAL, SERVICE_STACK_BYTES},
+    metrics::Metrics,
+    outbound::Outbound,
+    sequencer::{Inbox, Sequencer},
+    store::{
+        Options, Store,
+        retention::{self, Retention},
+    },
+    threads::{self, Role, Stop, Stopper, Thread, stop_pair},
+};
+
+/// What can go wrong at the start; the text is for the operator.
+pub type StartError = Box<dyn Error + Send + Sync>;
+
+/// The exit code after the sequencer has failed.
+pub const EXIT_STORE: i32 = 71;
+
+/// A running relay.
+///
+/// [`Relay::stop`] ends the parts in the order of the way of an event, so that each drains what
+/// the one before it has handed on.
+pub struct Relay {
+    front_door: FrontDoor,
+    internal: Internal,
+    hosts: Part,
+    directory: Part,
+    sequencer: Part,
+    firehose: Part,
+    retention: Part,
+    state: Arc<State>,
+    store: Arc<Store>,
+}
+
+/// Threads that are told to stop together.
+struct Part {
+    stopper: Stopper,
+    threads: Vec<Thread>,
+}
+
+impl Part {
+    fn stop(self) {
+        drop(self.stopper);
+        drop(self.threads);
+    }
+}
+
+impl Relay {
+    /// Opens the stores and starts every thread.
+    pub fn start(config: &Config) -> Result<Relay, StartError> {
+        let metrics = Arc::new(Metrics::default());
+        let store = Arc::new(Store::open(
+            &config.data_dir,
+            Options {
+                fsync: config.fsync == Fsync::Batch,
+                initial_seq: config.initial_seq_number,
+                ..Options::default()
+            },
+        )?);
+        let control: Arc<dyn Control> = Arc::new(Embedded::open(&config.data_dir)?);
+        let outbound = Outbound::new(config)?;
+        let state = Arc::new(State::default());
+
+        let (stopper, stop) = stop_pair();
+        let settings = Settings::new(config.connection_stack_bytes());
+        let (firehose, ticker) = Firehose::start(store.clone(), metrics.clone(), settings, stop)?;
+        let firehose_part = Part {
+            stopper,
+            threads: vec![ticker],
+        };
+
+        let (sequencer, inbox) = start_sequencer(&store, &firehose, &metrics, &state)?;
+
+        let (stopper, stop) = stop_pair();
+        let (directory, resolvers) =
+            Directory::start(config, outbound.clone(), metrics.clone(), stop)?;
+        let directory_part = Part {
+            stopper,
+            threads: resolvers,
+        };
+
+        let (stopper, stop) = stop_pair();
+        let shared = Shared::new(
+            inbox,
+            directory,
+            outbound.clone(),
+            metrics.clone(),
+            stop.clone(),
+            config.lenient_sync_validation,
+            config.connection_stack_bytes(),
+        );
+        let (crawler, handle) = Crawler::new(shared, control, store.clone());
+        let body = move || crawler.run();
+        let crawler = threads::spawn(Role::Crawler, "", SERVICE_STACK_BYTES, body)?;
+        let mut hosts = Part {
+            stopper,
+            threads: vec![crawler],
+        };
+
+        let parts = Parts {
+            metrics: metrics.clone(),
+            health: Arc::new(RelayHealth::new(state.clone(), metrics.clone())),
+            firehose: Arc::new(FirehosePort(firehose)),
+            crawl: Arc::new(CrawlPort(handle.clone())),
+            admission: Admission::new(config, outbound.clone()),
+        };
+        let app = Arc::new(App::new(config, parts));
+        let internal_at = SocketAddr::new(config.metrics_bind, config.metrics_port);
+        let internal = Internal::start(internal_at, app.clone())
+            .map_err(|error| format!("can not listen on {internal_at} (internal): {error}"))?;
+        let public_at = SocketAddr::new(config.bind, config.port);
+        let front_door = front_door::listen(public_at)
+            .and_then(|listener| FrontDoor::start(listener, app, Bounds::default()))
+            .map_err(|error| format!("can not listen on {public_at} (public): {error}"))?;
+
+        hosts
+            .threads
+            .extend(start_discovery(config, &outbound, &handle, stop)?);
+        let retention = start_retention(config, &store, &metrics)?;
+        Ok(Relay {
+            front_door,
+            internal,
+            hosts,
+            directory: directory_part,
+            sequencer,
+            firehose: firehose_part,
+            retention,
+            state,
+            store,
+        })
+    }
+
+    /// Where the public port listens.
+    pub fn public_address(&self) -> SocketAddr {
+        self.front_door.address()
+    }
+
+    /// Where the internal port listens.
+    pub fn internal_address(&self) -> SocketAddr {
+        self.internal.address()
+    }
+
+    /// Ends everything: no new clients, no new events, what is under way is written, subscribers
+    /// get their last frames and close code 1001, the store is closed.
+    pub fn stop(self) -> Result<(), StartError> {
+        self.state.set_stopping();
+        log::info!("stopping: no new clients");
+        drop(self.front_door);
+        log::info!("stopping: hosts");
+        self.hosts.stop();
+        self.directory.stop();
+        log::info!("stopping: sequencer");
+        self.sequencer.stop();
+        log::info!("stopping: subscribers");
+        self.firehose.stop();
+        drop(self.internal);
+        self.retention.stop();
+        self.store.close()?;
+        log::info!("stopped at seq {}", self.store.last_seq());
+        Ok(())
+    }
+}
+
+fn start_sequencer(
+    store: &Arc<Store>,
+    firehose: &Arc<Firehose>,
+    metrics: &Arc<Metrics>,
+    state: &Arc<State>,
+) -> Result<(Part, Inbox), StartError> {
+    let (stopper, stop) = stop_pair();
+    let publisher = firehose.clone();
+    let publish = Box::new(move |frames| publisher.publish(frames));
+    let (sequencer, inbox) = Sequencer::new(store.clone(), publish, metrics.clone())?;
+    let state = state.clone();
+    let body = move || {
+        if let Err(error) = sequencer.run(&stop) {
+            // The store is the truth, and it can not be written: nothing may be published any more.
+            state.set_broken();
+            log::error!("the sequencer ends: {error}");
+            std::process::exit(EXIT_STORE);
+        }
+    };
+    let thread = threads::spawn(Role::Sequencer, "", SERVICE_STACK_BYTES, body)?;
+    Ok((
+        Part {
+            stopper,
+            threads: vec![thread],
+        },
+        inbox,
+    ))
+}
+
+/// Asks the upstream relay for its hosts, in the background.
+fn start_discovery(
+    config: &Config,
+    outbound: &Outbound,
+    crawler: &CrawlerHandle,
+    stop: Stop,
+) -> Result<Option<Thread>, StartError> {
+    let Some(upstream) = config.upstream() else {
+        return Ok(None);
+    };
+    let admission = Admission::new(config, outbound.clone());
+    let crawler = crawler.clone();
+    let offer = move |name: &str| -> bool {
+        let Ok(endpoint) = admission.check(name) else {
+            return false;
+        };
+        if crawler.knows(&endpoint.host) {
+            return false;
+        }
+        match admission.probe(&endpoint) {
+            Ok(()) => crawler.crawl(endpoint, Start::Live) == CrawlAnswer::Started,
+            Err(refused) => {
+                log::debug!("host={name} not added: {refused}");
+                false
+            }
+        }
+    };
+    Ok(Some(discovery::start(
+        upstream,
+        outbound.clone(),
+        stop,
+        offer,
+    )?))
+}
+
+fn start_retention(
+    config: &Config,
+    store: &Arc<Store>,
+    metrics: &Arc<Metrics>,
+) -> Result<Part, StartError> {
+    let (stopper, stop) = stop_pair();
+    let retention = Retention {
+        age_max: config.retention(),
+        bytes_max: config.retention_bytes,
+        interval: RETENTION_INTERVAL,
+    };
+    let (store, metrics) = (store.clone(), metrics.clone());
+    let body = move || retention::run(&store, retention, &metrics, &stop);
+    let thread = threads::spawn(Role::Retention, "", SERVICE_STACK_BYTES, body)?;
+    Ok(Part {
+        stopper,
+        threads: vec![thread],
+    })
+}

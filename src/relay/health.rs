@@ -1,0 +1,122 @@
+//! How the relay does, for probes.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{http::app::Health, limits::INGEST_STALL_MAX, metrics::Metrics};
+
+/// What has happened to the relay.
+#[derive(Default)]
+pub(super) struct State {
+    broken: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl State {
+    pub(super) fn set_broken(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Health from the counters: reading it waits for nothing.
+pub(super) struct RelayHealth {
+    state: Arc<State>,
+    metrics: Arc<Metrics>,
+    progress: Mutex<Progress>,
+}
+
+impl RelayHealth {
+    pub(super) fn new(state: Arc<State>, metrics: Arc<Metrics>) -> RelayHealth {
+        let progress = Progress {
+            batches: 0,
+            since: Instant::now(),
+        };
+        RelayHealth {
+            state,
+            metrics,
+            progress: Mutex::new(progress),
+        }
+    }
+}
+
+/// When the sequencer last made progress, as far as was looked.
+struct Progress {
+    batches: u64,
+    since: Instant,
+}
+
+impl Progress {
+    /// How long events have waited without a batch being written.
+    fn stalled(&mut self, batches: u64, waiting: bool, now: Instant) -> Duration {
+        if batches != self.batches || !waiting {
+            *self = Progress {
+                batches,
+                since: now,
+            };
+        }
+        now.saturating_duration_since(self.since)
+    }
+}
+
+impl Health for RelayHealth {
+    fn storage(&self) -> Result<(), String> {
+        match self.state.broken.load(Ordering::Relaxed) {
+            true => Err("the event store has failed".into()),
+            false => Ok(()),
+        }
+    }
+
+    fn live(&self) -> Result<(), String> {
+        self.storage()?;
+        let (batches, inbox) = (self.metrics.batches.get(), self.metrics.inbox_bytes.get());
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let stalled = progress.stalled(batches, inbox > 0, Instant::now());
+        if stalled < INGEST_STALL_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "{inbox} bytes of events wait and nothing was written for {stalled:.0?}"
+        ))
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.state.stopping.load(Ordering::Relaxed) {
+            return Err("the relay is stopping".into());
+        }
+        self.live()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_waiting_without_progress_is_a_stall() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut progress = Progress {
+            batches: 0,
+            since: start,
+        };
+        assert_eq!(progress.stalled(0, false, after(100)), Duration::ZERO);
+        assert_eq!(
+            progress.stalled(0, true, after(150)),
+            Duration::from_secs(50)
+        );
+        assert_eq!(
+            progress.stalled(0, true, after(190)),
+            Duration::from_secs(90)
+        );
+        assert_eq!(progress.stalled(1, true, after(200)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,85 @@
+//! What reaches the sequencer: events that are proven already, and commands.
+
+use std::ops::Range;
+
+use crate::{
+    atproto::{did::Did, prove::Proven},
+    store::account::{HostId, Status},
+};
+
+/// A proven event. What is left to decide needs the account's state.
+#[derive(Debug)]
+pub struct Event {
+    /// The host that sent it.
+    pub host: HostId,
+    /// Its place in the host's stream.
+    pub upstream: Upstream,
+    /// The account.
+    pub did: Did,
+    /// When the document that makes the host speak for the account was fetched, in milliseconds
+    /// since 1970; none where the host does not speak for it, which only an identity event may.
+    pub authority_at: Option<u64>,
+    /// What happened.
+    pub kind: Kind,
+    /// The frame as it will be published, but for the value of its seq.
+    pub frame: Box<[u8]>,
+    /// Where that value is.
+    pub seq_at: Range<usize>,
+}
+
+/// A place in a host's stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Upstream {
+    /// The epoch of the stream that the connection belongs to.
+    pub epoch: u32,
+    /// The upstream seq.
+    pub seq: u64,
+    /// Once this event is stored, everything up to here is processed.
+    pub cursor: u64,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A `#commit`.
+    Commit(Proven),
+    /// A `#sync`.
+    Sync(Proven),
+    /// An `#identity`.
+    Identity,
+    /// An `#account`, with what the host says.
+    Account(Status),
+}
+
+/// A message to the sequencer.
+#[derive(Debug)]
+pub enum Input {
+    /// To be judged and, if it passes, published.
+    Event(Box<Event>),
+    /// Nothing to publish, but the host is processed up to here.
+    Progress {
+        /// The host.
+        host: HostId,
+        /// The epoch that the cursor belongs to.
+        epoch: u32,
+        /// Everything up to here is processed.
+        cursor: u64,
+    },
+    /// The host's stream starts anew, from its first seq: a new epoch.
+    Restart {
+        /// The host.
+        host: HostId,
+        /// Told the new epoch when it is stored.
+        done: crossbeam_channel::Sender<u32>,
+    },
+}
+
+impl Input {
+    /// What it counts in the inbox, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Input::Event(event) => event.frame.len() + size_of::<Event>(),
+            Input::Progress { .. } | Input::Restart { .. } => 0,
+        }
+    }
+}

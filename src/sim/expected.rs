@@ -1,0 +1,295 @@
+//! What a correct relay must emit, account by account, and how what it emits compares.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    clock,
+    event::{Digest, Event, Kind},
+};
+use crate::reject::Reject;
+
+/// Events of an account remembered after they came, to tell a duplicate from a surprise.
+const RECENT_MAX: usize = 16;
+/// Problems of one sort that are kept in words.
+const SAMPLES_MAX: usize = 5;
+
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    digest: Digest,
+    kind: Kind,
+    sent: u64,
+}
+
+#[derive(Default, Debug)]
+struct Account {
+    waiting: VecDeque<Awaited>,
+    /// Events that were overtaken by a later one.
+    overtaken: Vec<Awaited>,
+    recent: VecDeque<Digest>,
+}
+
+/// How an event of the relay's compares with what was expected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Observation {
+    /// The next event of its account, so many microseconds after it was sent.
+    Expected(u64),
+    /// An event that came before.
+    Duplicate,
+    /// An event that a later one of its account has overtaken.
+    OutOfOrder,
+    /// An event that was never to be forwarded.
+    Unexpected,
+}
+
+/// The differences so far.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Differences {
+    /// Events that have not come, though later ones of their accounts have; or, at the end, at all.
+    pub missing: u64,
+    /// Events that came more than once.
+    pub duplicates: u64,
+    /// Events that came after a later one.
+    pub out_of_order: u64,
+    /// Events that were not to come.
+    pub unexpected: u64,
+    /// Jumps of the relay's sequence numbers.
+    pub gaps: u64,
+    /// Frames that are not frames, errors, and the like.
+    pub other: u64,
+    /// Some of them in words.
+    pub samples: Vec<String>,
+}
+
+impl Differences {
+    /// Whether there are none.
+    pub fn none(&self) -> bool {
+        let counts = [
+            self.missing,
+            self.duplicates,
+            self.out_of_order,
+            self.unexpected,
+            self.gaps,
+            self.other,
+        ];
+        counts.iter().all(|count| *count == 0)
+    }
+}
+
+#[derive(Default, Debug)]
+struct State {
+    accounts: HashMap<Arc<str>, Account>,
+    outstanding: u64,
+    expected: u64,
+    matched: u64,
+    injected: BTreeMap<&'static str, u64>,
+    differences: Differences,
+}
+
+/// The expectation, shared by those who send and the one who compares.
+#[derive(Default, Debug)]
+pub struct Expected(Mutex<State>);
+
+impl Expected {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The relay must forward `event`, after everything of the same account before it. To be said
+    /// before the event is sent.
+    pub fn expect(&self, event: &Event) {
+        let mut state = self.state();
+        state.outstanding += 1;
+        state.expected += 1;
+        let account = state.accounts.entry(event.did.clone()).or_default();
+        account.waiting.push_back(Awaited {
+            digest: event.digest(),
+            kind: event.kind,
+            sent: clock::micros(),
+        });
+    }
+
+    /// The relay must reject something for this reason.
+    pub fn expect_reject(&self, reject: Reject) {
+        *self.state().injected.entry(reject.name()).or_default() += 1;
+    }
+
+    /// Whether everything of `did` has come.
+    pub fn is_settled(&self, did: &str) -> bool {
+        let state = self.state();
+        let waiting = state.accounts.get(did).map(|account| &account.waiting);
+        waiting.is_none_or(VecDeque::is_empty)
+    }
+
+    /// Events that have not come yet.
+    pub fn outstanding(&self) -> u64 {
+        self.state().outstanding
+    }
+
+    /// Events to come in total, and how many of them have.
+    pub fn progress(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.expected, state.matched)
+    }
+
+    /// Injected invalid events by the name of the reason for which they must be rejected.
+    pub fn rejects(&self) -> BTreeMap<&'static str, u64> {
+        self.state().injected.clone()
+    }
+
+    /// Compares an event of the relay's.
+    pub fn observe(&self, did: &str, digest: Digest, t: &str) -> Observation {
+        let mut state = self.state();
+        let state = &mut *state;
+        let differences = &mut state.differences;
+        let note = |differences: &mut Differences, count: u64, what: &str| {
+            if count <= SAMPLES_MAX as u64 {
+                let text = format!("{what}: {t} {did} {digest:?}");
+                differences.samples.push(text);
+            }
+        };
+        let Some(account) = state.accounts.get_mut(did) else {
+            differences.unexpected += 1;
+            note(differences, differences.unexpected, "unexpected");
+            return Observation::Unexpected;
+        };
+        if let Some(at) = account.waiting.iter().position(|a| a.digest == digest) {
+            for skipped in account.waiting.drain(..at) {
+                differences.missing += 1;
+                let what = format!(
+                    "missing {} {:?} before",
+                    skipped.kind.name(),
+                    skipped.digest
+                );
+                note(differences, differences.missing, &what);
+                account.overtaken.push(skipped);
+            }
+            state.outstanding -= at as u64 + 1;
+            state.matched += 1;
+            let sent = account
+                .waiting
+                .pop_front()
+                .map_or(0, |awaited| awaited.sent);
+            account.recent.push_back(digest);
+            if account.recent.len() > RECENT_MAX {
+                account.recent.pop_front();
+            }
+            return Observation::Expected(clock::micros().saturating_sub(sent));
+        }
+        if let Some(at) = account.overtaken.iter().position(|a| a.digest == digest) {
+            account.overtaken.remove(at);
+            differences.missing -= 1;
+            differences.out_of_order += 1;
+            state.matched += 1;
+            note(differences, differences.out_of_order, "out of order");
+            return Observation::OutOfOrder;
+        }
+        if account.recent.contains(&digest) {
+            differences.duplicates += 1;
+            note(differences, differences.duplicates, "duplicate");
+            return Observation::Duplicate;
+        }
+        differences.unexpected += 1;
+        note(differences, differences.unexpected, "unexpected");
+        Observation::Unexpected
+    }
+
+    /// Notes a jump of the relay's sequence numbers.
+    pub(crate) fn note_gap(&self, what: String) {
+        let differences = &mut self.state().differences;
+        differences.gaps += 1;
+        if differences.gaps <= SAMPLES_MAX as u64 {
+            differences.samples.push(what);
+        }
+    }
+
+    /// Notes something else that must not be.
+    pub(crate) fn note_other(&self, what: String) {
+        let differences = &mut self.state().differences;
+        differences.other += 1;
+        if differences.other <= SAMPLES_MAX as u64 {
+            differences.samples.push(what);
+        }
+    }
+
+    /// The differences so far, without what may still come.
+    pub fn differences(&self) -> Differences {
+        self.state().differences.clone()
+    }
+
+    /// The differences when nothing more is to come: what has not come is missing.
+    pub fn verdict(&self) -> Differences {
+        let state = self.state();
+        let mut differences = state.differences.clone();
+        differences.missing += state.outstanding;
+        for (did, account) in &state.accounts {
+            for awaited in &account.waiting {
+                if differences.samples.len() >= 8 * SAMPLES_MAX {
+                    return differences;
+                }
+                let age = clock::micros().saturating_sub(awaited.sent) / 1000;
+                let kind = awaited.kind.name();
+                let text = format!(
+                    "missing: {kind} {did} {:?} sent {age} ms ago",
+                    awaited.digest
+                );
+                differences.samples.push(text);
+            }
+        }
+        differences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::event;
+
+    fn events() -> (Expected, Vec<Event>) {
+        let expected = Expected::default();
+        let did: Arc<str> = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa".into();
+        let events: Vec<_> = (0..5)
+            .map(|i| event::identity(&did, None, i * 1000))
+            .collect();
+        events.iter().for_each(|e| expected.expect(e));
+        (expected, events)
+    }
+
+    fn observe(expected: &Expected, event: &Event) -> Observation {
+        expected.observe(&event.did, event.digest(), event.kind.name())
+    }
+
+    #[test]
+    fn all_in_order_is_no_difference() {
+        let (expected, events) = events();
+        for event in &events {
+            assert!(matches!(
+                observe(&expected, event),
+                Observation::Expected(_)
+            ));
+        }
+        assert!(expected.verdict().none());
+        assert!(expected.is_settled(&events[0].did));
+        assert_eq!(expected.progress(), (5, 5));
+    }
+
+    #[test]
+    fn every_difference_is_named() {
+        let (expected, events) = events();
+        assert_eq!(expected.verdict().missing, 5);
+        observe(&expected, &events[0]);
+        assert_eq!(observe(&expected, &events[0]), Observation::Duplicate);
+        observe(&expected, &events[3]);
+        assert_eq!(observe(&expected, &events[1]), Observation::OutOfOrder);
+        let other = event::account(&events[0].did, None, 1);
+        assert_eq!(observe(&expected, &other), Observation::Unexpected);
+        let stranger = event::account(&"did:plc:stranger".into(), None, 1);
+        assert_eq!(observe(&expected, &stranger), Observation::Unexpected);
+        let verdict = expected.verdict();
+        let counts = (verdict.missing, verdict.duplicates, verdict.out_of_order);
+        assert_eq!((counts, verdict.unexpected), ((2, 1, 1), 2));
+        assert!(!verdict.none() && !verdict.samples.is_empty());
+    }
+}

@@ -1,0 +1,156 @@
+//! A PLC directory (<https://web.plc.directory>).
+
+use std::{
+    collections::HashMap,
+    io,
+    net::TcpStream,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::json;
+
+use super::{
+    http::{self, Request},
+    keys::Key,
+    listen::Waker,
+    stream::Stream,
+};
+
+/// How a document names the signing key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DocumentForm {
+    /// `Multikey` under an absolute id: today's form.
+    Multikey,
+    /// `Multikey` under the id `#atproto`.
+    MultikeyRelative,
+    /// A legacy type, the uncompressed point, the id `#atproto`.
+    Legacy,
+}
+
+/// What the directory does wrong.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct PlcFaults {
+    /// Every request is answered 500.
+    pub fail: bool,
+    /// Every answer comes this late.
+    pub delay: Duration,
+}
+
+/// The documents, and what was asked for.
+#[derive(Default, Debug)]
+pub struct Plc {
+    documents: RwLock<HashMap<Arc<str>, Arc<str>>>,
+    faults: Mutex<PlcFaults>,
+    requests: AtomicU64,
+    not_found: AtomicU64,
+}
+
+impl Plc {
+    /// Sets the document of `did`, whatever it is.
+    pub fn set(&self, did: &Arc<str>, document: &str) {
+        let mut documents = self
+            .documents
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        documents.insert(did.clone(), document.into());
+    }
+
+    /// Removes the document of `did`: it was never registered.
+    pub fn remove(&self, did: &str) {
+        let mut documents = self
+            .documents
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        documents.remove(did);
+    }
+
+    /// Makes the directory fail or hesitate from now on; the default ends that.
+    pub fn set_faults(&self, faults: PlcFaults) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+
+    /// Requests so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests so far for what is not there.
+    pub fn not_found(&self) -> u64 {
+        self.not_found.load(Ordering::Relaxed)
+    }
+
+    /// Serves one connection.
+    pub(crate) fn serve(&self, tcp: TcpStream, stop: &Waker) -> io::Result<()> {
+        let mut stream = Stream::new(tcp, None)?;
+        let mut buffer = Vec::new();
+        while let Some(request) = http::read_request(&mut stream, &mut buffer, stop)? {
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            let faults = *self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            if !http::linger(&stream, stop, faults.delay)? {
+                return Ok(());
+            }
+            let (status, body) = if faults.fail {
+                (
+                    "500 Internal Server Error",
+                    json!({"message": "on purpose"}).to_string().into(),
+                )
+            } else {
+                self.document(&request)
+            };
+            http::answer(&mut stream, stop, status, &body, request.keep_alive)?;
+            if !request.keep_alive {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn document(&self, request: &Request) -> (&'static str, Arc<str>) {
+        let did = http::percent_decode(request.path.trim_start_matches('/'));
+        let documents = self
+            .documents
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        match documents.get(did.as_str()) {
+            Some(document) => ("200 OK", document.clone()),
+            None => {
+                self.not_found.fetch_add(1, Ordering::Relaxed);
+                let message = format!("DID not registered: {did}");
+                (
+                    "404 Not Found",
+                    json!({"message": message}).to_string().into(),
+                )
+            }
+        }
+    }
+}
+
+/// The document of an account: its handle, signing key and host (an `http` or `https` URL).
+pub fn document(form: DocumentForm, did: &str, handle: &str, key: &Key, host: &str) -> String {
+    let (id, kind, multibase) = match form {
+        DocumentForm::Multikey => (format!("{did}#atproto"), "Multikey", key.multikey()),
+        DocumentForm::MultikeyRelative => ("#atproto".into(), "Multikey", key.multikey()),
+        DocumentForm::Legacy => ("#atproto".into(), key.legacy_type(), key.legacy_multibase()),
+    };
+    json!({
+        "@context": ["https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"],
+        "id": did,
+        "alsoKnownAs": [format!("at://{handle}")],
+        "verificationMethod": [{
+            "id": id,
+            "type": kind,
+            "controller": did,
+            "publicKeyMultibase": multibase,
+        }],
+        "service": [{
+            "id": "#atproto_pds",
+            "type": "AtprotoPersonalDataServer",
+            "serviceEndpoint": host,
+        }],
+    })
+    .to_string()
+}

@@ -1,0 +1,612 @@
+//! The Merkle search tree of a repository, whole and in memory
+//! (<https://atproto.com/specs/repository#mst-structure>).
+//!
+//! Written apart from the relay's own: the relay holds only the part of a tree that a commit
+//! shows, this one holds all of it. Nodes are immutable and shared, so a change costs the nodes on
+//! one path, a copy of a tree costs nothing, and a node without its block is one that was made
+//! since the last commit.
+
+use std::{
+    cmp::Ordering,
+    sync::{Arc, OnceLock},
+};
+
+use aws_lc_rs::digest;
+
+use crate::atproto::{cbor::Writer, cid::Cid};
+
+/// A block and its CID.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Block {
+    /// The CID of `bytes`.
+    pub cid: Cid,
+    /// The block itself.
+    pub bytes: Arc<[u8]>,
+}
+
+impl Block {
+    /// The block of `bytes`, which are DRISL-CBOR.
+    pub fn of_cbor(bytes: Vec<u8>) -> Block {
+        Block {
+            cid: Cid::of_cbor(&bytes),
+            bytes: bytes.into(),
+        }
+    }
+}
+
+/// A key and the CID of its record.
+type Entry = (Arc<str>, Cid);
+/// A subtree, or nothing.
+type Child = Option<Arc<Node>>;
+
+/// `children` has one item more than `entries`: before, between and after them.
+struct Node {
+    layer: u32,
+    entries: Vec<Entry>,
+    children: Vec<Child>,
+    block: OnceLock<Block>,
+}
+
+/// A tree of keys (`collection/rkey`) and CIDs. Cloning is cheap.
+#[derive(Clone, Default)]
+pub struct Tree {
+    root: Child,
+    len: usize,
+}
+
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tree({} keys)", self.len)
+    }
+}
+
+/// The layer of a key: half the leading zero bits of its SHA-256.
+pub fn layer_of(key: &str) -> u32 {
+    let hash = digest::digest(&digest::SHA256, key.as_bytes());
+    let mut zeros = 0;
+    for byte in hash.as_ref() {
+        zeros += byte.leading_zeros();
+        if *byte != 0 {
+            break;
+        }
+    }
+    zeros / 2
+}
+
+impl Tree {
+    /// A tree without keys.
+    pub fn new() -> Tree {
+        Tree::default()
+    }
+
+    /// How many keys it has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no keys.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The CID behind `key`.
+    pub fn get(&self, key: &str) -> Option<Cid> {
+        let mut node = self.root.as_ref()?;
+        loop {
+            match node.find(key) {
+                Ok(i) => return Some(node.entries[i].1),
+                Err(i) => node = node.children[i].as_ref()?,
+            }
+        }
+    }
+
+    /// The `n`-th key (modulo the number of keys) that a walk by rough position finds: a way to
+    /// choose some key evenly enough without a list of all.
+    pub fn pick(&self, rng: &mut fastrand::Rng) -> Option<Arc<str>> {
+        let mut node = self.root.as_ref()?;
+        loop {
+            let i = rng.usize(..node.children.len());
+            // Most keys are in the lowest layer: go down where there is something.
+            match &node.children[i] {
+                Some(child) => node = child,
+                None => {
+                    let i = i.min(node.entries.len().checked_sub(1)?);
+                    return Some(node.entries[i].0.clone());
+                }
+            }
+        }
+    }
+
+    /// All keys in order.
+    pub fn keys(&self) -> Vec<Arc<str>> {
+        fn walk(node: &Node, keys: &mut Vec<Arc<str>>) {
+            for (i, child) in node.children.iter().enumerate() {
+                if let Some(child) = child {
+                    walk(child, keys);
+                }
+                if let Some((key, _)) = node.entries.get(i) {
+                    keys.push(key.clone());
+                }
+            }
+        }
+        let mut keys = Vec::with_capacity(self.len);
+        if let Some(root) = &self.root {
+            walk(root, &mut keys);
+        }
+        keys
+    }
+
+    /// Sets `key` to `value`; returns what it was.
+    pub fn set(&mut self, key: &str, value: Cid) -> Option<Cid> {
+        let previous = self.get(key);
+        let entry = (Arc::from(key), value);
+        let layer = layer_of(key);
+        self.root = Some(match self.root.take() {
+            None => Node::leaf(layer, entry),
+            Some(root) if layer > root.layer => {
+                let below = layer - 1;
+                let (left, right) = split(Some(&root), key);
+                Node::make(
+                    layer,
+                    vec![entry],
+                    vec![lift(left, below), lift(right, below)],
+                )
+            }
+            Some(root) => put(&root, layer, entry),
+        });
+        self.len += usize::from(previous.is_none());
+        previous
+    }
+
+    /// Removes `key`; returns what it was.
+    pub fn remove(&mut self, key: &str) -> Option<Cid> {
+        let previous = self.get(key)?;
+        let mut root = self.root.take().and_then(|root| remove(&root, key));
+        // A root that only points downwards is not a root.
+        while let Some(node) = &root {
+            match (node.entries.is_empty(), &node.children[0]) {
+                (true, child) => root = child.clone(),
+                (false, _) => break,
+            }
+        }
+        self.root = root;
+        self.len -= 1;
+        Some(previous)
+    }
+
+    /// The layer of the root; none for an empty tree.
+    pub fn layer(&self) -> Option<u32> {
+        self.root.as_ref().map(|root| root.layer)
+    }
+
+    /// The block of the root node.
+    pub fn root(&self) -> Block {
+        match &self.root {
+            Some(root) => root.block().clone(),
+            None => empty_node(),
+        }
+    }
+
+    /// The nodes made since the last call of it (or of [`Tree::root`]) on this tree or on one it
+    /// shares them with; an empty tree's node counts as made.
+    pub fn fresh_blocks(&self) -> Vec<Block> {
+        fn walk(node: &Arc<Node>, blocks: &mut Vec<Block>) {
+            if node.block.get().is_some() {
+                return;
+            }
+            for child in node.children.iter().flatten() {
+                walk(child, blocks);
+            }
+            blocks.push(node.block().clone());
+        }
+        let mut blocks = Vec::new();
+        match &self.root {
+            Some(root) => walk(root, &mut blocks),
+            None => blocks.push(empty_node()),
+        }
+        blocks
+    }
+
+    /// The nodes that prove `key` and its neighbours: those on the path to where the key is or
+    /// would be, and on the paths to the keys before and after it. Whoever has them can undo a
+    /// change of `key`.
+    pub fn covering_proof(&self, key: &str) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        let mut next = self.root.as_ref();
+        while let Some(node) = next {
+            blocks.push(node.block().clone());
+            match node.find(key) {
+                Err(i) => next = node.children[i].as_ref(),
+                Ok(i) => {
+                    let mut left = node.children[i].as_ref();
+                    while let Some(node) = left {
+                        blocks.push(node.block().clone());
+                        left = node.children[node.entries.len()].as_ref();
+                    }
+                    let mut right = node.children[i + 1].as_ref();
+                    while let Some(node) = right {
+                        blocks.push(node.block().clone());
+                        right = node.children[0].as_ref();
+                    }
+                    return blocks;
+                }
+            }
+        }
+        blocks
+    }
+}
+
+/// The node of a tree without keys.
+fn empty_node() -> Block {
+    Block::of_cbor(encode(&[], &[None]))
+}
+
+impl Node {
+    fn make(layer: u32, entries: Vec<Entry>, children: Vec<Child>) -> Arc<Node> {
+        debug_assert_eq!(entries.len() + 1, children.len());
+        Arc::new(Node {
+            layer,
+            entries,
+            children,
+            block: OnceLock::new(),
+        })
+    }
+
+    fn leaf(layer: u32, entry: Entry) -> Arc<Node> {
+        Node::make(layer, vec![entry], vec![None, None])
+    }
+
+    /// The place of `key`, or that of the child that covers it.
+    fn find(&self, key: &str) -> Result<usize, usize> {
+        self.entries
+            .binary_search_by(|(k, _)| k.as_bytes().cmp(key.as_bytes()))
+    }
+
+    fn with_child(&self, i: usize, child: Child) -> Arc<Node> {
+        let mut children = self.children.clone();
+        children[i] = child;
+        Node::make(self.layer, self.entries.clone(), children)
+    }
+
+    fn block(&self) -> &Block {
+        self.block
+            .get_or_init(|| Block::of_cbor(encode(&self.entries, &self.children)))
+    }
+}
+
+/// The canonical form of a node: each key without the prefix it shares with the one before it.
+fn encode(entries: &[Entry], children: &[Child]) -> Vec<u8> {
+    let link = |child: &Child| child.as_ref().map(|node| node.block().cid);
+    let mut out = Writer::new();
+    out.map(2).text("e").array(entries.len());
+    let mut before: &[u8] = &[];
+    for (i, (key, value)) in entries.iter().enumerate() {
+        let key = key.as_bytes();
+        let prefix = key.iter().zip(before).take_while(|(a, b)| a == b).count();
+        out.map(4).text("k").bytes(&key[prefix..]);
+        out.text("p").uint(prefix as u64);
+        out.text("t").cid_or_null(link(&children[i + 1]).as_ref());
+        out.text("v").cid(value);
+        before = key;
+    }
+    out.text("l").cid_or_null(link(&children[0]).as_ref());
+    out.into_bytes()
+}
+
+/// `child` as a subtree of `layer`: layers are never skipped, so nodes without entries stand in
+/// between.
+fn lift(child: Child, layer: u32) -> Child {
+    let mut child = child?;
+    while child.layer < layer {
+        child = Node::make(child.layer + 1, Vec::new(), vec![Some(child)]);
+    }
+    Some(child)
+}
+
+/// What of `child` is before `key` and what is after it; `key` itself is not in it.
+fn split(child: Option<&Arc<Node>>, key: &str) -> (Child, Child) {
+    let Some(node) = child else {
+        return (None, None);
+    };
+    let at = node.entries.partition_point(|(k, _)| **k < *key);
+    let (left, right) = split(node.children[at].as_ref(), key);
+    let half = |entries: &[Entry], children: Vec<Child>| {
+        if entries.is_empty() && children[0].is_none() {
+            return None;
+        }
+        Some(Node::make(node.layer, entries.to_vec(), children))
+    };
+    let mut before = node.children[..at].to_vec();
+    before.push(left);
+    let mut after = vec![right];
+    after.extend_from_slice(&node.children[at + 1..]);
+    (
+        half(&node.entries[..at], before),
+        half(&node.entries[at..], after),
+    )
+}
+
+/// Two neighbouring subtrees of one layer as one.
+fn merge(left: &Child, right: &Child) -> Child {
+    let (Some(l), Some(r)) = (left, right) else {
+        return left.as_ref().or(right.as_ref()).cloned();
+    };
+    let entries = [&l.entries[..], &r.entries[..]].concat();
+    let mut children = l.children[..l.entries.len()].to_vec();
+    children.push(merge(&l.children[l.entries.len()], &r.children[0]));
+    children.extend_from_slice(&r.children[1..]);
+    Some(Node::make(l.layer, entries, children))
+}
+
+/// `node`, which is not below `layer`, with `entry` in it.
+fn put(node: &Arc<Node>, layer: u32, entry: Entry) -> Arc<Node> {
+    let at = node.find(&entry.0);
+    match (layer.cmp(&node.layer), at) {
+        (Ordering::Equal, Ok(i)) => {
+            let mut entries = node.entries.clone();
+            entries[i] = entry;
+            Node::make(node.layer, entries, node.children.clone())
+        }
+        (Ordering::Equal, Err(i)) => {
+            let (left, right) = split(node.children[i].as_ref(), &entry.0);
+            let mut children = node.children.clone();
+            children.splice(i..=i, [left, right]);
+            let mut entries = node.entries.clone();
+            entries.insert(i, entry);
+            Node::make(node.layer, entries, children)
+        }
+        (_, Ok(i) | Err(i)) => {
+            let child = match &node.children[i] {
+                Some(child) => Some(put(child, layer, entry)),
+                None => lift(Some(Node::leaf(layer, entry)), node.layer - 1),
+            };
+            node.with_child(i, child)
+        }
+    }
+}
+
+/// `node` without `key`; nothing when nothing is left.
+fn remove(node: &Arc<Node>, key: &str) -> Child {
+    match node.find(key) {
+        Ok(i) => {
+            let mut entries = node.entries.clone();
+            entries.remove(i);
+            let mut children = node.children.clone();
+            let merged = merge(&children[i], &children[i + 1]);
+            children.splice(i..=i + 1, [merged]);
+            if entries.is_empty() && children[0].is_none() {
+                return None;
+            }
+            Some(Node::make(node.layer, entries, children))
+        }
+        Err(i) => {
+            let child = remove(node.children[i].as_ref()?, key);
+            if node.entries.is_empty() && child.is_none() {
+                return None;
+            }
+            Some(node.with_child(i, child))
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::{BTreeMap, HashMap, HashSet};
+
+    use super::*;
+
+    /// The root of a map, from scratch: the definition, with no change in place.
+    pub(crate) fn naive_root(map: &BTreeMap<String, Cid>) -> Cid {
+        fn node(entries: &[(&str, Cid)], layer: u32) -> Option<Cid> {
+            if entries.is_empty() {
+                return None;
+            }
+            let mut out = Writer::new();
+            let mut parts = entries.split(|(key, _)| layer_of(key) == layer);
+            let own: Vec<_> = entries
+                .iter()
+                .filter(|(key, _)| layer_of(key) == layer)
+                .collect();
+            let mut below = |out: &mut Writer| {
+                let child = parts.next().and_then(|part| node(part, layer - 1));
+                out.cid_or_null(child.as_ref());
+            };
+            let mut left = Writer::new();
+            if layer > 0 {
+                below(&mut left);
+            } else {
+                left.null();
+            }
+            out.map(2).text("e").array(own.len());
+            let mut before = "";
+            for (key, value) in own {
+                let p = key
+                    .bytes()
+                    .zip(before.bytes())
+                    .take_while(|(a, b)| a == b)
+                    .count();
+                out.map(4).text("k").bytes(&key.as_bytes()[p..]);
+                out.text("p").uint(p as u64).text("t");
+                if layer > 0 {
+                    below(&mut out);
+                } else {
+                    out.null();
+                }
+                out.text("v").cid(value);
+                before = key;
+            }
+            out.text("l").raw(&left.into_bytes());
+            Some(Cid::of_cbor(&out.into_bytes()))
+        }
+        let entries: Vec<_> = map.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+        let top = entries.iter().map(|(k, _)| layer_of(k)).max();
+        top.and_then(|top| node(&entries, top))
+            .unwrap_or_else(|| empty_node().cid)
+    }
+
+    fn leaf() -> Cid {
+        Cid::parse("bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454").unwrap()
+    }
+
+    #[test]
+    fn known_roots() {
+        for (key, layer, root) in [
+            (
+                "com.example.record/3jqfcqzm3fo2j",
+                0,
+                "bafyreibj4lsc3aqnrvphp5xmrnfoorvru4wynt6lwidqbm2623a6tatzdu",
+            ),
+            (
+                "com.example.record/3jqfcqzm3fx2j",
+                2,
+                "bafyreih7wfei65pxzhauoibu3ls7jgmkju4bspy4t2ha2qdjnzqvoy33ai",
+            ),
+        ] {
+            let mut tree = Tree::new();
+            tree.set(key, leaf());
+            assert_eq!(tree.layer(), Some(layer));
+            assert_eq!(tree.root().cid.to_string(), root);
+        }
+        let empty = "bafyreie5737gdxlw5i64vzichcalba3z2v5n6icifvx5xytvske7mr3hpm";
+        assert_eq!(Tree::new().root().cid.to_string(), empty);
+    }
+
+    #[test]
+    fn layers_of_known_keys() {
+        for (key, layer) in [
+            ("2653ae71", 0),
+            ("blue", 1),
+            ("app.bsky.feed.post/454397e440ec", 4),
+            ("app.bsky.feed.post/9adeb165882c", 8),
+            ("", 0),
+        ] {
+            assert_eq!(layer_of(key), layer, "{key}");
+        }
+    }
+
+    #[test]
+    fn any_history_ends_in_the_tree_that_scratch_gives() {
+        let mut rng = fastrand::Rng::with_seed(11);
+        for _ in 0..20 {
+            let mut tree = Tree::new();
+            let mut map = BTreeMap::new();
+            let span = rng.u32(1..400);
+            for step in 0..300u32 {
+                let key = format!("app.bsky.feed.post/{:04}", rng.u32(..span));
+                let value = Cid::of_cbor(&step.to_be_bytes());
+                if rng.u32(..100) < 55 {
+                    assert_eq!(tree.set(&key, value), map.insert(key, value));
+                } else {
+                    assert_eq!(tree.remove(&key), map.remove(&key));
+                }
+                assert_eq!(tree.len(), map.len());
+                assert_eq!(tree.root().cid, naive_root(&map));
+            }
+            let keys: Vec<_> = map.keys().map(|k| Arc::from(k.as_str())).collect();
+            assert_eq!(tree.keys(), keys);
+            assert_eq!(tree.pick(&mut rng).is_none(), map.is_empty());
+        }
+    }
+
+    #[test]
+    fn fresh_blocks_are_what_a_mirror_lacks() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut tree = Tree::new();
+        let mut mirror: HashMap<Cid, Arc<[u8]>> = HashMap::new();
+        for step in 0..200u32 {
+            for _ in 0..rng.u32(1..8) {
+                let key = format!("app.bsky.feed.like/{:03}", rng.u32(..150));
+                if rng.bool() {
+                    tree.set(&key, Cid::of_cbor(&step.to_be_bytes()));
+                } else {
+                    tree.remove(&key);
+                }
+            }
+            mirror.extend(tree.fresh_blocks().into_iter().map(|b| (b.cid, b.bytes)));
+            assert!(tree.fresh_blocks().len() <= 1, "only an empty tree again");
+            let mut reachable = vec![tree.root.clone()];
+            while let Some(node) = reachable.pop() {
+                if let Some(node) = node {
+                    assert!(mirror.contains_key(&node.block().cid));
+                    reachable.extend(node.children.iter().cloned());
+                }
+            }
+        }
+    }
+
+    /// What the commits of the interoperability fixtures show is what ours show.
+    #[test]
+    #[cfg_attr(not(zlay_vectors), ignore = "ZLAY_VECTORS is not set")]
+    fn proofs_of_the_interoperability_fixtures() {
+        let cases = vectors("firehose/commit-proof-fixtures.json");
+        for case in cases.as_array().unwrap() {
+            let strings = |name: &str| -> Vec<String> {
+                let items = case[name].as_array().unwrap().iter();
+                items.map(|s| s.as_str().unwrap().to_owned()).collect()
+            };
+            let value = Cid::parse(case["leafValue"].as_str().unwrap()).unwrap();
+            let mut tree = Tree::new();
+            for key in strings("keys") {
+                tree.set(&key, value);
+            }
+            assert_eq!(tree.root().cid.to_string(), case["rootBeforeCommit"]);
+            let (adds, dels) = (strings("adds"), strings("dels"));
+            adds.iter()
+                .for_each(|key| assert!(tree.set(key, value).is_none()));
+            dels.iter()
+                .for_each(|key| assert!(tree.remove(key).is_some()));
+            assert_eq!(tree.root().cid.to_string(), case["rootAfterCommit"]);
+            let proof: HashSet<String> = adds
+                .iter()
+                .chain(&dels)
+                .flat_map(|key| tree.covering_proof(key))
+                .map(|block| block.cid.to_string())
+                .collect();
+            let wanted: HashSet<String> = strings("blocksInProof").into_iter().collect();
+            assert_eq!(proof, wanted, "{}", case["comment"]);
+        }
+    }
+
+    #[test]
+    #[cfg_attr(not(zlay_vectors), ignore = "ZLAY_VECTORS is not set")]
+    fn layers_and_keys_of_the_interoperability_fixtures() {
+        for case in vectors("mst/key_heights.json").as_array().unwrap() {
+            let key = case["key"].as_str().unwrap();
+            assert_eq!(u64::from(layer_of(key)), case["height"], "{key}");
+        }
+    }
+
+    fn vectors(path: &str) -> serde_json::Value {
+        let root = std::env::var_os("ZLAY_VECTORS").unwrap();
+        let file = std::path::Path::new(&root).join(path);
+        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn proofs_hold_path_and_neighbours() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let mut tree = Tree::new();
+        for i in 0..500u32 {
+            tree.set(&format!("c.o.l/{i:05}"), Cid::of_cbor(&i.to_be_bytes()));
+        }
+        let keys = tree.keys();
+        for _ in 0..100 {
+            let i = rng.usize(1..keys.len() - 1);
+            let proof: HashSet<Cid> = tree
+                .covering_proof(&keys[i])
+                .iter()
+                .map(|b| b.cid)
+                .collect();
+            for neighbour in [&keys[i - 1], &keys[i], &keys[i + 1]] {
+                let mut next = tree.root.as_ref();
+                while let Some(node) = next {
+                    assert!(proof.contains(&node.block().cid));
+                    next = match node.find(neighbour) {
+                        Ok(_) => None,
+                        Err(at) => node.children[at].as_ref(),
+                    };
+                }
+            }
+        }
+    }
+}

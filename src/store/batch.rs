@@ -1,0 +1,121 @@
+//! One atomic change of the store.
+
+use std::sync::Arc;
+
+use rocksdb::WriteBatch;
+
+use super::{
+    Counters, Db, Family,
+    account::{Account, HostId, HostRecord},
+    event_key,
+    family::{Meta, host_key, ordinal_key},
+};
+use crate::atproto::{did::Did, seq::Seq};
+
+/// Events, and all that changes with them, to be written together or not at all.
+pub struct Batch {
+    db: Arc<Db>,
+    pub(super) batch: WriteBatch,
+    /// The seqs of its events: the first and the last.
+    pub(super) seqs: Option<(u64, u64)>,
+    /// A seq that did not grow within the batch.
+    pub(super) disorder: Option<(u64, u64)>,
+    pub(super) counters: Option<Counters>,
+    events: usize,
+    /// Room to put the time before a frame.
+    value: Vec<u8>,
+}
+
+impl Batch {
+    pub(super) fn new(db: Arc<Db>) -> Batch {
+        Batch {
+            db,
+            batch: WriteBatch::default(),
+            seqs: None,
+            disorder: None,
+            counters: None,
+            events: 0,
+            value: Vec::new(),
+        }
+    }
+
+    /// Adds an event: its time in milliseconds since 1970 and its complete websocket bytes. Seqs
+    /// must grow from event to event, or the commit is refused.
+    pub fn put_event(&mut self, seq: Seq, time_ms: u64, ws_frame: &[u8]) {
+        let seq = seq.get();
+        self.seqs = match self.seqs {
+            Some((_, last)) if seq <= last => {
+                self.disorder = Some((last, seq));
+                self.seqs
+            }
+            Some((first, _)) => Some((first, seq)),
+            None => Some((seq, seq)),
+        };
+        self.value.clear();
+        self.value.extend_from_slice(&time_ms.to_be_bytes());
+        self.value.extend_from_slice(ws_frame);
+        let family = self.db.family(Family::Events);
+        self.batch.put_cf(&family, event_key(seq), &self.value);
+        self.events += 1;
+    }
+
+    /// Sets what is known of an account.
+    pub fn put_account(&mut self, did: &Did, account: &Account) {
+        let family = self.db.family(Family::Accounts);
+        self.batch.put_cf(&family, did.as_str(), account.encode());
+    }
+
+    /// Gives an account its place in the order of first appearance.
+    pub fn put_account_order(&mut self, ordinal: u64, did: &Did) {
+        let family = self.db.family(Family::AccountOrder);
+        let key = ordinal_key(ordinal);
+        self.batch.put_cf(&family, key, did.as_str());
+    }
+
+    /// Sets what is known of a host.
+    pub fn put_host(&mut self, host: HostId, record: &HostRecord) {
+        let family = self.db.family(Family::Hosts);
+        self.batch.put_cf(&family, host_key(host), record.encode());
+    }
+
+    /// Sets the counters.
+    pub fn set_counters(&mut self, counters: Counters) {
+        self.counters = Some(counters);
+        self.put_meta(Meta::NextOrdinal, counters.next_ordinal);
+        self.put_meta(Meta::AccountCount, counters.accounts);
+    }
+
+    /// Events in it.
+    pub fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Entries in it.
+    pub fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Bytes in it.
+    pub fn bytes(&self) -> usize {
+        self.batch.size_in_bytes()
+    }
+
+    /// Empties it.
+    pub fn clear(&mut self) {
+        self.batch.clear();
+        self.seqs = None;
+        self.disorder = None;
+        self.counters = None;
+        self.events = 0;
+    }
+
+    pub(super) fn put_meta(&mut self, meta: Meta, value: u64) {
+        let family = self.db.family(Family::Meta);
+        self.batch.put_cf(&family, meta.key(), value.to_le_bytes());
+    }
+}

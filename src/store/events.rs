@@ -1,0 +1,212 @@
+//! Reading the event log, and freeing what has left the window.
+
+use std::sync::Arc;
+
+use super::{
+    Family, Meta, Store, StoreError, event_key,
+    family::{event_parts, event_seq},
+    options,
+};
+use crate::{atproto::seq::Seq, firehose::Frame};
+
+/// What a read of the log found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Page {
+    /// The frames that follow, gap-free; none when the reader has seen everything.
+    Frames,
+    /// The reader is behind the window: what follows its position is no longer (all) there.
+    Pruned,
+}
+
+/// What a run of retention did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pruned {
+    /// The highest seq that is no longer in the window; 0: none.
+    pub through: u64,
+    /// Bytes of events before.
+    pub bytes_before: u64,
+    /// Bytes of events after.
+    pub bytes_after: u64,
+}
+
+impl Store {
+    /// Appends the frames that follow `after` to `frames`, in the order of their seq: about
+    /// `bytes_max` bytes of them, and at least one if there is one. Every page has its own
+    /// iterator, because one that lives for minutes keeps deleted files on disk.
+    pub fn read_after(
+        &self,
+        after: u64,
+        bytes_max: usize,
+        frames: &mut Vec<Frame>,
+    ) -> Result<Page, StoreError> {
+        let last = self.last_seq();
+        let start = frames.len();
+        let family = self.db.family(Family::Events);
+        let readahead = options::scan(bytes_max.min(1 << 20));
+        let mut events = self.db.rocks.raw_iterator_cf_opt(&family, readahead);
+        events.seek(event_key(after.saturating_add(1)));
+        let mut bytes = 0;
+        while bytes < bytes_max {
+            let Some((key, value)) = events.item() else {
+                events.status()?;
+                break;
+            };
+            let seq = event_seq(key)?;
+            if seq.get() > last {
+                break;
+            }
+            let (_, frame) = event_parts(seq, value)?;
+            bytes += frame.len();
+            frames.push(Frame {
+                seq,
+                bytes: Arc::from(frame),
+            });
+            events.next();
+        }
+        // The window moves before anything is deleted: what was read is whole if the window still
+        // begins at or before the reader's position.
+        if self.window.pruned() > after {
+            frames.truncate(start);
+            return Ok(Page::Pruned);
+        }
+        Ok(Page::Frames)
+    }
+
+    /// Moves the window past everything older than `keep_after_ms` (milliseconds since 1970), and
+    /// as far as needed to keep at most `bytes_max` bytes of events on disk; then frees the disk
+    /// in whole files. Only the retention thread calls this.
+    ///
+    /// Nothing is deleted by key: a range tombstone would make a freshly written file overlap
+    /// every older one, and the whole log would be rewritten. Readers are kept out of what is
+    /// still in a partly expired file by the window.
+    pub fn prune(&self, keep_after_ms: u64, bytes_max: Option<u64>) -> Result<Pruned, StoreError> {
+        let bytes_before = self.events_bytes();
+        let before = self.window();
+        let by_time = self.last_older_than(keep_after_ms)?;
+        let by_bytes = match bytes_max {
+            Some(max) => self.last_beyond_bytes(max)?,
+            None => 0,
+        };
+        let through = by_time.max(by_bytes).min(before.last);
+        if through > before.pruned {
+            self.db.set_meta(&[(Meta::Pruned, through)])?;
+            self.window.prune(through, || self.first_after(through))?;
+        }
+        let through = through.max(before.pruned);
+        if through > 0 {
+            self.free(through)?;
+        }
+        Ok(Pruned {
+            through,
+            bytes_before,
+            bytes_after: self.events_bytes(),
+        })
+    }
+
+    /// Bytes of events: files, and what is still in memory.
+    pub fn events_bytes(&self) -> u64 {
+        let family = self.db.family(Family::Events);
+        ["rocksdb.live-sst-files-size", "rocksdb.size-all-mem-tables"]
+            .iter()
+            .filter_map(|name| {
+                let value = self.db.rocks.property_int_value_cf(&family, *name);
+                value.ok().flatten()
+            })
+            .sum()
+    }
+
+    /// The first seq above `seq` that is there.
+    fn first_after(&self, seq: u64) -> Result<Option<u64>, StoreError> {
+        Ok(self.event_at(seq.saturating_add(1))?.map(|(seq, _)| seq))
+    }
+
+    /// The seq and the time of the first event at or above `seq`.
+    fn event_at(&self, seq: u64) -> Result<Option<(u64, u64)>, StoreError> {
+        let family = self.db.family(Family::Events);
+        let mut events = self.db.rocks.raw_iterator_cf_opt(&family, options::scan(0));
+        events.seek(event_key(seq));
+        events.status()?;
+        let Some((key, value)) = events.item() else {
+            return Ok(None);
+        };
+        let seq = event_seq(key)?;
+        let (time, _) = event_parts(seq, value)?;
+        Ok(Some((seq.get(), time)))
+    }
+
+    /// The highest seq of an event older than `time_ms`; 0: none. Times grow with the seq, as far
+    /// as the clock does, so that halving finds it.
+    fn last_older_than(&self, time_ms: u64) -> Result<u64, StoreError> {
+        let window = self.window();
+        let (mut low, mut high) = (window.pruned, window.last);
+        let mut found = 0;
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            match self.event_at(middle)? {
+                Some((seq, time)) if time < time_ms => {
+                    found = seq;
+                    low = seq.max(middle);
+                }
+                _ => high = middle - 1,
+            }
+        }
+        Ok(found)
+    }
+
+    /// The last seq of the oldest files that are too much where only `bytes_max` may be used; 0:
+    /// none is.
+    fn last_beyond_bytes(&self, bytes_max: u64) -> Result<u64, StoreError> {
+        let mut excess = self.events_bytes().saturating_sub(bytes_max);
+        let mut through = 0;
+        for (_, end, size) in self.event_files()? {
+            if excess == 0 {
+                break;
+            }
+            through = end;
+            excess = excess.saturating_sub(size);
+        }
+        Ok(through)
+    }
+
+    /// The files of the log, oldest first: first seq, last seq, bytes.
+    pub(super) fn event_files(&self) -> Result<Vec<(u64, u64, u64)>, StoreError> {
+        let mut files = Vec::new();
+        for file in self.db.rocks.live_files()? {
+            if file.column_family_name != Family::Events.name() {
+                continue;
+            }
+            if let (Some(start), Some(end)) = (&file.start_key, &file.end_key) {
+                let (start, end) = (event_seq(start)?, event_seq(end)?);
+                files.push((start.get(), end.get(), file.size as u64));
+            }
+        }
+        files.sort_unstable();
+        Ok(files)
+    }
+
+    /// Deletes the files that hold nothing above `through`.
+    fn free(&self, through: u64) -> Result<(), StoreError> {
+        let family = self.db.family(Family::Events);
+        let range = (event_key(0), event_key(through));
+        self.db
+            .rocks
+            .delete_file_in_range_cf(&family, range.0, range.1)?;
+        // Files of level 0 are passed over; moving them down first costs nothing, because they do
+        // not overlap.
+        if self
+            .event_files()?
+            .iter()
+            .any(|(_, end, _)| *end <= through)
+        {
+            self.db
+                .rocks
+                .compact_range_cf(&family, Some(range.0), Some(range.1));
+            self.db
+                .rocks
+                .delete_file_in_range_cf(&family, range.0, range.1)?;
+        }
+        Ok(())
+    }
+}
+
+const _: () = assert!(Seq::MAX.get() < u64::MAX);

@@ -1,0 +1,133 @@
+//! The column families and the keys in them.
+
+use crate::{
+    atproto::seq::Seq,
+    store::{StoreError, account::HostId},
+};
+
+/// A column family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Family {
+    /// Names to numbers: format, last seq, window, counters.
+    Meta,
+    /// Seq (8 bytes, big-endian) to time (8 bytes, big-endian, milliseconds since 1970) and the
+    /// websocket bytes of the frame.
+    Events,
+    /// DID to [`Account`](super::account::Account).
+    Accounts,
+    /// Ordinal (8 bytes, big-endian) to DID: accounts in order of first appearance.
+    AccountOrder,
+    /// Host number (4 bytes, big-endian) to [`HostRecord`](super::account::HostRecord).
+    Hosts,
+}
+
+impl Family {
+    pub(super) const ALL: [Family; 5] = [
+        Family::Meta,
+        Family::Events,
+        Family::Accounts,
+        Family::AccountOrder,
+        Family::Hosts,
+    ];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Family::Meta => "meta",
+            Family::Events => "events",
+            Family::Accounts => "accounts",
+            Family::AccountOrder => "account_order",
+            Family::Hosts => "hosts",
+        }
+    }
+}
+
+/// A number of [`Family::Meta`], kept as 8 bytes, little-endian.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Meta {
+    /// The format of the whole store.
+    Format,
+    /// The highest seq ever assigned.
+    LastSeq,
+    /// The highest seq ever removed from the window.
+    Pruned,
+    /// How the last run ended, or that one is running: see [`Ending`].
+    Ending,
+    /// The ordinal of the next account.
+    NextOrdinal,
+    /// Accounts there are.
+    AccountCount,
+}
+
+impl Meta {
+    pub(super) const fn key(self) -> &'static str {
+        match self {
+            Meta::Format => "format",
+            Meta::LastSeq => "last_seq",
+            Meta::Pruned => "pruned",
+            Meta::Ending => "ending",
+            Meta::NextOrdinal => "next_ordinal",
+            Meta::AccountCount => "account_count",
+        }
+    }
+}
+
+/// What is known of the end of the run that wrote last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ending {
+    /// It closed the store.
+    Clean,
+    /// It synced every batch and did not close: nothing is missing.
+    Synced,
+    /// It left syncing to the operating system and did not close: the last batches may be gone.
+    Unsynced,
+}
+
+impl Ending {
+    pub(super) const fn code(self) -> u64 {
+        match self {
+            Ending::Clean => 0,
+            Ending::Synced => 1,
+            Ending::Unsynced => 2,
+        }
+    }
+
+    pub(super) const fn of(code: u64) -> Option<Ending> {
+        match code {
+            0 => Some(Ending::Clean),
+            1 => Some(Ending::Synced),
+            2 => Some(Ending::Unsynced),
+            _ => None,
+        }
+    }
+}
+
+/// The key of an event: in the order of the stream.
+pub(super) fn event_key(seq: u64) -> [u8; 8] {
+    seq.to_be_bytes()
+}
+
+/// The seq of an event's key.
+pub(super) fn event_seq(key: &[u8]) -> Result<Seq, StoreError> {
+    let bytes = <[u8; 8]>::try_from(key).ok();
+    bytes
+        .and_then(|b| Seq::new(u64::from_be_bytes(b)))
+        .ok_or_else(|| StoreError::damaged(Family::Events.name(), format_args!("{key:02x?}")))
+}
+
+/// The time and the frame of an event's value.
+pub(super) fn event_parts(seq: Seq, value: &[u8]) -> Result<(u64, &[u8]), StoreError> {
+    match value.split_first_chunk::<8>() {
+        Some((time, frame)) if !frame.is_empty() => Ok((u64::from_be_bytes(*time), frame)),
+        _ => Err(StoreError::damaged(Family::Events.name(), seq)),
+    }
+}
+
+/// The key of a place in the order of accounts.
+pub(super) fn ordinal_key(ordinal: u64) -> [u8; 8] {
+    ordinal.to_be_bytes()
+}
+
+/// The key of a host.
+pub(super) fn host_key(host: HostId) -> [u8; 4] {
+    host.0.to_be_bytes()
+}

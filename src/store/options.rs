@@ -1,0 +1,156 @@
+//! How the store is opened, and what each setting of RocksDB is for.
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, ReadOptions, WriteOptions,
+};
+
+use super::family::Family;
+use crate::limits;
+
+/// How the store behaves; the sizes are injectable so that tests see files come and go.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether a commit is on disk when it returns. Without, a power loss may lose the last
+    /// seconds, and the seq then jumps by [`limits::SEQ_JUMP`] at the next open.
+    pub fsync: bool,
+    /// The next seq is at least this.
+    pub initial_seq: u64,
+    /// Uncompressed blocks in memory, shared by all column families, in bytes.
+    pub cache_bytes: usize,
+    /// What the events column family gathers in memory before it writes a file, in bytes; also
+    /// about the size of that file before compression, and so the grain of retention.
+    pub events_buffer_bytes: usize,
+    /// The same for each of the other column families.
+    pub other_buffer_bytes: usize,
+    /// Files that RocksDB keeps open.
+    pub open_files_max: u16,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            fsync: true,
+            initial_seq: 1,
+            cache_bytes: limits::STORE_CACHE_BYTES,
+            events_buffer_bytes: limits::STORE_EVENTS_BUFFER_BYTES,
+            other_buffer_bytes: limits::STORE_OTHER_BUFFER_BYTES,
+            open_files_max: limits::STORE_OPEN_FILES_MAX,
+        }
+    }
+}
+
+impl Options {
+    /// The options of the whole database.
+    pub(super) fn database(&self) -> rocksdb::Options {
+        let mut db = rocksdb::Options::default();
+        db.create_if_missing(true);
+        db.create_missing_column_families(true);
+        // Every block is checksummed; a mismatch is an error instead of wrong data.
+        db.set_paranoid_checks(true);
+        // All memtables together: what is dirty in memory cannot grow with the column families.
+        db.set_db_write_buffer_size(2 * self.events_buffer_bytes + 4 * self.other_buffer_bytes);
+        // The log is kept until every column family has written what it holds; this bounds it, and
+        // with it the time that an open needs to replay it.
+        db.set_max_total_wal_size(4 * self.events_buffer_bytes as u64);
+        // Each open file costs its index in memory and a descriptor.
+        db.set_max_open_files(i32::from(self.open_files_max));
+        // Flush and compaction: two threads next to thousands of ours.
+        db.set_max_background_jobs(2);
+        // Written data goes to the disk in steps, so that no fsync finds a gigabyte waiting.
+        db.set_bytes_per_sync(1 << 20);
+        db.set_wal_bytes_per_sync(1 << 20);
+        // RocksDB's own log: a few small files beside the data.
+        db.set_keep_log_file_num(4);
+        db.set_max_log_file_size(4 << 20);
+        db.set_stats_dump_period_sec(0);
+        // No statistics written into the database itself every ten minutes.
+        db.set_stats_persist_period_sec(0);
+        // Counting deletions in every file at open takes minutes with thousands of files.
+        db.set_skip_stats_update_on_db_open(true);
+        db
+    }
+
+    /// The column families with the options of each.
+    pub(super) fn families(&self) -> Vec<ColumnFamilyDescriptor> {
+        // One cache for all, so that the memory goes where the reads are.
+        let cache = Cache::new_lru_cache(self.cache_bytes);
+        let mut families = vec![ColumnFamilyDescriptor::new(
+            rocksdb::DEFAULT_COLUMN_FAMILY_NAME,
+            rocksdb::Options::default(),
+        )];
+        families.extend(Family::ALL.map(|family| {
+            let options = match family {
+                Family::Events => self.events(&cache),
+                Family::Accounts => self.keyed(&cache, true),
+                Family::Meta | Family::AccountOrder | Family::Hosts => self.keyed(&cache, false),
+            };
+            ColumnFamilyDescriptor::new(family.name(), options)
+        }));
+        families
+    }
+
+    /// Events: written in order of their key, never overwritten, read in long runs. Files never
+    /// overlap, so compaction only moves them from level to level without rewriting.
+    fn events(&self, cache: &Cache) -> rocksdb::Options {
+        let mut table = table(cache);
+        // Long runs: larger blocks compress better and have a smaller index.
+        table.set_block_size(32 << 10);
+        let mut options = rocksdb::Options::default();
+        options.set_block_based_table_factory(&table);
+        options.set_write_buffer_size(self.events_buffer_bytes);
+        // One fills while the others are written.
+        options.set_max_write_buffer_number(3);
+        options.set_target_file_size_base(self.events_buffer_bytes as u64);
+        options.set_max_bytes_for_level_base(8 * self.events_buffer_bytes as u64);
+        // Two files are enough to leave level 0, the only level whose files retention cannot drop.
+        options.set_level_zero_file_num_compaction_trigger(2);
+        // Disk is what a long window costs; one codec on all levels, or moving would rewrite.
+        options.set_compression_type(DBCompressionType::Zstd);
+        options
+    }
+
+    /// Small entries under their key, overwritten often.
+    fn keyed(&self, cache: &Cache, bloom: bool) -> rocksdb::Options {
+        let mut table = table(cache);
+        table.set_block_size(8 << 10);
+        if bloom {
+            // Most lookups of a new account must not touch a disk to learn that it is new.
+            table.set_bloom_filter(10.0, false);
+            table.set_optimize_filters_for_memory(true);
+        }
+        let mut options = rocksdb::Options::default();
+        options.set_block_based_table_factory(&table);
+        options.set_write_buffer_size(self.other_buffer_bytes);
+        options.set_max_write_buffer_number(2);
+        options.set_target_file_size_base(32 << 20);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options
+    }
+
+    /// The options of a commit.
+    pub(super) fn write(&self) -> WriteOptions {
+        let mut write = WriteOptions::default();
+        write.set_sync(self.fsync);
+        write
+    }
+}
+
+/// The options of a run over many entries that is not worth remembering.
+pub(super) fn scan(readahead_bytes: usize) -> ReadOptions {
+    let mut read = ReadOptions::default();
+    // A replay of hours must not push the accounts out of the cache.
+    read.fill_cache(false);
+    read.set_readahead_size(readahead_bytes);
+    read
+}
+
+/// What the tables of all column families have in common.
+fn table(cache: &Cache) -> BlockBasedOptions {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    // Indexes and filters live in the cache and so inside its bound.
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_format_version(5);
+    table
+}

@@ -1,0 +1,511 @@
+//! The store on a real disk: what survives, what is refused, what is freed.
+
+use std::{fs, path::Path, process::Command};
+
+use tempfile::TempDir;
+
+use super::{account::*, *};
+use crate::{
+    atproto::{cid::Cid, seq::Seq, tid::Tid},
+    firehose::Frame,
+    limits,
+};
+
+/// Small files, so that a few thousand events fill many.
+fn small() -> Options {
+    Options {
+        cache_bytes: 1 << 20,
+        events_buffer_bytes: 64 << 10,
+        other_buffer_bytes: 64 << 10,
+        ..Options::default()
+    }
+}
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir, small()).unwrap()
+}
+
+/// A frame that does not compress and says its seq.
+fn frame(seq: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seq);
+    let mut bytes = seq.to_be_bytes().to_vec();
+    bytes.extend(std::iter::repeat_with(|| random.u8(..)).take(500));
+    bytes
+}
+
+/// Commits the events `seqs`, each at `seq * 10` milliseconds, in batches of 100.
+fn fill(store: &Store, seqs: std::ops::RangeInclusive<u64>) {
+    let seqs: Vec<u64> = seqs.collect();
+    for seqs in seqs.chunks(100) {
+        let mut batch = store.batch();
+        for &seq in seqs {
+            batch.put_event(Seq::new(seq).unwrap(), seq * 10, &frame(seq));
+        }
+        store.commit(batch).unwrap();
+    }
+}
+
+/// Every seq after `after`, read in small pages; checks the bytes of each.
+fn read_all(store: &Store, after: u64) -> Vec<u64> {
+    let (mut after, mut seqs) = (after, Vec::new());
+    loop {
+        let mut frames: Vec<Frame> = Vec::new();
+        assert_eq!(
+            store.read_after(after, 10_000, &mut frames).unwrap(),
+            Page::Frames
+        );
+        let Some(last) = frames.last() else {
+            return seqs;
+        };
+        after = last.seq.get();
+        for read in frames {
+            assert_eq!(*read.bytes, *frame(read.seq.get()));
+            seqs.push(read.seq.get());
+        }
+    }
+}
+
+fn window(pruned: u64, oldest: Option<u64>, last: u64) -> Window {
+    Window {
+        pruned,
+        oldest,
+        last,
+    }
+}
+
+fn set_meta(dir: &Path, values: &[(Meta, u64)]) {
+    let store = open(dir);
+    store.close().unwrap();
+    store.db.set_meta(values).unwrap();
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_reopen() {
+    let dir = TempDir::new().unwrap();
+    let did = Did::parse("did:plc:ewvi7nxzyoun6zhxrhs64oiz").unwrap();
+    let account = Account {
+        ordinal: 1,
+        host: HostId(7),
+        authority_at: 1_700_000_000_000,
+        upstream: Status::ACTIVE,
+        local: Status {
+            active: false,
+            reason: Some("takendown".into()),
+        },
+        head: Some(Head {
+            rev: Tid::parse("3jzfcijpj2z2a").unwrap(),
+            commit: Cid::of_cbor(b"commit"),
+            data: Cid::of_cbor(b"data"),
+        }),
+        seen: Seen { epoch: 1, seq: 9 },
+    };
+    let host = HostRecord {
+        cursor: 9,
+        epoch: 1,
+        accounts: 1,
+    };
+    let counters = Counters {
+        next_ordinal: 2,
+        accounts: 1,
+    };
+    let store = open(dir.path());
+    assert_eq!(store.window(), window(0, None, 0));
+    assert_eq!(
+        (store.counters().next_ordinal, store.counters().accounts),
+        (1, 0)
+    );
+    let mut batch = store.batch();
+    batch.put_event(Seq::new(1).unwrap(), 5, &frame(1));
+    batch.put_account(&did, &account);
+    batch.put_account_order(1, &did);
+    batch.put_host(HostId(7), &host);
+    batch.set_counters(counters);
+    assert!(batch.bytes() > 500);
+    store.commit(batch).unwrap();
+    assert_eq!(store.account(&did).unwrap().as_ref(), Some(&account));
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.window(), window(0, Some(1), 1));
+    assert_eq!(store.account(&did).unwrap(), Some(account.clone()));
+    assert_eq!(store.host(HostId(7)).unwrap(), Some(host));
+    assert_eq!(store.host(HostId(8)).unwrap(), None);
+    assert_eq!(store.hosts().unwrap(), [(HostId(7), host)]);
+    assert_eq!(store.counters(), counters);
+    assert_eq!(store.accounts_after(0, 10).unwrap(), [(did, account)]);
+    assert_eq!(store.accounts_after(1, 10).unwrap(), []);
+    assert_eq!(read_all(&store, 0), [1]);
+}
+
+#[test]
+fn pages_go_on_across_memory_and_files() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=3000);
+    assert!(store.event_files().unwrap().len() > 3);
+    assert_eq!(read_all(&store, 0), (1..=3000).collect::<Vec<_>>());
+    assert_eq!(read_all(&store, 2990), (2991..=3000).collect::<Vec<_>>());
+    assert_eq!(read_all(&store, 3000), [0; 0]);
+    assert_eq!(read_all(&store, u64::MAX), [0; 0]);
+    // One frame at least, however small the page.
+    let mut frames = Vec::new();
+    store.read_after(5, 1, &mut frames).unwrap();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0].seq.get(), 6);
+}
+
+#[test]
+fn a_seq_is_never_given_twice() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=10);
+    for seqs in [[10, 11], [12, 12], [14, 13]] {
+        let mut batch = store.batch();
+        for seq in seqs {
+            batch.put_event(Seq::new(seq).unwrap(), 0, b"x");
+        }
+        let error = store.commit(batch).unwrap_err();
+        assert!(matches!(error, StoreError::SeqOrder { .. }), "{error}");
+    }
+    // After everything has left the window, and after a restart too.
+    store.prune(u64::MAX, None).unwrap();
+    assert_eq!(store.window(), window(10, None, 10));
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.window(), window(10, None, 10));
+    fill(&store, 11..=12);
+    assert_eq!(store.window(), window(10, Some(11), 12));
+    assert_eq!(read_all(&store, 10), [11, 12]);
+}
+
+#[test]
+fn the_seq_jumps_only_where_events_may_be_lost() {
+    let last_after = |first: bool, clean: bool, second: bool| {
+        let dir = TempDir::new().unwrap();
+        let options = |fsync| Options { fsync, ..small() };
+        let store = Store::open(dir.path(), options(first)).unwrap();
+        fill(&store, 1..=3);
+        if clean {
+            store.close().unwrap();
+        }
+        drop(store);
+        let store = Store::open(dir.path(), options(second)).unwrap();
+        // A jump is a gap, not a loss of the window.
+        assert_eq!(store.window().pruned, 0);
+        assert_eq!(store.window().oldest, Some(1));
+        store.last_seq()
+    };
+    assert_eq!(last_after(true, false, true), 3);
+    assert_eq!(last_after(true, false, false), 3);
+    assert_eq!(last_after(false, true, true), 3);
+    assert_eq!(last_after(false, false, true), 3 + limits::SEQ_JUMP);
+    assert_eq!(last_after(false, false, false), 3 + limits::SEQ_JUMP);
+}
+
+#[test]
+fn the_initial_seq_is_a_floor() {
+    let dir = TempDir::new().unwrap();
+    let from = |initial_seq| {
+        let options = Options {
+            initial_seq,
+            ..small()
+        };
+        Store::open(dir.path(), options).unwrap()
+    };
+    let store = from(1000);
+    assert_eq!(store.window(), window(0, None, 999));
+    fill(&store, 1000..=1001);
+    drop(store);
+    assert_eq!(from(500).window(), window(0, Some(1000), 1001));
+    assert_eq!(from(5000).window(), window(0, Some(1000), 4999));
+    assert_eq!(from(1).last_seq(), 4999);
+}
+
+#[test]
+fn after_a_close_nothing_is_written() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=1);
+    store.close().unwrap();
+    store.close().unwrap();
+    let mut batch = store.batch();
+    batch.put_event(Seq::new(2).unwrap(), 0, b"x");
+    assert!(matches!(store.commit(batch), Err(StoreError::Closed)));
+    assert_eq!(read_all(&store, 0), [1]);
+}
+
+#[test]
+fn time_moves_the_window_to_the_event() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    store.prune(5, None).unwrap();
+    assert_eq!(store.window(), window(0, None, 0));
+    fill(&store, 1..=1000);
+    store.prune(10, None).unwrap();
+    assert_eq!(store.window(), window(0, Some(1), 1000));
+    for (keep_after, pruned) in [(11, 1), (15, 1), (5000, 499), (4000, 499), (10_000, 999)] {
+        let result = store.prune(keep_after, None).unwrap();
+        assert_eq!(result.through, pruned, "{keep_after}");
+        assert_eq!(store.window(), window(pruned, Some(pruned + 1), 1000));
+        assert_eq!(
+            read_all(&store, pruned),
+            (pruned + 1..=1000).collect::<Vec<_>>()
+        );
+        let mut frames = Vec::new();
+        let page = store.read_after(pruned - 1, 1 << 20, &mut frames).unwrap();
+        assert_eq!((page, frames.len()), (Page::Pruned, 0));
+    }
+}
+
+#[test]
+fn time_finds_the_event_where_seqs_have_gaps() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    for seqs in [3..=5, 1_000_000..=1_000_002, 1 << 50..=(1 << 50) + 1] {
+        fill(&store, seqs);
+    }
+    for (keep_after, pruned) in [(40, 3), (60, 5), (9_999_999, 5), (10_000_015, 1_000_001)] {
+        assert_eq!(store.prune(keep_after, None).unwrap().through, pruned);
+    }
+    assert_eq!(store.window().oldest, Some(1_000_002));
+}
+
+#[test]
+fn the_disk_is_really_freed() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=4000);
+    let events = store.db.family(Family::Events);
+    store.db.rocks.flush_cf(&events).unwrap();
+    let on_disk = || -> u64 {
+        let files = fs::read_dir(dir.path().join("store")).unwrap();
+        files
+            .filter_map(|file| file.ok().and_then(|f| Some((f.metadata().ok()?, f))))
+            .filter(|(_, file)| file.file_name().to_string_lossy().ends_with(".sst"))
+            .map(|(metadata, _)| metadata.len())
+            .sum()
+    };
+    // Files that RocksDB is moving are passed over until the next run, as the thread does.
+    let prune_until = |keep_after, bytes_max, disk_max| {
+        for _ in 0..200 {
+            let pruned = store.prune(keep_after, bytes_max).unwrap();
+            if on_disk() <= disk_max {
+                return pruned;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("{} bytes on disk, {disk_max} wanted", on_disk());
+    };
+    let full = on_disk();
+    assert!(full > 4000 * 500, "{full}");
+    // Half, and at most the rest of one file, which a stall may have made of three buffers.
+    prune_until(20_000, None, full * 7 / 10);
+    assert!(on_disk() > full * 4 / 10, "{} of {full}", on_disk());
+
+    let pruned = prune_until(0, Some(500_000), 500_000);
+    assert!(pruned.through > 2000);
+    assert_eq!(store.window().oldest, Some(pruned.through + 1));
+    let left = read_all(&store, pruned.through);
+    assert_eq!(left, (pruned.through + 1..=4000).collect::<Vec<_>>());
+    assert!(left.len() > 200, "{}", left.len());
+
+    prune_until(u64::MAX, None, 10_000);
+    drop(events);
+    drop(store);
+    assert_eq!(open(dir.path()).last_seq(), 4000);
+}
+
+#[test]
+fn a_reader_that_races_with_retention_never_sees_a_hole() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=4000);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut after, mut outdated) = (0, 0);
+            while after < 4000 {
+                let mut frames = Vec::new();
+                match store.read_after(after, 5_000, &mut frames).unwrap() {
+                    Page::Frames => {
+                        for frame in frames {
+                            assert_eq!(frame.seq.get(), after + 1);
+                            after += 1;
+                        }
+                    }
+                    Page::Pruned => {
+                        assert!(frames.is_empty());
+                        outdated += 1;
+                        after = store.window().pruned;
+                    }
+                }
+            }
+            outdated
+        });
+        for cutoff in (0..=40_000).step_by(1000) {
+            store.prune(cutoff, None).unwrap();
+        }
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_directory_has_one_owner() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let error = Store::open(dir.path(), small()).unwrap_err();
+    assert!(matches!(error, OpenError::Locked(_)), "{error}");
+    assert!(error.to_string().contains("in use by another process"));
+    assert!(child("child_finds_the_directory_locked", dir.path()));
+    drop(store);
+    assert!(!child("child_finds_the_directory_locked", dir.path()));
+    open(dir.path());
+}
+
+#[test]
+fn a_crash_loses_nothing_that_was_committed() {
+    let dir = TempDir::new().unwrap();
+    assert!(!child("child_commits_and_crashes", dir.path()));
+    let store = open(dir.path());
+    assert_eq!(store.window(), window(0, Some(1), 777));
+    assert_eq!(read_all(&store, 0), (1..=777).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_newer_format_is_refused_and_kept() {
+    let dir = TempDir::new().unwrap();
+    set_meta(dir.path(), &[(Meta::Format, 2)]);
+    for _ in 0..2 {
+        let error = Store::open(dir.path(), small()).unwrap_err();
+        let newer = matches!(
+            error,
+            OpenError::NewerFormat {
+                found: 2,
+                supported: 1
+            }
+        );
+        assert!(newer, "{error}");
+    }
+    // Also when it has a column family that this program cannot know.
+    let dir = TempDir::new().unwrap();
+    set_meta(dir.path(), &[(Meta::Format, 3)]);
+    {
+        let path = dir.path().join("store");
+        let names = rocksdb::DB::list_cf(&rocksdb::Options::default(), &path).unwrap();
+        let db: DBWithThreadMode<MultiThreaded> =
+            DBWithThreadMode::open_cf(&rocksdb::Options::default(), &path, names).unwrap();
+        db.create_cf("later", &rocksdb::Options::default()).unwrap();
+    }
+    let error = Store::open(dir.path(), small()).unwrap_err();
+    assert!(
+        matches!(error, OpenError::NewerFormat { found: 3, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn damage_is_named() {
+    let damaged = |change: &dyn Fn(&Path)| {
+        let dir = TempDir::new().unwrap();
+        let store = open(dir.path());
+        fill(&store, 1..=1000);
+        drop(store);
+        change(&dir.path().join("store"));
+        let error = Store::open(dir.path(), small()).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+        error.to_string()
+    };
+    let each = |path: &Path, prefix: &str, change: &dyn Fn(&Path)| {
+        for file in fs::read_dir(path).unwrap() {
+            let file = file.unwrap();
+            if file.file_name().to_string_lossy().starts_with(prefix) {
+                change(&file.path());
+            }
+        }
+    };
+    damaged(&|path| {
+        each(path, "MANIFEST", &|file| {
+            let mut bytes = fs::read(file).unwrap();
+            bytes[20] ^= 0xff;
+            fs::write(file, bytes).unwrap();
+        });
+    });
+    damaged(&|path| each(path, "MANIFEST", &|file| fs::remove_file(file).unwrap()));
+    damaged(&|path| fs::write(path.join("CURRENT"), "nonsense").unwrap());
+    assert!(damaged(&|path| fs::remove_file(path.join("CURRENT")).unwrap()).contains("CURRENT"));
+}
+
+#[test]
+fn a_directory_of_something_else_is_refused() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("store")).unwrap();
+    fs::write(dir.path().join("store/precious.txt"), "x").unwrap();
+    let error = Store::open(dir.path(), small()).unwrap_err();
+    assert!(error.to_string().contains("precious.txt"), "{error}");
+
+    let dir = TempDir::new().unwrap();
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    let other = rocksdb::DB::open(&options, dir.path().join("store")).unwrap();
+    other.put("key", "value").unwrap();
+    drop(other);
+    let error = Store::open(dir.path(), small()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn a_damaged_entry_is_named_and_ends_no_thread() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let did = Did::parse("did:web:example.com").unwrap();
+    let put = |family, key: &[u8], value: &[u8]| {
+        store
+            .db
+            .rocks
+            .put_cf(&store.db.family(family), key, value)
+            .unwrap();
+    };
+    put(Family::Accounts, did.as_str().as_bytes(), b"nonsense");
+    put(Family::Hosts, &host_key(HostId(4)), b"");
+    let error = store.account(&did).unwrap_err().to_string();
+    assert!(error.contains("did:web:example.com of accounts"), "{error}");
+    let error = store.host(HostId(4)).unwrap_err().to_string();
+    assert!(error.contains("entry 4 of hosts"), "{error}");
+    assert!(store.hosts().is_err());
+    fill(&store, 1..=3);
+    put(Family::Events, &event_key(2), b"short");
+    assert!(store.read_after(0, 1 << 20, &mut Vec::new()).is_err());
+}
+
+/// Runs one of the tests below in a process of its own; whether it passed.
+fn child(test: &str, dir: &Path) -> bool {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", &format!("store::tests::{test}")])
+        .env(CHILD_DIR, dir)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("running 1 test"), "{text}");
+    output.status.success()
+}
+
+const CHILD_DIR: &str = "ZLAY_TEST_CHILD_DIR";
+
+fn child_dir() -> std::path::PathBuf {
+    std::env::var_os(CHILD_DIR)
+        .expect("run by another test")
+        .into()
+}
+
+#[test]
+#[ignore = "run by another test in a process of its own"]
+fn child_finds_the_directory_locked() {
+    let error = Store::open(&child_dir(), small()).unwrap_err();
+    assert!(matches!(error, OpenError::Locked(_)), "{error}");
+}
+
+#[test]
+#[ignore = "run by another test in a process of its own"]
+fn child_commits_and_crashes() {
+    let store = open(&child_dir());
+    fill(&store, 1..=777);
+    std::process::abort();
+}
