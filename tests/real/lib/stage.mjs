@@ -46,7 +46,7 @@ export class Stage {
     const patience = this.late.length ? 3000 : 20_000
     const done = () => {
       this.take()
-      return this.matcher.missing().length === 0
+      return this.matcher.missing().length === this.matcher.lost.length
     }
     if (!(await this.output.until(done, patience))) {
       this.late.push(`${step}: ${this.matcher.missing().length} events not forwarded`)
