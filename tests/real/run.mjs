@@ -67,7 +67,9 @@ async function play(stage, report, installed, folder) {
   const directory = scenario.directoryClient(stage.frames.installed, network.plc.url)
   await relay.start()
   await stage.record()
-  const { herald } = await scenario.meet(stage, () => startSubscribers(installed, relay.ws, network.plc.url))
+  const { herald } = await scenario.meet(stage, () =>
+    startSubscribers(installed, relay.ws, network.plc.url),
+  )
   say('the relay and its subscribers are connected')
   const { alice, bob, dave, erin, blob } = await scenario.life(stage)
   say('life')
@@ -83,7 +85,11 @@ async function play(stage, report, installed, folder) {
   checks.checkStream(report, stage)
   checks.checkScenario(report, stage, seen)
   checks.checkSubscribers(report, stage)
-  await checks.checkOracle(report, stage, { oracle: installed.oracle, keysOf: directory.keys, folder })
+  await checks.checkOracle(report, stage, {
+    oracle: installed.oracle,
+    keysOf: directory.keys,
+    folder,
+  })
   await checks.checkReplay(report, stage, 'after kills')
   await checks.checkCursors(report, stage)
   if (options.queries) {

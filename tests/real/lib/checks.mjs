@@ -32,7 +32,9 @@ export class Report {
 export function checkStream(report, stage) {
   const { matcher, output, upstream, late } = stage
   const { counts, dropped } = matcher
-  const sent = upstream.map((u) => `${u.pds.name} (${u.pds.version}) sent ${u.recorder.frames.length}`)
+  const sent = upstream.map(
+    (u) => `${u.pds.name} (${u.pds.version}) sent ${u.recorder.frames.length}`,
+  )
   report.check('every step was followed in time', late, sent.join(', '))
   report.check('recorders read only events', [
     ...output.errors,
@@ -43,7 +45,7 @@ export function checkStream(report, stage) {
   report.check(
     'nothing else is forwarded, and all is byte for byte the upstream event but for seq',
     matcher.wrong,
-    `${counts.forwarded} events, ${counts.repeatsForwarded} of ${counts.may} optional ones among them`,
+    `${counts.forwarded} events, with ${counts.repeatsForwarded} of ${counts.may} optional ones`,
   )
   for (const [why, number] of dropped) console.log(`       not forwarded: ${number} x ${why}`)
   report.check('seq has no gap and no repetition', gaps(output.frames), range(output.frames))
@@ -85,10 +87,14 @@ export function checkScenario(report, stage, seen) {
   const killed = ends.filter((end) => end?.signal === 'SIGKILL').length
   report.check(
     'the relay was killed while people wrote',
-    written.posts > 50 && killed === ends.length && !written.errors ? [] : [JSON.stringify({ written, ends })],
+    written.posts > 50 && killed === ends.length && !written.errors
+      ? []
+      : [JSON.stringify({ written, ends })],
     `${killed} times, ${written.posts} posts`,
   )
-  const cursors = reconnects.map((list) => list.map((u) => new URL(u.upgrade, 'http://h').searchParams.get('cursor')))
+  const cursors = reconnects.map((list) =>
+    list.map((u) => new URL(u.upgrade, 'http://h').searchParams.get('cursor')),
+  )
   report.check(
     'after each kill it comes back to each host with its cursor',
     cursors.flatMap((list, i) =>
@@ -108,7 +114,8 @@ export function checkSubscribers(report, stage) {
     for (const event of events) {
       const frame = bySeq.get(event.seq)
       if (!frame) problems.push(`${event.seq}: was never sent`)
-      else if (differs(event, frame)) problems.push(`${event.seq}: ${JSON.stringify(event)}, sent ${frame.t}`)
+      else if (differs(event, frame))
+        problems.push(`${event.seq}: ${JSON.stringify(event)}, sent ${frame.t}`)
     }
     if (seqOf(events.at(-1)) !== stage.output.lastSeq) problems.push('did not see the end')
     const ops = events.reduce((sum, event) => sum + (event.ops ?? 0), 0)
@@ -127,21 +134,30 @@ function differs(event, frame) {
 /** The Rust library jacquard-repo inverts every commit that the relay sent. */
 export async function checkOracle(report, stage, { oracle, keysOf, folder }) {
   const files = [join(folder, 'relay.frames'), join(folder, 'keys.json')]
-  writeFileSync(files[0], Buffer.concat(stage.output.frames.flatMap(({ bytes }) => [u32(bytes.length), bytes])))
+  writeFileSync(
+    files[0],
+    Buffer.concat(stage.output.frames.flatMap(({ bytes }) => [u32(bytes.length), bytes])),
+  )
   const dids = [...new Set(stage.output.frames.map(didOf))]
   const keys = await Promise.all(dids.map(async (did) => [did, await keysOf(did)]))
   writeFileSync(files[1], JSON.stringify(Object.fromEntries(keys)))
   const done = spawnSync(oracle, files, { encoding: 'utf8', maxBuffer: 1 << 28 })
-  const lines = (done.stdout ?? '').split('\n').filter(Boolean).map((line) => JSON.parse(line))
+  const lines = (done.stdout ?? '')
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line))
   const problems = done.status === 0 ? [] : [done.error?.message ?? done.stderr]
   if (lines.length !== stage.output.frames.length) problems.push(`${lines.length} lines`)
   const place = new Map()
   lines.forEach((line, i) => {
     const frame = stage.output.frames[i]
-    if (line.error || line.seq !== frame.body.seq || line.type !== frame.t) problems.push(JSON.stringify(line))
-    if (line.skipped && frame.body.since !== null) problems.push(`${line.seq}: a later commit without prevData`)
+    if (line.error || line.seq !== frame.body.seq || line.type !== frame.t)
+      problems.push(JSON.stringify(line))
+    if (line.skipped && frame.body.since !== null)
+      problems.push(`${line.seq}: a later commit without prevData`)
     if (line.key === undefined) return
-    if (line.key < (place.get(didOf(frame)) ?? 0)) problems.push(`${line.seq}: signed with a former key`)
+    if (line.key < (place.get(didOf(frame)) ?? 0))
+      problems.push(`${line.seq}: signed with a former key`)
     place.set(didOf(frame), line.key)
   })
   const verified = lines.filter((line) => line.key !== undefined).length
@@ -150,7 +166,11 @@ export async function checkOracle(report, stage, { oracle, keysOf, folder }) {
   if (verified === 0) problems.push('no commit was verified')
   if (moved < 2) problems.push('no account was seen with a second key')
   const seen = `${verified} commits inverted, ${first} first ones, ${moved} accounts with a new key`
-  report.check('jacquard-repo 0.12.2: every commit is signed and inverts to prevData', problems, seen)
+  report.check(
+    'jacquard-repo 0.12.2: every commit is signed and inverts to prevData',
+    problems,
+    seen,
+  )
 }
 
 const u32 = (number) => {
@@ -162,7 +182,8 @@ const u32 = (number) => {
 /** Replay and cursors: what is kept is what was sent. */
 export async function checkReplay(report, stage, when) {
   const { frames, WebSocket, relay, output } = stage
-  const connect = (cursor, until) => connectOnce({ WebSocket, frames, url: relay.ws, cursor, until })
+  const connect = (cursor, until) =>
+    connectOnce({ WebSocket, frames, url: relay.ws, cursor, until })
   const whole = (got) => got.at(-1).body.seq === output.lastSeq
   const live = output.frames
   const same = (got, wanted) => {
@@ -171,10 +192,18 @@ export async function checkReplay(report, stage, when) {
     return at < 0 ? [] : [`frame ${at} differs from seq ${wanted[at].body.seq}`]
   }
   const zero = await connect(0, whole)
-  report.check(`${when}: replay from cursor 0 is what was sent live`, same(zero.frames, live), range(zero.frames))
+  report.check(
+    `${when}: replay from cursor 0 is what was sent live`,
+    same(zero.frames, live),
+    range(zero.frames),
+  )
   const middle = live[live.length >> 1].body.seq
   const part = await connect(middle, whole)
-  report.check(`${when}: a cursor in the middle gives what comes after it`, same(part.frames, live.slice((live.length >> 1) + 1)), `cursor ${middle}`)
+  report.check(
+    `${when}: a cursor in the middle gives what comes after it`,
+    same(part.frames, live.slice((live.length >> 1) + 1)),
+    `cursor ${middle}`,
+  )
 }
 
 export async function checkCursors(report, stage) {
@@ -183,8 +212,13 @@ export async function checkCursors(report, stage) {
   for (const cursor of [String(output.lastSeq + 1), '9007199254740993']) {
     const { frames: got, code, reason } = await connect(cursor)
     const [frame] = got
-    const right = got.length === 1 && frame.op === -1 && frame.body.error === 'FutureCursor' && code === 1008
-    report.is(`a cursor in the future (${cursor}) is FutureCursor, then close 1008`, right, `${got.length} frames, ${JSON.stringify(frame?.body)}, close ${code} ${reason}`)
+    const right =
+      got.length === 1 && frame.op === -1 && frame.body.error === 'FutureCursor' && code === 1008
+    report.is(
+      `a cursor in the future (${cursor}) is FutureCursor, then close 1008`,
+      right,
+      `${got.length} frames, ${JSON.stringify(frame?.body)}, close ${code} ${reason}`,
+    )
   }
   for (const cursor of ['abc', '1.5', '-5']) {
     const { status, body, frames: got } = await connect(cursor)

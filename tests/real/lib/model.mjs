@@ -4,8 +4,8 @@
 import { didOf } from './frames.mjs'
 
 /**
- * One upstream event with its verdict: `must` be forwarded, `may` be, or must not (`drop`), and why.
- * `bodies` are the forms in which it may be forwarded: lists of fields that are left out.
+ * What is to become of an upstream event, and why: it `must` be forwarded, `may` be, or must not be
+ * (`drop`). `omits` are the forms in which it may pass: lists of fields that are left out.
  */
 const verdict = (kind, why, omits = [[]]) => ({ kind, why, omits })
 
@@ -20,7 +20,8 @@ export class Model {
     const did = didOf(frame)
     const authoritative = entry !== null && entry.host === pds.host
     if (frame.t === '#identity') return this.identity(frame, authoritative, entry)
-    if (!['#account', '#commit', '#sync'].includes(frame.t)) return verdict('drop', `type ${frame.t}`)
+    if (!['#account', '#commit', '#sync'].includes(frame.t))
+      return verdict('drop', `type ${frame.t}`)
     if (!authoritative) return verdict('drop', 'the directory names another host')
     const known = this.accounts.has(did)
     const account = this.accounts.get(did) ?? { active: true, status: undefined, rev: '', cid: '' }
@@ -39,7 +40,8 @@ export class Model {
 
   status(frame, account, known) {
     const { did, active, status } = frame.body
-    const repeated = known && account.stated && account.active === active && account.status === status
+    const repeated =
+      known && account.stated && account.active === active && account.status === status
     this.accounts.set(did, Object.assign(account, { active, status, stated: true }))
     return repeated ? verdict('may', 'an #account that repeats the status') : verdict('must', '')
   }
@@ -52,11 +54,13 @@ export class Model {
       return verdict('drop', 'a #sync that says what the last commit said')
     }
     if (rev <= account.rev) return verdict('drop', `${frame.t} with a rev that is not newer`)
-    if (commit.did !== didOf(frame)) return verdict('drop', `${frame.t} with a commit of another DID`)
+    if (commit.did !== didOf(frame))
+      return verdict('drop', `${frame.t} with a commit of another DID`)
     if (commit.rev !== rev) return verdict('drop', `${frame.t} whose rev is not that of its commit`)
     if (!commit.signed) return verdict('drop', `${frame.t} not signed with the account's key`)
     if (frame.t === '#commit') {
-      if (frame.body.commit.toString() !== commit.cid) return verdict('drop', 'another commit block')
+      if (frame.body.commit.toString() !== commit.cid)
+        return verdict('drop', 'another commit block')
       if (account.rev && !frame.body.prevData) return verdict('drop', '#commit without prevData')
     }
     Object.assign(account, { rev, cid: commit.cid })
@@ -121,7 +125,9 @@ export class Matcher {
 
   /** Events that must be forwarded and were passed over, or not seen yet. */
   missing() {
-    const waiting = [...this.expected.values()].flatMap(({ events, next }) => events.slice(next).filter(isMust))
+    const waiting = [...this.expected.values()].flatMap(({ events, next }) =>
+      events.slice(next).filter(isMust),
+    )
     return [...this.lost, ...waiting].map(
       ({ frame, pds }) => `${frame.t} seq ${frame.body.seq} of ${pds}, ${didOf(frame)}`,
     )

@@ -72,13 +72,15 @@ export class Pds extends Service {
     if (token) headers.authorization = `Bearer ${token}`
     if (admin) headers.authorization = `Basic ${Buffer.from(`admin:${ADMIN}`).toString('base64')}`
     const binary = body instanceof Uint8Array
-    if (body !== undefined) headers['content-type'] = type ?? (binary ? 'application/octet-stream' : 'application/json')
+    if (body !== undefined)
+      headers['content-type'] = type ?? (binary ? 'application/octet-stream' : 'application/json')
     const response = await fetch(url, {
       method: method ?? (body === undefined ? 'GET' : 'POST'),
       headers,
       body: body === undefined || binary ? body : JSON.stringify(body),
     })
-    if (!response.ok) throw new Error(`${this.name}: ${nsid}: ${response.status} ${await response.text()}`)
+    if (!response.ok)
+      throw new Error(`${this.name}: ${nsid}: ${response.status} ${await response.text()}`)
     const json = (response.headers.get('content-type') ?? '').includes('json')
     return json ? response.json() : new Uint8Array(await response.arrayBuffer())
   }
@@ -160,12 +162,30 @@ export const now = () => new Date().toISOString()
 
 /** Starts the directory and one PDS of each version. */
 export async function startNetwork({ installed, basePort, crawler }) {
-  const plc = new Service('plc', { kind: 'plc', port: basePort }, { node: installed.node20, cwd: installed.pds04 })
+  const plc = new Service(
+    'plc',
+    { kind: 'plc', port: basePort },
+    { node: installed.node20, cwd: installed.pds04 },
+  )
   await plc.ready
   plc.url = `http://localhost:${basePort}`
   const common = { plcUrl: plc.url }
-  const one = { ...common, name: 'pds1', version: '0.4.217', port: basePort + 1, domain: '.pds1.test', crawlers: [] }
-  const two = { ...common, name: 'pds2', version: '0.5.35', port: basePort + 2, domain: '.pds2.test', crawlers: crawler ? [crawler] : [] }
+  const one = {
+    ...common,
+    name: 'pds1',
+    version: '0.4.217',
+    port: basePort + 1,
+    domain: '.pds1.test',
+    crawlers: [],
+  }
+  const two = {
+    ...common,
+    name: 'pds2',
+    version: '0.5.35',
+    port: basePort + 2,
+    domain: '.pds2.test',
+    crawlers: crawler ? [crawler] : [],
+  }
   const pdses = [
     new Pds(one, { node: installed.node20, cwd: installed.pds04 }),
     new Pds(two, { node: installed.node24, cwd: installed.pds05 }),

@@ -55,7 +55,9 @@ async function startPds({ port, plcUrl, domain, crawlers, rotationKeyHex, adminP
   // The PDS announces its hostname without the port, as it would on the internet.
   pds.ctx.crawlers.hostname = `localhost:${port}`
   const server = await pds.start()
-  server.on('upgrade', (request) => process.send({ upgrade: request.url, agent: request.headers['user-agent'] }))
+  server.on('upgrade', (request) =>
+    process.send({ upgrade: request.url, agent: request.headers['user-agent'] }),
+  )
   return {
     seq: async () => (await pds.ctx.sequencer.curr()) ?? 0,
     stop: async () => {
@@ -72,7 +74,9 @@ async function main() {
   const stop = async () => {
     if (stopping) return
     stopping = true
-    await Promise.race([service.stop(), new Promise((done) => setTimeout(done, 5000))]).catch(() => {})
+    await Promise.race([service.stop(), new Promise((done) => setTimeout(done, 5000))]).catch(
+      () => {},
+    )
     process.exit(0)
   }
   process.on('message', async (message) => {

@@ -23,7 +23,11 @@ export class Stage {
 
   /** Starts to record the relay, live. */
   record() {
-    this.output = new Recorder({ WebSocket: this.WebSocket, frames: this.frames, url: this.relay.ws })
+    this.output = new Recorder({
+      WebSocket: this.WebSocket,
+      frames: this.frames,
+      url: this.relay.ws,
+    })
     return this.output.opened
   }
 
@@ -70,14 +74,20 @@ export class Stage {
       if (!entries.has(did)) entries.set(did, await this.directory(did))
       let judged = await this.model.judge(frame, pds, entries.get(did))
       if (frame.body.seq <= upstream.firstSeq) {
-        judged = { ...judged, kind: 'may', why: 'from before the relay was connected', omits: [[], ['handle']] }
+        judged = {
+          ...judged,
+          kind: 'may',
+          why: 'from before the relay was connected',
+          omits: [[], ['handle']],
+        }
       }
       this.matcher.expect(frame, pds.name, judged)
     }
   }
 
   take() {
-    while (this.taken < this.output.frames.length) this.matcher.take(this.output.frames[this.taken++])
+    while (this.taken < this.output.frames.length)
+      this.matcher.take(this.output.frames[this.taken++])
   }
 
   async catchUp(step) {
