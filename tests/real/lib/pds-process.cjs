@@ -15,7 +15,21 @@ async function startPlc({ port }) {
   return { stop: () => server.destroy() }
 }
 
+// better-sqlite3 12 on Node 24 aborts the process when a statement is collected between two
+// microtasks (RemoveEnvironmentCleanupHook without a context). None is collected while we hold it.
+function keepStatements() {
+  const Database = installed('better-sqlite3')
+  const { prepare } = Database.prototype
+  const kept = []
+  Database.prototype.prepare = function (...args) {
+    const statement = prepare.apply(this, args)
+    kept.push(this, statement)
+    return statement
+  }
+}
+
 async function startPds({ port, plcUrl, domain, crawlers, rotationKeyHex, adminPassword }) {
+  keepStatements()
   const { PDS, envToCfg, envToSecrets } = installed('@atproto/pds')
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'zlay-real-pds-'))
   const env = {
@@ -41,7 +55,9 @@ async function startPds({ port, plcUrl, domain, crawlers, rotationKeyHex, adminP
   // The PDS announces its hostname without the port, as it would on the internet.
   pds.ctx.crawlers.hostname = `localhost:${port}`
   const server = await pds.start()
-  server.on('upgrade', (request) => process.send({ upgrade: request.url, agent: request.headers['user-agent'] }))
+  server.on('upgrade', (request) =>
+    process.send({ upgrade: request.url, agent: request.headers['user-agent'] }),
+  )
   return {
     seq: async () => (await pds.ctx.sequencer.curr()) ?? 0,
     stop: async () => {
@@ -58,7 +74,9 @@ async function main() {
   const stop = async () => {
     if (stopping) return
     stopping = true
-    await Promise.race([service.stop(), new Promise((done) => setTimeout(done, 5000))]).catch(() => {})
+    await Promise.race([service.stop(), new Promise((done) => setTimeout(done, 5000))]).catch(
+      () => {},
+    )
     process.exit(0)
   }
   process.on('message', async (message) => {

@@ -43,7 +43,12 @@ const isRelay = (upgrade) => upgrade.agent !== AGENT
 export async function life(stage) {
   const [one, two] = stage.network.pdses
   const people = {}
-  for (const [name, pds] of [['alice', one], ['bob', one], ['dave', two], ['erin', two]]) {
+  for (const [name, pds] of [
+    ['alice', one],
+    ['bob', one],
+    ['dave', two],
+    ['erin', two],
+  ]) {
     people[name] = await pds.createAccount(name)
   }
   const { alice, bob, dave, erin } = people
@@ -84,7 +89,11 @@ const unknownLexicon = (account, cid) =>
   )
 
 async function batches(account) {
-  const write = (action, rest) => ({ $type: `com.atproto.repo.applyWrites#${action}`, collection: POST, ...rest })
+  const write = (action, rest) => ({
+    $type: `com.atproto.repo.applyWrites#${action}`,
+    collection: POST,
+    ...rest,
+  })
   const value = (text) => ({ $type: POST, text, createdAt: now() })
   const made = await account.writes(
     Array.from({ length: 50 }, (_, i) => write('create', { value: value('x'.repeat(i * 5)) })),
@@ -138,7 +147,11 @@ export async function migrate(stage, account, to, plc, blob) {
   await moved.call('com.atproto.repo.importRepo', { type: 'application/vnd.ipld.car', body: car })
   if (blob) await moved.uploadBlob(PIXEL, 'image/png')
   await step('repository imported')
-  await plc.move(account.did, from, await moved.call('com.atproto.identity.getRecommendedDidCredentials'))
+  await plc.move(
+    account.did,
+    from,
+    await moved.call('com.atproto.identity.getRecommendedDidCredentials'),
+  )
   await step('directory changed')
   await moved.activate()
   await step('active at the new host')
@@ -205,6 +218,8 @@ export async function killed(stage, writers, kills) {
   writing = false
   await Promise.all(work)
   await stage.settle('killed while people write')
-  const reconnects = stage.network.pdses.map((pds, i) => pds.upgrades.slice(before[i]).filter(isRelay))
+  const reconnects = stage.network.pdses.map((pds, i) =>
+    pds.upgrades.slice(before[i]).filter(isRelay),
+  )
   return { ends, written, reconnects }
 }
