@@ -51,6 +51,8 @@ pub struct Mix {
     pub faults: Faults,
     /// Now and then a record of up to 1 MB.
     pub large: bool,
+    /// Whether the directory fails now and then, where there are faults.
+    pub directory_fails: bool,
     /// Whether a checker says what has arrived.
     pub checked: bool,
 }
@@ -65,6 +67,7 @@ impl Default for Mix {
             skew: 1.0,
             faults: Faults::None,
             large: false,
+            directory_fails: true,
             checked: true,
         }
     }
@@ -135,6 +138,9 @@ impl Traffic {
     /// Makes the accounts, with histories that nobody was told of.
     pub fn new(network: Arc<Network>, mix: Mix) -> Traffic {
         let hosts = network.len();
+        if mix.faults != Faults::None && mix.directory_fails {
+            network.expected().set_handles_optional();
+        }
         let mut shares = Vec::with_capacity(hosts);
         let mut sum = 0.0;
         for i in 0..hosts {
