@@ -1,2 +1,5 @@
-//! (to come)
-fn main() {}
+//! A simulated AT Protocol network, to try a relay on.
+
+fn main() -> std::process::ExitCode {
+    zlay::sim::cli::main()
+}

@@ -255,9 +255,11 @@ fn spoil_draft(draft: &mut Draft, flaw: Flaw, rng: &mut fastrand::Rng) {
         }
         Flaw::OpInvented => {
             let block = filler(100, rng);
+            // Right beside a path that the proof covers, so that its absence can be seen.
+            let path = format!("{}0", draft.ops[0].path);
             draft.ops.push(Op {
                 action: "create".into(),
-                path: "com.example.invented/self".into(),
+                path,
                 cid: Some(block.cid),
                 prev: None,
             });
@@ -429,8 +431,17 @@ pub fn ignored(event: &Event, seq: u64, rng: &mut fastrand::Rng) -> Once {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::sim::wire;
+    use crate::{
+        atproto::{
+            crypto::PublicKey,
+            envelope::{Body, Message},
+            prove,
+        },
+        sim::wire,
+    };
 
     fn account(rng: &mut fastrand::Rng) -> Account {
         let mut account = Account::random(rng, 0);
@@ -453,6 +464,48 @@ mod tests {
             assert!(wire::read(&frame).is_some(), "{flaw:?}");
         }
         assert_eq!(account.repo.tree().len(), 3, "the account has not moved on");
+    }
+
+    /// What the relay's own prover says of a frame, as far as it needs no account state.
+    fn prove(frame: &[u8], account: &Account) -> Result<(), Reject> {
+        let key = PublicKey::from_multikey(&account.key.multikey()).unwrap();
+        let message = Message::parse(frame).map_err(|_| Reject::SchemaInvalid)?;
+        let Message::Event(parsed) = message else {
+            panic!("not an event");
+        };
+        let now = Duration::from_micros(clock::micros());
+        prove::check_event(&parsed, now)?;
+        let (mut workspace, did) = (prove::Workspace::new(), parsed.did);
+        match &parsed.body {
+            Body::Commit(m) => workspace.prove_commit(frame, did, m, &key, false).map(drop),
+            Body::Sync(m) => workspace.prove_sync(frame, did, m, &key).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    #[test]
+    fn every_flaw_is_refused_for_its_reason_and_nothing_else_is() {
+        let mut rng = fastrand::Rng::with_seed(9);
+        for _ in 0..8 {
+            let mut account = account(&mut rng);
+            for n in 0..rng.usize(..60) {
+                let post = account.post(&format!("post {n}"));
+                prove(&account.commit(&[post]).frame(1), &account).unwrap();
+            }
+            let other = "did:plc:otheraccountofthehostxx".into();
+            // These need what is known of the account.
+            let stateful = [
+                Reject::RevStale,
+                Reject::DidInvalid,
+                Reject::DidMethodUnsupported,
+            ];
+            for flaw in Flaw::ALL {
+                if !stateful.contains(&flaw.reject()) {
+                    let frame = forge(&account, &other, *flaw, &mut rng).frame(1);
+                    assert_eq!(prove(&frame, &account), Err(flaw.reject()), "{flaw:?}");
+                }
+            }
+        }
     }
 
     #[test]

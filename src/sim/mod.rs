@@ -17,6 +17,7 @@
 
 pub mod account;
 pub mod check;
+pub mod cli;
 pub mod clock;
 pub mod event;
 pub mod expected;
@@ -26,6 +27,7 @@ pub mod forge;
 pub mod host;
 pub mod keys;
 pub mod plc;
+pub mod relay;
 pub mod repo;
 pub mod tls;
 pub mod traffic;
@@ -34,7 +36,10 @@ pub mod wire;
 
 mod http;
 mod listen;
+mod report;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,

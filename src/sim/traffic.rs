@@ -410,7 +410,9 @@ impl Traffic {
         }
         self.commit(slot, &writes);
         // A PDS says so once more; it is not news.
-        if let Some(event) = self.slots[slot].account.sync() {
+        if self.mix.faults != Faults::None
+            && let Some(event) = self.slots[slot].account.sync()
+        {
             self.publish_invalid(host, &event, Reject::RevStale);
         }
     }
