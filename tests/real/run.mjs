@@ -71,13 +71,14 @@ async function play(stage, report, installed, folder) {
     startSubscribers(installed, relay.ws, network.plc.url),
   )
   say('the relay and its subscribers are connected')
-  const { alice, bob, dave, erin, blob } = await scenario.life(stage)
+  const { alice, bob, dave, erin } = await scenario.life(stage)
   say('life')
   const changed = await scenario.changes(stage)
   say('changes')
-  const alice2 = await scenario.migrate(stage, alice, two, directory, blob)
-  const dave2 = await scenario.migrate(stage, dave, one, directory)
+  const alice2 = await scenario.migrate(stage, alice, two, directory, { blob: true })
+  const dave2 = await scenario.migrate(stage, dave, one, directory, { lateRecord: true })
   say('migrations')
+  await checks.checkCounters(report, stage)
   const writers = [bob, dave2, erin, alice2]
   const seen = await scenario.killed(stage, writers, 3)
   say('killed')
