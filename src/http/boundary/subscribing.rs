@@ -77,5 +77,7 @@ fn a_websocket_client_reaches_the_firehose() {
     // Answers the close, so that nobody waits for that.
     assert!(socket.read().is_err());
     drop(door);
+    // The firehose waits for its subscribers.
+    drop(socket);
     drop((stopper, ticker));
 }
