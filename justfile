@@ -2,7 +2,8 @@
 # new machine lacks.
 
 # Outside the checkout, so that a new clone finds RocksDB built.
-export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", env("XDG_CACHE_HOME", home_directory() / ".cache") / "zlay/target")
+cache := env("XDG_CACHE_HOME", home_directory() / ".cache")
+export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", cache / "zlay/target")
 
 debug := CARGO_TARGET_DIR / "debug"
 
@@ -28,16 +29,19 @@ test-real *args: binaries
 # formatting, clippy and documentation, all without a warning
 lint:
     cargo fmt --check
+    cargo fmt --check --manifest-path tests/real/oracle/Cargo.toml
     cargo clippy --locked --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 
 # format the code
 fmt:
     cargo fmt
+    cargo fmt --manifest-path tests/real/oracle/Cargo.toml
 
-# microbenchmarks (arguments go to Criterion)
+# microbenchmarks (arguments go to Criterion). RocksDB is compiled once per profile, so this uses the
+# one of the tests, with our own code fully optimised
 bench *args:
-    cargo bench --locked {{ args }}
+    CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo bench --locked --profile dev --bench verify -- {{ args }}
 
 # the relay under a large simulated network with faults, for ten minutes
 soak *args: binaries

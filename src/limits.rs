@@ -89,10 +89,14 @@ pub const RING_BYTES_MAX: usize = 64 << 20;
 pub const WAKE_GATHER: Duration = Duration::from_millis(3);
 /// Frames of one vectored write to a subscriber.
 pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
-/// Bytes read from disk at once for a subscriber that is behind the ring.
+/// Bytes that a subscriber takes at once from the ring or the disk, and so holds in memory when it
+/// does not read.
 pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 256 << 10;
 /// Pongs and pings that wait for one subscriber; beyond, the oldest is dropped.
 pub const SUBSCRIBER_URGENT_FRAMES_MAX: usize = 16;
+/// Bytes that the kernel holds for one subscriber beyond what is on its way, so that progress is
+/// seen and pongs are not queued behind megabytes. Too few cost system calls.
+pub const SUBSCRIBER_UNSENT_BYTES_MAX: u32 = 256 << 10;
 /// Silence after which, and interval in which, the kernel probes a subscriber's connection.
 pub const SUBSCRIBER_KEEPALIVE: Duration = Duration::from_secs(60);
 /// A subscriber that takes no byte for this long is cut as too slow.

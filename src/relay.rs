@@ -7,7 +7,7 @@ use std::{error::Error, net::SocketAddr, sync::Arc};
 
 use self::{
     health::{RelayHealth, State},
-    ports::{CrawlPort, FirehosePort},
+    ports::CrawlPort,
 };
 use crate::{
     config::{Config, Fsync},
@@ -127,7 +127,7 @@ impl Relay {
         let parts = Parts {
             metrics: metrics.clone(),
             health: Arc::new(RelayHealth::new(state.clone(), metrics.clone())),
-            firehose: Arc::new(FirehosePort(firehose)),
+            firehose,
             crawl: Arc::new(CrawlPort(handle.clone())),
             admission: Admission::new(config, outbound.clone()),
         };

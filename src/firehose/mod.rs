@@ -75,7 +75,8 @@ pub struct Settings {
     pub timing: Timing,
     /// Bytes of the ring; [`limits::RING_BYTES_MAX`].
     pub ring_bytes_max: usize,
-    /// Bytes read from disk at once; [`limits::SUBSCRIBER_PAGE_BYTES_MAX`].
+    /// Bytes that one subscriber takes at once from the ring or the disk, and so holds in memory;
+    /// [`limits::SUBSCRIBER_PAGE_BYTES_MAX`].
     pub page_bytes_max: usize,
     /// The stack of each subscriber's thread, in bytes.
     pub stack_bytes: usize,

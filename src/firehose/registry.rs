@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::{
@@ -179,6 +179,17 @@ impl Entry {
     /// Its number.
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What strangers say of themselves is quoted.
+        write!(
+            f,
+            "subscriber {} {} {:?}",
+            self.id, self.peer, self.user_agent
+        )
     }
 }
 

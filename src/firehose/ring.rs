@@ -78,8 +78,15 @@ impl Ring {
         bytes
     }
 
-    /// Appends up to `max` frames that follow `after` to `out`.
-    pub fn read_after(&self, after: u64, max: usize, out: &mut VecDeque<Frame>) -> Answer {
+    /// Appends the frames that follow `after` to `out`: up to `frames_max` of them, and about
+    /// `bytes_max` bytes, but at least one if there is one.
+    pub fn read_after(
+        &self,
+        after: u64,
+        frames_max: usize,
+        bytes_max: usize,
+        out: &mut VecDeque<Frame>,
+    ) -> Answer {
         let frames = self.read();
         if after < frames.after {
             return Answer::Behind;
@@ -88,7 +95,14 @@ impl Ring {
         if start == frames.queue.len() {
             return Answer::CaughtUp;
         }
-        out.extend(frames.queue.iter().skip(start).take(max).cloned());
+        let mut bytes = 0;
+        for frame in frames.queue.range(start..).take(frames_max) {
+            bytes += frame.bytes.len();
+            out.push_back(frame.clone());
+            if bytes >= bytes_max {
+                break;
+            }
+        }
         Answer::Frames
     }
 
@@ -134,7 +148,7 @@ mod tests {
 
     fn read(ring: &Ring, after: u64, max: usize) -> (Answer, Vec<u64>) {
         let mut out = VecDeque::new();
-        let answer = ring.read_after(after, max, &mut out);
+        let answer = ring.read_after(after, max, usize::MAX, &mut out);
         (answer, out.iter().map(|f| f.seq.get()).collect())
     }
 
@@ -153,6 +167,11 @@ mod tests {
         // Somebody who starts at a seq that is committed and not yet published.
         assert_eq!(read(&ring, 20, 9), (Answer::CaughtUp, vec![]));
         assert_eq!(ring.head(), 14);
+        for (bytes_max, count) in [(1, 1), (10, 1), (11, 2)] {
+            let mut out = VecDeque::new();
+            ring.read_after(9, 9, bytes_max, &mut out);
+            assert_eq!(out.len(), count);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! clients say.
 
 use std::{
+    fmt,
     io::{self, Read},
     net::{Shutdown, TcpStream},
     os::fd::AsFd,
@@ -59,7 +60,8 @@ pub(super) fn spawn(firehose: &Arc<Firehose>, subscription: Subscription) -> io:
 }
 
 /// Sets the socket up: never blocking, frames at once, and a peer that vanished is noticed by the
-/// kernel also while data waits for it.
+/// kernel also while data waits for it. The kernel's own queue is kept short: it wakes a writer
+/// only when a third of it is free, so that megabytes in it hide a slow reader's progress.
 fn prepare(socket: &TcpStream, silent_max: Duration) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_nodelay(true)?;
@@ -68,6 +70,7 @@ fn prepare(socket: &TcpStream, silent_max: Duration) -> io::Result<()> {
         .with_time(limits::SUBSCRIBER_KEEPALIVE)
         .with_interval(limits::SUBSCRIBER_KEEPALIVE);
     options.set_tcp_keepalive(&probes)?;
+    options.set_tcp_notsent_lowat(limits::SUBSCRIBER_UNSENT_BYTES_MAX)?;
     options.set_tcp_user_timeout(Some(silent_max))
 }
 
@@ -112,6 +115,20 @@ enum End {
     Failed(StoreError),
 }
 
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            End::Closed(_) => "closed by the client",
+            End::Vanished => "the connection is gone",
+            End::TooSlow => "too slow",
+            End::Future => "its cursor is in the future",
+            End::Violation => "it broke the protocol",
+            End::Stopping => "the relay stops",
+            End::Failed(error) => return fmt::Display::fmt(error, f),
+        })
+    }
+}
+
 impl From<io::Error> for End {
     fn from(_: io::Error) -> End {
         End::Vanished
@@ -150,19 +167,32 @@ impl Subscriber {
             Ok(never) => match never {},
             Err(end) => end,
         };
-        match &end {
-            End::TooSlow => firehose.metrics.subscribers_too_slow.inc(),
-            End::Closed(_) | End::Vanished => firehose.metrics.subscribers_gone.inc(),
-            End::Failed(error) => log::error!("a subscriber can not be served: {error}"),
-            End::Future | End::Violation | End::Stopping => {}
-        }
-        log::debug!(
-            "subscriber {} ends at {}: {end:?}",
-            self.registration.entry.id(),
-            self.position,
-        );
+        self.report(&end);
         // Whether the client hears the last words is its own affair.
         let _ = self.finish(end);
+    }
+
+    /// Counts and logs the end.
+    fn report(&self, end: &End) {
+        let metrics = &self.firehose.metrics;
+        let entry = &self.registration.entry;
+        let level = match end {
+            End::TooSlow => {
+                metrics.subscribers_too_slow.inc();
+                log::Level::Info
+            }
+            End::Closed(_) | End::Vanished => {
+                metrics.subscribers_gone.inc();
+                log::Level::Debug
+            }
+            End::Failed(_) => log::Level::Error,
+            End::Future | End::Violation | End::Stopping => log::Level::Debug,
+        };
+        log::log!(
+            level,
+            "{entry} ends at {}: {end}",
+            entry.position.load(Ordering::Relaxed)
+        );
     }
 
     /// Streams until there is a reason to end.
@@ -209,9 +239,12 @@ impl Subscriber {
 
     /// Takes what follows from the ring, or from the store.
     fn fill(&mut self) -> Result<(), End> {
-        let frames = &mut self.outbox.frames;
-        let max = limits::SUBSCRIBER_WRITE_FRAMES_MAX;
-        let answer = self.firehose.ring.read_after(self.position, max, frames);
+        let answer = self.firehose.ring.read_after(
+            self.position,
+            limits::SUBSCRIBER_WRITE_FRAMES_MAX,
+            self.firehose.settings.page_bytes_max,
+            &mut self.outbox.frames,
+        );
         if answer == Answer::Behind {
             self.fill_from_store()?;
         }

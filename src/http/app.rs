@@ -6,7 +6,7 @@ use super::{
     admin::Admin,
     crawl::{Crawl, CrawlDesk},
     status::StatusBoard,
-    subscribe::Firehose,
+    subscribe::Subscribe,
 };
 use crate::{config::Config, host::admission::Admission, metrics::Metrics};
 
@@ -17,7 +17,7 @@ pub struct App {
     /// How the relay does.
     pub health: Arc<dyn Health>,
     /// Where websockets go.
-    pub firehose: Arc<dyn Firehose>,
+    pub firehose: Arc<dyn Subscribe>,
     /// Takes requests to crawl.
     pub desk: CrawlDesk,
     /// Who may do what only the operator may.
@@ -33,7 +33,7 @@ pub struct Parts {
     /// How the relay does.
     pub health: Arc<dyn Health>,
     /// Where websockets go.
-    pub firehose: Arc<dyn Firehose>,
+    pub firehose: Arc<dyn Subscribe>,
     /// The set of hosts.
     pub crawl: Arc<dyn Crawl>,
     /// Who may become a host.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     rate::RateLimit,
-    request::{Method, Request},
+    request::{Method, Request, is_beside_us},
     response::Response,
 };
 use crate::{
@@ -152,8 +152,11 @@ impl CrawlDesk {
     }
 
     fn limit_client(&self, asker: Asker) -> Result<(), Response> {
-        let Asker::Public(client) = asker else {
-            return Ok(());
+        // Who asks from our own network without a proxy in between is the operator, or a private
+        // network.
+        let client = match asker {
+            Asker::Public(client) if !is_beside_us(client) => client,
+            _ => return Ok(()),
         };
         self.per_client
             .take(client, Instant::now())

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
     request::{Method, Request, client_address},
     response::Response,
     router::{self, Port},
-    subscribe::{self, Subscription, Upgrade},
+    subscribe::{self, Handover, Upgrade},
     wake::{Wake, Woken},
 };
 use crate::{
@@ -194,9 +194,9 @@ fn is_passing(error: &io::Error) -> bool {
 fn take_in(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, refused: &Sender<TcpStream>) {
     let Some(pass) = shared.gate.enter(peer.ip()) else {
         shared.app.metrics.http_refused.inc();
-        match refused.try_send(stream) {
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
-        }
+        // Where even those who wait to be told are too many, the socket is closed here.
+        let _ = refused.try_send(stream);
+        return;
     };
     let connection_shared = Arc::clone(shared);
     let thread = threads::spawn(Role::Http, "", HTTP_STACK_BYTES, move || {
@@ -242,9 +242,9 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
         first = false;
         shared.app.metrics.http_requests.inc();
         let response = match upgrade(&request) {
-            Some(upgrade) => match shared.app.firehose.admit(request.client) {
-                Some(seat) => return hand_over(connection, pass, upgrade, &request, seat),
-                None => Response::too_many("Too many subscribers", HTTP_RETRY_AFTER),
+            Some(upgrade) => match Arc::clone(&shared.app.firehose).admit(request.client) {
+                Ok(seat) => return hand_over(connection, pass, upgrade, &request, peer, seat),
+                Err(full) => Response::too_many(&full.to_string(), HTTP_RETRY_AFTER),
             },
             None => router::route(&shared.app, Port::Public, &request),
         };
@@ -298,6 +298,7 @@ fn hand_over(
     pass: Pass,
     upgrade: Upgrade,
     request: &Request,
+    peer: SocketAddr,
     seat: subscribe::Seat,
 ) {
     if connection.write(&upgrade.switching()).is_err() {
@@ -308,11 +309,14 @@ fn hand_over(
     };
     // From here on it counts as a subscriber, no longer as a connection.
     drop(pass);
-    seat(Subscription {
+    let taken = seat(Handover {
         stream,
         leftover,
         cursor: upgrade.cursor,
-        client: request.client,
+        peer: SocketAddr::new(request.client, peer.port()),
         user_agent: upgrade.user_agent,
     });
+    if let Err(error) = taken {
+        log::warn!("http: no thread for a subscriber: {error}");
+    }
 }

@@ -134,10 +134,11 @@ impl Shared {
                 Err(error) => log::error!("internal port: {error}; trying on"),
             }
         }
+        // In this order: whoever looks for requests takes a word to unblock away.
+        discard_waiting(failed);
         for _ in 1..INTERNAL_WORKERS {
             failed.unblock();
         }
-        discard_waiting(failed);
     }
 
     fn answer(self: &Arc<Shared>, incoming: tiny_http::Request) {
@@ -269,7 +270,7 @@ mod tests {
     use std::net::Shutdown;
 
     use super::*;
-    use crate::http::boundary::{Fake, app, get};
+    use crate::http::boundary::{Fake, app, eventually, get};
 
     #[test]
     fn the_port_comes_back_after_an_error_of_its_listener() {
@@ -279,13 +280,12 @@ mod tests {
         let address = || internal.shared.listener.local_addr().unwrap();
         for _ in 0..2 {
             assert_eq!(get(address(), "/metrics").0, 200);
+            let broken = internal.shared.server();
             // Every `accept` on it fails from now on.
             let listener = socket2::SockRef::from(&internal.shared.listener);
             listener.shutdown(Shutdown::Both).unwrap();
-            let broken = internal.shared.server();
-            while Arc::ptr_eq(&broken, &internal.shared.server()) {
-                std::thread::yield_now();
-            }
+            let is_new = || !Arc::ptr_eq(&broken, &internal.shared.server());
+            assert!(eventually(is_new), "the server was not replaced");
         }
         assert_eq!(get(address(), "/metrics").0, 200);
     }

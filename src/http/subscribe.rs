@@ -1,7 +1,11 @@
 //! The upgrade of `com.atproto.sync.subscribeRepos` to a websocket
 //! (<https://atproto.com/specs/event-stream#websocket-transport>).
 
-use std::net::{IpAddr, TcpStream};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpStream},
+    sync::Arc,
+};
 
 use tungstenite::handshake::derive_accept_key;
 
@@ -10,6 +14,7 @@ use super::{
     request::{Method, Request},
     response::{COMMON_HEADERS, Response},
 };
+use crate::firehose::{Cursor, Firehose, Subscription, TooMany};
 
 /// Where the firehose is.
 pub const PATH: &str = "/xrpc/com.atproto.sync.subscribeRepos";
@@ -20,34 +25,51 @@ pub struct Upgrade {
     /// The value of `Sec-WebSocket-Accept`.
     accept_key: String,
     /// Where to begin.
-    pub cursor: Option<u64>,
+    pub cursor: Cursor,
     /// How the client calls itself.
     pub user_agent: String,
 }
 
 /// A websocket whose handshake is done.
 #[derive(Debug)]
-pub struct Subscription {
+pub struct Handover {
     /// The socket, blocking and without timeouts.
     pub stream: TcpStream,
     /// What the client has sent after its handshake.
     pub leftover: Vec<u8>,
     /// Where to begin.
-    pub cursor: Option<u64>,
-    /// Who it is.
-    pub client: IpAddr,
+    pub cursor: Cursor,
+    /// Who it is; behind a proxy with the proxy's port.
+    pub peer: SocketAddr,
     /// How it calls itself.
     pub user_agent: String,
 }
 
-/// A place among the subscribers; called with the websocket to take it.
-pub type Seat = Box<dyn FnOnce(Subscription) + Send>;
+/// A place among the subscribers; called with the websocket to take it. An error means that there
+/// is no thread for it, and that the websocket is closed.
+pub type Seat = Box<dyn FnOnce(Handover) -> io::Result<()> + Send>;
 
 /// The firehose, as the front door needs it: first a seat, so that a client for which there is no
 /// room is told so in HTTP, then the handshake, then the stream.
-pub trait Firehose: Send + Sync {
+pub trait Subscribe: Send + Sync {
     /// A seat for this client, if there is room.
-    fn admit(&self, client: IpAddr) -> Option<Seat>;
+    fn admit(self: Arc<Self>, client: IpAddr) -> Result<Seat, TooMany>;
+}
+
+impl Subscribe for Firehose {
+    fn admit(self: Arc<Self>, client: IpAddr) -> Result<Seat, TooMany> {
+        let admission = Firehose::admit(&self, client)?;
+        Ok(Box::new(move |handover| {
+            self.subscribe(Subscription {
+                admission,
+                stream: handover.stream,
+                leftover: handover.leftover,
+                cursor: handover.cursor,
+                peer: handover.peer,
+                user_agent: handover.user_agent,
+            })
+        }))
+    }
 }
 
 /// Checks a request for [`PATH`]. The error is the answer to the client. Offers of sub-protocols
@@ -103,16 +125,9 @@ impl Upgrade {
     }
 }
 
-fn parse_cursor(query: &str) -> Result<Option<u64>, Response> {
+fn parse_cursor(query: &str) -> Result<Cursor, Response> {
     let query = Query::parse(query)?;
-    let Some(text) = query.get("cursor") else {
-        return Ok(None);
-    };
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    let cursor = text.parse().ok().filter(|_| digits);
-    cursor
-        .map(Some)
-        .ok_or_else(|| Response::invalid("The cursor is not a sequence number"))
+    Cursor::parse(query.get("cursor")).map_err(|error| Response::invalid(&error.to_string()))
 }
 
 /// Whether the key is 16 bytes in base64 (<https://www.rfc-editor.org/rfc/rfc6455#section-4.1>).
@@ -155,15 +170,21 @@ mod tests {
         lines.push(("Sec-WebSocket-Protocol", "xrpc.v9.json"));
         lines.push(("Sec-WebSocket-Extensions", "permessage-deflate"));
         let upgrade = check(&request("cursor=5&unknown=1", &lines)).unwrap();
-        assert_eq!(upgrade.cursor, Some(5));
+        assert_eq!(upgrade.cursor, Cursor::From(5));
         let answer = String::from_utf8(upgrade.switching()).unwrap();
         // The example of RFC 6455, section 1.3.
         assert!(answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
         assert!(!answer.contains("Sec-WebSocket-Protocol"));
         assert!(!answer.contains("Sec-WebSocket-Extensions"));
-        assert_eq!(check(&request("cursor=", &GOOD)).unwrap().cursor, None);
-        assert_eq!(check(&request("", &GOOD)).unwrap().cursor, None);
-        assert_eq!(check(&request("cursor=0", &GOOD)).unwrap().cursor, Some(0));
+        assert_eq!(
+            check(&request("cursor=", &GOOD)).unwrap().cursor,
+            Cursor::Live
+        );
+        assert_eq!(check(&request("", &GOOD)).unwrap().cursor, Cursor::Live);
+        assert_eq!(
+            check(&request("cursor=0", &GOOD)).unwrap().cursor,
+            Cursor::From(0)
+        );
     }
 
     #[test]

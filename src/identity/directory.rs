@@ -85,9 +85,15 @@ impl std::error::Error for RateLimited {}
 /// Waits for a lookup.
 pub trait Waiter: Send + Sync {
     /// Called once, from a resolver thread that holds no lock, possibly before
-    /// [`Directory::request`] has returned. Others wait for that thread: it must not block for
-    /// long, and must not call [`Directory::request`].
+    /// [`Directory::request`] has returned. Lookups wait for that thread, so this must not block
+    /// for long. It may request the same DID again, which never blocks here, but no other.
     fn resolved(&self, did: &Did, outcome: &Outcome);
+
+    /// Whether there is nobody left who waits, so that it need not be called: a directory that is
+    /// down for hours must not collect the waiters of connections that have ended.
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 /// Milliseconds since 1970.
@@ -128,7 +134,8 @@ impl fmt::Debug for Directory {
 
 impl Directory {
     /// Starts the resolver threads. With `stop` they end at once: the requests of `outbound` that
-    /// are under way are aborted, and who waits is dropped without a call.
+    /// are under way are aborted (only a name that is being resolved is waited for, up to
+    /// [`limits::IDENTITY_LOOKUP_TIMEOUT`]), and who waits is dropped without a call.
     pub fn start(
         config: &Config,
         outbound: Outbound,
@@ -163,7 +170,6 @@ impl Directory {
             delayed,
         });
         let stack = limits::SERVICE_STACK_BYTES;
-        // First the one that ends the others, should a later one fail to start.
         let timer = directory.clone();
         let mut threads = vec![threads::spawn(Role::Resolver, "timer", stack, move || {
             timer.run_timer(&stop, &wakes);
@@ -171,7 +177,14 @@ impl Directory {
         for n in 0..count {
             let resolver = directory.clone();
             let body = move || resolver.run_resolver();
-            threads.push(threads::spawn(Role::Resolver, &n.to_string(), stack, body)?);
+            match threads::spawn(Role::Resolver, &n.to_string(), stack, body) {
+                Ok(thread) => threads.push(thread),
+                Err(e) => {
+                    // Dropping the others waits for them.
+                    directory.stop();
+                    return Err(e);
+                }
+            }
         }
         Ok((directory, threads))
     }
@@ -202,9 +215,10 @@ impl Directory {
         self.cache.purge(did);
     }
 
-    /// Queues a lookup of `did` on behalf of `host`; `waiter` is called with what comes of it, after
-    /// those who asked before. Lookups of one DID are made together. Blocks while too many wait.
-    /// When the relay stops, the waiter is dropped without a call.
+    /// Queues a lookup of `did` on behalf of `host`; `waiter` is called with what comes of it,
+    /// after those who asked before. Lookups of one DID are made together. Blocks while too many
+    /// wait ([`limits::IDENTITY_QUEUE_MAX`]).
+    /// When the relay stops, or the waiter says that it is gone, it is dropped without a call.
     pub fn request(
         &self,
         did: &Did,
@@ -343,7 +357,9 @@ impl Directory {
         }
         let tried = Duration::from_millis(state.lookups.tried_for(did, now_ms));
         if did.method() == Method::Plc || tried < limits::IDENTITY_WEB_PATIENCE {
-            state.lookups.retry(did, fastrand::f64(), now_ms);
+            let waits = |waiter: &Arc<dyn Waiter>| !waiter.is_gone();
+            state.lookups.retry(did, waits, fastrand::f64(), now_ms);
+            self.queue_changed(state);
             self.wake_timer();
             return None;
         }
@@ -358,6 +374,9 @@ impl Directory {
         loop {
             let due = {
                 let mut state = self.lock();
+                if state.stopped {
+                    return;
+                }
                 let now = (self.clock)();
                 state.lookups.wake(now);
                 state.lookups.due(now)
@@ -390,6 +409,7 @@ impl Directory {
         };
         self.work.notify_all();
         self.room.notify_all();
+        self.wake_timer();
         self.outbound.abort_requests();
         drop(waiting);
     }

@@ -221,15 +221,28 @@ mod tests {
             second,
             good,
         ]);
+        let service = |id: &str, kind: &str, url: Value| {
+            let fields = [
+                ("id", json!(id)),
+                ("type", json!(kind)),
+                ("serviceEndpoint", url),
+            ];
+            fields
+                .map(|(k, v)| (k.to_owned(), v))
+                .into_iter()
+                .collect::<Value>()
+        };
+        const PDS: &str = "AtprotoPersonalDataServer";
+        let absolute = format!("{DID}#atproto_pds");
         document["service"] = json!([
-            {"id": "#atproto_pds", "type": "Other", "serviceEndpoint": "https://a.test"},
-            {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": {"uri": 1}},
-            {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": "a.test"},
-            {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer",
-             "serviceEndpoint": "https://a.test/path"},
-            {"id": "#other", "type": "AtprotoPersonalDataServer", "serviceEndpoint": "https://a.test"},
-            {"id": format!("{DID}#atproto_pds"), "type": "AtprotoPersonalDataServer",
-             "serviceEndpoint": "http://localhost:2583"},
+            service("#atproto_pds", "Other", json!("https://a.test")),
+            service("#atproto_pds", PDS, json!({"uri": 1})),
+            service("#atproto_pds", PDS, json!("a.test")),
+            service("#atproto_pds", PDS, json!("wss://a.test")),
+            service("#atproto_pds", PDS, json!("https://a.test/path")),
+            service("#other", PDS, json!("https://a.test")),
+            service(&absolute, PDS, json!("http://localhost:2583")),
+            service(&absolute, PDS, json!("https://late.test")),
         ]);
         let identity = parse(&document).unwrap();
         assert_eq!(identity.key, Some(key(Curve::P256)));

@@ -28,8 +28,8 @@ pub(super) enum Fetched {
 
 const ACCEPT: &str = "application/did+ld+json, application/json";
 
-/// Fetches the document of `did`; blocks up to [`limits::IDENTITY_LOOKUP_TIMEOUT`], or twice that
-/// while the system's name resolution hangs. `now_ms` is the time that the document is from.
+/// Fetches the document of `did`; blocks up to [`limits::IDENTITY_LOOKUP_TIMEOUT`]. `now_ms` is the
+/// time that the document is from.
 pub(super) fn fetch(outbound: &Outbound, did: &Did, now_ms: u64) -> Fetched {
     let options = GetOptions {
         timeout: limits::IDENTITY_LOOKUP_TIMEOUT,

@@ -26,15 +26,16 @@ impl Forced {
         let refill = millis(limits::IDENTITY_FORCED_REFILL);
         let burst = u64::from(limits::IDENTITY_FORCED_BURST) * refill;
         let full_at = self.hosts.get(host, now_ms) + refill;
-        if self.dids.get(did, now_ms) > now_ms || full_at > now_ms + burst {
-            return false;
-        }
-        self.dids.make_room(now_ms) && self.hosts.make_room(now_ms) && {
+        let allowed = self.dids.get(did, now_ms) <= now_ms
+            && full_at <= now_ms + burst
+            && self.dids.make_room(now_ms)
+            && self.hosts.make_room(now_ms);
+        if allowed {
             let next = now_ms + millis(limits::IDENTITY_FORCED_INTERVAL);
             self.dids.times.insert(did.clone(), next);
             self.hosts.times.insert(host.clone(), full_at);
-            true
         }
+        allowed
     }
 }
 

@@ -11,11 +11,9 @@ use std::{
     time::Duration,
 };
 
+use super::fair::{Asker, FairQueue};
 use crate::{
-    atproto::{
-        did::{Did, Method},
-        hostname::Hostname,
-    },
+    atproto::did::{Did, Method},
     limits,
 };
 
@@ -53,9 +51,6 @@ struct Job<W> {
     /// When it was first asked for, in milliseconds.
     asked_at: u64,
 }
-
-/// On whose behalf a lookup is made: of a host's events, or of the cache, which refreshes itself.
-type Asker = Option<Hostname>;
 
 /// A lookup to be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -201,16 +196,27 @@ impl<W> Lookups<W> {
         now_ms.saturating_sub(asked_at)
     }
 
-    /// The lookup of `did` got no answer: it is tried again later. `jitter` is in [0, 1).
-    pub(super) fn retry(&mut self, did: &Did, jitter: f64, now_ms: u64) {
+    /// The lookup of `did` got no answer: it is tried again later, unless nobody `waits` for it any
+    /// more. `jitter` is in [0, 1).
+    pub(super) fn retry(
+        &mut self,
+        did: &Did,
+        waits: impl Fn(&W) -> bool,
+        jitter: f64,
+        now_ms: u64,
+    ) {
+        self.release_thread(did);
         let Some(job) = self.jobs.get_mut(did) else {
             return;
         };
+        job.waiters.retain(|(_, waiter)| waits(waiter));
+        if job.waiters.is_empty() {
+            self.jobs.remove(did);
+            return;
+        }
         job.running = false;
-        let delay = backoff(job.failures, jitter);
+        let due = now_ms.saturating_add(backoff(job.failures, jitter));
         job.failures += 1;
-        self.release_thread(did);
-        let due = now_ms.saturating_add(delay);
         self.delayed.push(Reverse((due, did.clone())));
     }
 
@@ -280,44 +286,10 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A queue in which everybody who asks has the same share: one asker with ten thousand unknown
-/// accounts does not make another with one account wait for them.
-#[derive(Default, Debug)]
-struct FairQueue {
-    queues: HashMap<Asker, VecDeque<Did>>,
-    /// Askers with something in their queue, in order of their turns.
-    turns: VecDeque<Asker>,
-}
-
-impl FairQueue {
-    fn is_empty(&self) -> bool {
-        self.turns.is_empty()
-    }
-
-    fn push(&mut self, asker: Asker, did: Did) {
-        let queue = self.queues.entry(asker.clone()).or_default();
-        if queue.is_empty() {
-            self.turns.push_back(asker);
-        }
-        queue.push_back(did);
-    }
-
-    fn pop(&mut self) -> Option<Did> {
-        let asker = self.turns.pop_front()?;
-        let queue = self.queues.get_mut(&asker)?;
-        let did = queue.pop_front();
-        if queue.is_empty() {
-            self.queues.remove(&asker);
-        } else {
-            self.turns.push_back(asker);
-        }
-        did
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::atproto::hostname::Hostname;
 
     fn plc(c: char) -> Did {
         Did::parse(&format!("did:plc:{}", c.to_string().repeat(24))).unwrap()
@@ -426,7 +398,7 @@ mod tests {
         let did = plc('a');
         lookups.add(&did, host("a"), Some(1), false, 1000);
         assert!(lookups.next(1000).is_some());
-        lookups.retry(&did, 0.0, 1000);
+        lookups.retry(&did, |_| true, 0.0, 1000);
         let due = lookups.due(1000).unwrap();
         assert_eq!(due, 1000 + backoff(0, 0.0));
         assert_eq!(lookups.next(due - 1), None);
@@ -446,6 +418,32 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_waits_for_is_not_tried_again() {
+        let mut lookups = Lookups::new(4);
+        let did = plc('a');
+        lookups.add(&did, host("a"), Some(1), false, 0);
+        lookups.add(&did, host("a"), Some(2), false, 0);
+        assert_eq!(next(&mut lookups), Some(did.clone()));
+        lookups.retry(&did, |waiter| *waiter == 2, 0.0, 0);
+        let due = lookups.due(0).unwrap();
+        assert_eq!(lookups.next(due).unwrap().did, did);
+        lookups.retry(&did, |_| false, 0.0, due);
+        assert_eq!((lookups.len(), lookups.due(due)), (0, None));
+
+        lookups.refresh(&did, 0);
+        lookups.refresh(&did, 0);
+        assert_eq!(
+            lookups.next(0),
+            Some(Next {
+                did: did.clone(),
+                anew: true
+            })
+        );
+        lookups.retry(&did, |_| true, 0.0, 0);
+        assert_eq!(lookups.len(), 0);
+    }
+
+    #[test]
     fn slow_web_hosts_leave_threads_to_the_directory() {
         let mut lookups = Lookups::new(4);
         for n in 0..10 {
@@ -456,7 +454,7 @@ mod tests {
         assert_eq!(next(&mut lookups), None);
         lookups.add(&plc('a'), host("good"), Some(0), false, 0);
         assert_eq!(next(&mut lookups), Some(plc('a')));
-        lookups.retry(&web(0), 0.0, 0);
+        lookups.retry(&web(0), |_| true, 0.0, 0);
         assert_eq!(next(&mut lookups), Some(web(2)));
         while !lookups.satisfied(&web(1), 0).is_empty() {}
         assert_eq!(next(&mut lookups), Some(web(3)));
@@ -488,7 +486,7 @@ mod tests {
         lookups.add(&plc('b'), host("a"), Some(2), false, 0);
         assert_eq!(next(&mut lookups), Some(plc('a')));
         lookups.pause_plc(0);
-        lookups.retry(&plc('a'), 0.0, 0);
+        lookups.retry(&plc('a'), |_| true, 0.0, 0);
         assert_eq!(lookups.due(0), Some(backoff(0, 0.0)));
         lookups.wake(pause - 1);
         assert_eq!(lookups.next(pause - 1), None);
@@ -512,17 +510,5 @@ mod tests {
         let did = next(&mut lookups).unwrap();
         while !lookups.satisfied(&did, 0).is_empty() {}
         assert!(lookups.has_room(&plc('a')));
-    }
-
-    #[test]
-    fn every_asker_has_its_turn() {
-        let mut lookups = Lookups::new(4);
-        for c in ['a', 'b', 'c'] {
-            lookups.add(&plc(c), host("big"), Some(0), false, 0);
-        }
-        lookups.add(&plc('d'), host("small"), Some(0), false, 0);
-        lookups.add(&plc('e'), None, None, false, 0);
-        let order: Vec<Did> = std::iter::from_fn(|| next(&mut lookups)).collect();
-        assert_eq!(order, ['a', 'd', 'e', 'b', 'c'].map(plc));
     }
 }

@@ -7,6 +7,7 @@
 mod cache;
 pub mod directory;
 pub mod document;
+mod fair;
 mod fetch;
 mod forced;
 mod lookups;

@@ -223,9 +223,14 @@ impl Fixture {
         self.answers.recv_timeout(LONG).expect("an answer")
     }
 
+    /// Asks, waits for the answer, and for the lookup to have ended.
     fn resolve(&self, did: &Did, how: How) -> String {
         self.request(did, how, 0).unwrap();
-        self.next().1
+        let (_, answer) = self.next();
+        while self.metrics.identity_queue.get() > 0 {
+            thread::yield_now();
+        }
+        answer
     }
 
     fn cached(&self, did: &Did) -> Option<String> {
@@ -436,6 +441,35 @@ fn forced_lookups_ask_anew_but_not_at_will() {
     assert_eq!(f.resolve(&did, How::Forced), "new.test");
     assert_eq!(f.server.asked(&did), 3);
     assert!(f.answers.is_empty(), "a refused waiter is not called");
+}
+
+/// Is not content with the first answer.
+struct Insistent(Arc<Directory>, Report);
+
+impl Waiter for Insistent {
+    fn resolved(&self, did: &Did, outcome: &Outcome) {
+        self.1.resolved(did, outcome);
+        let again = Arc::new(Report(self.1.0 + 1, self.1.1.clone()));
+        let asked = self.0.request(did, How::Forced, &host(), again);
+        assert_eq!(asked, Ok(()));
+    }
+}
+
+#[test]
+fn a_waiter_may_ask_anew_from_within_its_call() {
+    let f = Fixture::start();
+    let did = did('a');
+    f.server.serve_document(&did, "old.test");
+    f.server.change(|s| s.held = true);
+    let report = Report(1, f.sender.clone());
+    let waiter = Arc::new(Insistent(f.directory.clone(), report));
+    let asked = f.directory.request(&did, How::Miss, &host(), waiter);
+    assert_eq!(asked, Ok(()));
+    f.server.wait_asked(&did, 1);
+    f.server.serve_document(&did, "new.test");
+    f.server.change(|s| s.held = false);
+    assert_eq!(f.next(), (1, "old.test".to_owned()));
+    assert_eq!(f.next(), (2, "new.test".to_owned()));
 }
 
 #[test]

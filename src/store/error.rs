@@ -82,6 +82,8 @@ impl OpenError {
             | rocksdb::ErrorKind::NotFound
             | rocksdb::ErrorKind::NotSupported
             | rocksdb::ErrorKind::InvalidArgument => OpenError::damaged(path, error.to_string()),
+            // Its own lock, beside ours: a tool of RocksDB has it open.
+            _ if error.to_string().contains("lock file") => OpenError::Locked(path.to_owned()),
             _ if error.to_string().contains("No such file") => {
                 OpenError::damaged(path, error.to_string())
             }

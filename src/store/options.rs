@@ -1,7 +1,8 @@
 //! How the store is opened, and what each setting of RocksDB is for.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, ReadOptions, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode,
+    ReadOptions, WriteOptions,
 };
 
 use super::family::Family;
@@ -52,6 +53,9 @@ impl Options {
         // The log is kept until every column family has written what it holds; this bounds it, and
         // with it the time that an open needs to replay it.
         db.set_max_total_wal_size(4 * self.events_buffer_bytes as u64);
+        // A crash may leave the end of the log torn: what is before the tear is used, what is after
+        // was never reported as durable. Stricter modes refuse to open after a power loss.
+        db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
         // Each open file costs its index in memory and a descriptor.
         db.set_max_open_files(i32::from(self.open_files_max));
         // Flush and compaction: two threads next to thousands of ours.

@@ -1,9 +1,6 @@
 //! The thread that keeps the event log inside its window.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Store;
 use crate::{metrics::Metrics, threads::Stop};
@@ -21,7 +18,7 @@ pub struct Retention {
 
 /// Enforces `retention` until `stop`. An error is logged and tried again at the next interval: a
 /// log that is too long harms nobody until the disk is full, which is an error of the writer.
-pub fn run(store: &Arc<Store>, retention: Retention, metrics: &Metrics, stop: &Stop) {
+pub fn run(store: &Store, retention: Retention, metrics: &Metrics, stop: &Stop) {
     loop {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -44,5 +41,53 @@ pub fn run(store: &Arc<Store>, retention: Retention, metrics: &Metrics, stop: &S
         if stop.wait(retention.interval) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Instant};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        atproto::seq::Seq,
+        store::Options,
+        threads::{self, Role, stop_pair},
+    };
+
+    #[test]
+    fn the_window_follows_the_clock_until_the_stop() {
+        let dir = TempDir::new().unwrap();
+        let store = Arc::new(Store::open(dir.path(), Options::default()).unwrap());
+        let metrics = Arc::new(Metrics::default());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let age_max = Duration::from_secs(3600);
+        let mut batch = store.batch();
+        let old = (now - age_max).as_millis() as u64 - 1;
+        for (seq, time) in [(1, 0), (2, old), (3, now.as_millis() as u64), (4, old)] {
+            batch.put_event(Seq::new(seq).unwrap(), time, b"frame");
+        }
+        store.commit(batch).unwrap();
+        let (stopper, stop) = stop_pair();
+        let retention = Retention {
+            age_max,
+            bytes_max: None,
+            interval: Duration::from_millis(1),
+        };
+        let running = (Arc::clone(&store), Arc::clone(&metrics));
+        let thread = threads::spawn(Role::Retention, "", 1 << 20, move || {
+            run(&running.0, retention, &running.1, &stop);
+        })
+        .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while metrics.oldest_seq.get() != 3 {
+            assert!(Instant::now() < deadline, "{:?}", store.window());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(stopper);
+        drop(thread);
+        assert_eq!(store.window().pruned, 2);
     }
 }

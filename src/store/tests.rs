@@ -451,6 +451,74 @@ fn a_directory_of_something_else_is_refused() {
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
 }
 
+/// The files of the store in `dir` whose names end in `suffix`, in order.
+fn files(dir: &Path, suffix: &str) -> Vec<std::path::PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir.join("store"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.to_string_lossy().ends_with(suffix))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_torn_log_loses_the_torn_batch_only() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    fill(&store, 1..=300);
+    drop(store);
+    let log = files(dir.path(), ".log").pop().unwrap();
+    let bytes = fs::read(&log).unwrap();
+    fs::write(&log, &bytes[..bytes.len() - 10]).unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.window(), window(0, Some(1), 200));
+    assert_eq!(read_all(&store, 0), (1..=200).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_never_a_wrong_frame() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=3000);
+    drop(store);
+    for file in files(dir.path(), ".sst") {
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&file, bytes).unwrap();
+    }
+    // The open reads some of the files and may notice; a read of all of them must.
+    match Store::open(dir.path(), small()) {
+        Err(error) => assert!(matches!(error, OpenError::Damaged { .. }), "{error}"),
+        Ok(store) => {
+            let mut frames = Vec::new();
+            let error = store.read_after(0, usize::MAX, &mut frames).unwrap_err();
+            assert!(matches!(error, StoreError::Rocks(_)), "{error}");
+            assert!(frames.iter().all(|f| *f.bytes == *frame(f.seq.get())));
+        }
+    }
+}
+
+#[test]
+fn a_first_open_that_was_killed_is_made_good() {
+    // Before RocksDB had made its database, and before the format was written.
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("store")).unwrap();
+    for name in ["LOG", "LOCK", "IDENTITY", "MANIFEST-000001"] {
+        fs::write(dir.path().join("store").join(name), "").unwrap();
+    }
+    fill(&open(dir.path()), 1..=3);
+    assert_eq!(open(dir.path()).last_seq(), 3);
+
+    let dir = TempDir::new().unwrap();
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    drop(rocksdb::DB::open(&options, dir.path().join("store")).unwrap());
+    fill(&open(dir.path()), 1..=3);
+    assert_eq!(open(dir.path()).last_seq(), 3);
+}
+
 #[test]
 fn a_damaged_entry_is_named_and_ends_no_thread() {
     let dir = TempDir::new().unwrap();

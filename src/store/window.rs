@@ -37,7 +37,8 @@ impl WindowCell {
         }
     }
 
-    /// A state of the window: `last` is read last, so that it is never below the others.
+    /// A state of the window. The order of reading mirrors the order of writing, so that at every
+    /// instant `pruned < oldest <= last`.
     pub(super) fn get(&self) -> Window {
         let pruned = self.pruned();
         let oldest = self.oldest.load(Ordering::Acquire);
@@ -75,8 +76,9 @@ impl WindowCell {
     ) -> Result<(), E> {
         let _turn = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = oldest()?.unwrap_or(0);
-        self.pruned.store(through, Ordering::Release);
+        // The oldest moves first: whoever sees the new bound sees an oldest above it.
         self.oldest.store(oldest, Ordering::Release);
+        self.pruned.store(through, Ordering::Release);
         Ok(())
     }
 }

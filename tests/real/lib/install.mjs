@@ -3,7 +3,15 @@
 // digest of what it was installed from.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -36,7 +44,8 @@ export function install() {
 // Native modules are compiled against the headers that come with the runtime.
 function npm(name, path, nodedir) {
   return once(name, join(HERE, 'npm', name), (from, into) => {
-    for (const file of ['package.json', 'package-lock.json']) cpSync(join(from, file), join(into, file))
+    for (const file of ['package.json', 'package-lock.json'])
+      cpSync(join(from, file), join(into, file))
     const env = { ...process.env, PATH: path }
     if (nodedir) env.npm_config_nodedir = nodedir
     run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: into, env })
@@ -96,6 +105,7 @@ function digest(folder) {
 
 function run(program, args, options = {}) {
   const done = spawnSync(program, args, { stdio: ['ignore', 'inherit', 'inherit'], ...options })
-  if (done.error) throw new Error(`${program}: ${done.error.message} (./bootstrap test-real installs it)`)
+  if (done.error)
+    throw new Error(`${program}: ${done.error.message} (./bootstrap test-real installs it)`)
   if (done.status !== 0) throw new Error(`${program} ${args.join(' ')}: exit code ${done.status}`)
 }

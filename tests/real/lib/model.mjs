@@ -4,8 +4,8 @@
 import { didOf } from './frames.mjs'
 
 /**
- * One upstream event with its verdict: `must` be forwarded, `may` be, or must not (`drop`), and why.
- * `bodies` are the forms in which it may be forwarded: lists of fields that are left out.
+ * What is to become of an upstream event, and why: it `must` be forwarded, `may` be, or must not be
+ * (`drop`). `omits` are the forms in which it may pass: lists of fields that are left out.
  */
 const verdict = (kind, why, omits = [[]]) => ({ kind, why, omits })
 
@@ -20,7 +20,8 @@ export class Model {
     const did = didOf(frame)
     const authoritative = entry !== null && entry.host === pds.host
     if (frame.t === '#identity') return this.identity(frame, authoritative, entry)
-    if (!['#account', '#commit', '#sync'].includes(frame.t)) return verdict('drop', `type ${frame.t}`)
+    if (!['#account', '#commit', '#sync'].includes(frame.t))
+      return verdict('drop', `type ${frame.t}`)
     if (!authoritative) return verdict('drop', 'the directory names another host')
     const known = this.accounts.has(did)
     const account = this.accounts.get(did) ?? { active: true, status: undefined, rev: '', cid: '' }
@@ -39,7 +40,8 @@ export class Model {
 
   status(frame, account, known) {
     const { did, active, status } = frame.body
-    const repeated = known && account.stated && account.active === active && account.status === status
+    const repeated =
+      known && account.stated && account.active === active && account.status === status
     this.accounts.set(did, Object.assign(account, { active, status, stated: true }))
     return repeated ? verdict('may', 'an #account that repeats the status') : verdict('must', '')
   }
@@ -52,11 +54,13 @@ export class Model {
       return verdict('drop', 'a #sync that says what the last commit said')
     }
     if (rev <= account.rev) return verdict('drop', `${frame.t} with a rev that is not newer`)
-    if (commit.did !== didOf(frame)) return verdict('drop', `${frame.t} with a commit of another DID`)
+    if (commit.did !== didOf(frame))
+      return verdict('drop', `${frame.t} with a commit of another DID`)
     if (commit.rev !== rev) return verdict('drop', `${frame.t} whose rev is not that of its commit`)
     if (!commit.signed) return verdict('drop', `${frame.t} not signed with the account's key`)
     if (frame.t === '#commit') {
-      if (frame.body.commit.toString() !== commit.cid) return verdict('drop', 'another commit block')
+      if (frame.body.commit.toString() !== commit.cid)
+        return verdict('drop', 'another commit block')
       if (account.rev && !frame.body.prevData) return verdict('drop', '#commit without prevData')
     }
     Object.assign(account, { rev, cid: commit.cid })
@@ -70,6 +74,7 @@ export class Matcher {
     this.withSeq = withSeq
     this.expected = new Map()
     this.wrong = []
+    this.lost = []
     this.counts = { must: 0, may: 0, drop: 0, forwarded: 0, repeatsForwarded: 0 }
     this.dropped = new Map()
   }
@@ -87,26 +92,18 @@ export class Matcher {
 
   /** Takes the relay's next event. */
   take(got) {
-    const account = this.expected.get(didOf(got))
-    const place = account ? this.find(account, got) : -1
+    const account = this.expected.get(didOf(got)) ?? { events: [], next: 0 }
+    const place = account.events.findIndex(
+      (event, i) => i >= account.next && event.kind !== 'drop' && this.equal(event, got),
+    )
     if (place < 0) {
       this.wrong.push(this.explain(account, got))
       return
     }
-    const { kind } = account.events[place]
+    this.lost.push(...account.events.slice(account.next, place).filter(isMust))
     account.next = place + 1
     this.counts.forwarded++
-    if (kind === 'may') this.counts.repeatsForwarded++
-  }
-
-  // Only events that need not be forwarded may be passed over.
-  find(account, got) {
-    for (let i = account.next; i < account.events.length; i++) {
-      const event = account.events[i]
-      if (event.kind !== 'drop' && this.equal(event, got)) return i
-      if (event.kind === 'must') return -1
-    }
-    return -1
+    if (!isMust(account.events[place])) this.counts.repeatsForwarded++
   }
 
   equal(event, got) {
@@ -118,23 +115,23 @@ export class Matcher {
 
   explain(account, got) {
     const what = `${got.t} seq ${got.body.seq} of ${didOf(got)}`
-    const events = account?.events ?? []
-    const same = events.findIndex((event) => this.equal({ ...event, omits: [[], ['handle']] }, got))
-    if (same < 0) return `${what}: no upstream event is like it`
-    const { kind, why, pds } = events[same]
+    const bothForms = [[], ['handle']]
+    const same = account.events.find((event) => this.equal({ ...event, omits: bothForms }, got))
+    if (!same) return `${what}: no upstream event is like it`
+    const { kind, why, pds } = same
     if (kind === 'drop') return `${what} from ${pds}: must not be forwarded: ${why}`
-    if (same < account.next) return `${what} from ${pds}: a second time, or out of order`
-    return `${what} from ${pds}: an event before it is missing, or the form is wrong`
+    return `${what} from ${pds}: a second time, out of order, or with the wrong handle`
   }
 
-  /** Events that must be forwarded and were not seen yet. */
+  /** Events that must be forwarded and were passed over, or not seen yet. */
   missing() {
-    const missing = []
-    for (const [did, { events, next }] of this.expected) {
-      for (const { kind, frame, pds } of events.slice(next)) {
-        if (kind === 'must') missing.push(`${frame.t} seq ${frame.body.seq} of ${pds}, ${did}`)
-      }
-    }
-    return missing
+    const waiting = [...this.expected.values()].flatMap(({ events, next }) =>
+      events.slice(next).filter(isMust),
+    )
+    return [...this.lost, ...waiting].map(
+      ({ frame, pds }) => `${frame.t} seq ${frame.body.seq} of ${pds}, ${didOf(frame)}`,
+    )
   }
 }
+
+const isMust = (event) => event.kind === 'must'

@@ -18,29 +18,35 @@ class Service {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     this.ready = new Promise((resolve, reject) => {
-      this.child.on('exit', (code) => reject(new Error(`${name} ended with ${code}`)))
+      this.child.on('exit', (code, signal) => {
+        this.gone = new Error(`${name} ended with ${code ?? signal}`)
+        reject(this.gone)
+        for (const { reject } of this.waiting.values()) reject(this.gone)
+      })
       this.child.on('message', (message) => {
         if (message.ready) resolve()
         if (message.upgrade) this.upgrades.push(message)
-        this.waiting.get(message.answer)?.(message.value)
+        this.waiting.get(message.answer)?.resolve(message.value)
+        this.waiting.delete(message.answer)
       })
     })
   }
 
   ask(question) {
     const id = randomBytes(8).toString('hex')
-    return new Promise((resolve) => {
-      this.waiting.set(id, resolve)
+    return new Promise((resolve, reject) => {
+      if (this.gone) throw this.gone
+      this.waiting.set(id, { resolve, reject })
       this.child.send({ ask: question, id })
     })
   }
 
   stop() {
-    const gone = new Promise((resolve) => this.child.once('exit', resolve))
-    if (this.child.exitCode !== null || !this.child.connected) return undefined
-    this.child.send({ ask: 'stop' })
+    if (this.gone || !this.child.connected) return undefined
     const timer = setTimeout(() => this.child.kill('SIGKILL'), 8000)
-    return gone.then(() => clearTimeout(timer))
+    const ended = new Promise((resolve) => this.child.once('exit', resolve))
+    this.child.send({ ask: 'stop' })
+    return ended.then(() => clearTimeout(timer))
   }
 }
 
@@ -66,13 +72,15 @@ export class Pds extends Service {
     if (token) headers.authorization = `Bearer ${token}`
     if (admin) headers.authorization = `Basic ${Buffer.from(`admin:${ADMIN}`).toString('base64')}`
     const binary = body instanceof Uint8Array
-    if (body !== undefined) headers['content-type'] = type ?? (binary ? 'application/octet-stream' : 'application/json')
+    if (body !== undefined)
+      headers['content-type'] = type ?? (binary ? 'application/octet-stream' : 'application/json')
     const response = await fetch(url, {
       method: method ?? (body === undefined ? 'GET' : 'POST'),
       headers,
       body: body === undefined || binary ? body : JSON.stringify(body),
     })
-    if (!response.ok) throw new Error(`${this.name}: ${nsid}: ${response.status} ${await response.text()}`)
+    if (!response.ok)
+      throw new Error(`${this.name}: ${nsid}: ${response.status} ${await response.text()}`)
     const json = (response.headers.get('content-type') ?? '').includes('json')
     return json ? response.json() : new Uint8Array(await response.arrayBuffer())
   }
@@ -154,12 +162,30 @@ export const now = () => new Date().toISOString()
 
 /** Starts the directory and one PDS of each version. */
 export async function startNetwork({ installed, basePort, crawler }) {
-  const plc = new Service('plc', { kind: 'plc', port: basePort }, { node: installed.node20, cwd: installed.pds04 })
+  const plc = new Service(
+    'plc',
+    { kind: 'plc', port: basePort },
+    { node: installed.node20, cwd: installed.pds04 },
+  )
   await plc.ready
   plc.url = `http://localhost:${basePort}`
   const common = { plcUrl: plc.url }
-  const one = { ...common, name: 'pds1', version: '0.4.217', port: basePort + 1, domain: '.pds1.test', crawlers: [] }
-  const two = { ...common, name: 'pds2', version: '0.5.35', port: basePort + 2, domain: '.pds2.test', crawlers: crawler ? [crawler] : [] }
+  const one = {
+    ...common,
+    name: 'pds1',
+    version: '0.4.217',
+    port: basePort + 1,
+    domain: '.pds1.test',
+    crawlers: [],
+  }
+  const two = {
+    ...common,
+    name: 'pds2',
+    version: '0.5.35',
+    port: basePort + 2,
+    domain: '.pds2.test',
+    crawlers: crawler ? [crawler] : [],
+  }
   const pdses = [
     new Pds(one, { node: installed.node20, cwd: installed.pds04 }),
     new Pds(two, { node: installed.node24, cwd: installed.pds05 }),

@@ -15,7 +15,27 @@ async function startPlc({ port }) {
   return { stop: () => server.destroy() }
 }
 
+// better-sqlite3 12 on Node 24 aborts the process when a statement is collected between two
+// microtasks (RemoveEnvironmentCleanupHook without a context). None is collected while we hold it.
+function keepStatements() {
+  const Database = installed('better-sqlite3')
+  const { cppdb } = installed('better-sqlite3/lib/util')
+  const probe = new Database(':memory:')
+  const native = Object.getPrototypeOf(probe[cppdb])
+  const { prepare } = native
+  const kept = [probe]
+  native.prepare = function (...args) {
+    const statement = prepare.apply(this, args)
+    kept.push(this, statement)
+    return statement
+  }
+  probe.prepare('SELECT 1')
+  if (kept.length !== 3)
+    throw new Error('better-sqlite3 prepares its statements in another way now')
+}
+
 async function startPds({ port, plcUrl, domain, crawlers, rotationKeyHex, adminPassword }) {
+  keepStatements()
   const { PDS, envToCfg, envToSecrets } = installed('@atproto/pds')
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'zlay-real-pds-'))
   const env = {
@@ -41,7 +61,9 @@ async function startPds({ port, plcUrl, domain, crawlers, rotationKeyHex, adminP
   // The PDS announces its hostname without the port, as it would on the internet.
   pds.ctx.crawlers.hostname = `localhost:${port}`
   const server = await pds.start()
-  server.on('upgrade', (request) => process.send({ upgrade: request.url, agent: request.headers['user-agent'] }))
+  server.on('upgrade', (request) =>
+    process.send({ upgrade: request.url, agent: request.headers['user-agent'] }),
+  )
   return {
     seq: async () => (await pds.ctx.sequencer.curr()) ?? 0,
     stop: async () => {
@@ -58,7 +80,9 @@ async function main() {
   const stop = async () => {
     if (stopping) return
     stopping = true
-    await Promise.race([service.stop(), new Promise((done) => setTimeout(done, 5000))]).catch(() => {})
+    await Promise.race([service.stop(), new Promise((done) => setTimeout(done, 5000))]).catch(
+      () => {},
+    )
     process.exit(0)
   }
   process.on('message', async (message) => {

@@ -36,7 +36,10 @@ export class Relay {
     this.exited.then((how) => (gone = how))
     for (let tries = 0; tries < seconds * 10; tries++) {
       if (gone) throw new Error(`the relay ended at once: ${JSON.stringify(gone)}`)
-      const healthy = await fetch(`${this.http}/_health`).then((r) => r.ok, () => false)
+      const healthy = await fetch(`${this.http}/_health`).then(
+        (r) => r.ok,
+        () => false,
+      )
       if (healthy) return
       await sleep(100)
     }

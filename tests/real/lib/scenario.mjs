@@ -43,7 +43,12 @@ const isRelay = (upgrade) => upgrade.agent !== AGENT
 export async function life(stage) {
   const [one, two] = stage.network.pdses
   const people = {}
-  for (const [name, pds] of [['alice', one], ['bob', one], ['dave', two], ['erin', two]]) {
+  for (const [name, pds] of [
+    ['alice', one],
+    ['bob', one],
+    ['dave', two],
+    ['erin', two],
+  ]) {
     people[name] = await pds.createAccount(name)
   }
   const { alice, bob, dave, erin } = people
@@ -65,7 +70,7 @@ export async function life(stage) {
   for (const account of [bob, erin]) await batches(account)
   for (let i = 0; i < 60; i++) await [alice, dave][i % 2].post(`post number ${i}`)
   await stage.settle('life')
-  return { ...people, blob }
+  return people
 }
 
 const unknownLexicon = (account, cid) =>
@@ -84,7 +89,11 @@ const unknownLexicon = (account, cid) =>
   )
 
 async function batches(account) {
-  const write = (action, rest) => ({ $type: `com.atproto.repo.applyWrites#${action}`, collection: POST, ...rest })
+  const write = (action, rest) => ({
+    $type: `com.atproto.repo.applyWrites#${action}`,
+    collection: POST,
+    ...rest,
+  })
   const value = (text) => ({ $type: POST, text, createdAt: now() })
   const made = await account.writes(
     Array.from({ length: 50 }, (_, i) => write('create', { value: value('x'.repeat(i * 5)) })),
@@ -126,8 +135,12 @@ export async function changes(stage) {
   return people
 }
 
-/** Moves an account to another PDS as its owner would, and keeps both PDSes talking about it. */
-export async function migrate(stage, account, to, plc, blob) {
+/**
+ * Moves an account to another PDS as its owner would, and keeps both PDSes talking about it.
+ * `blob`: the account has one. `lateRecord`: it still writes at the old host after the export, so
+ * that its chain of commits breaks.
+ */
+export async function migrate(stage, account, to, plc, { blob = false, lateRecord = false } = {}) {
   const from = account.pds
   const step = (what) => stage.settle(`migration ${from.version} to ${to.version}: ${what}`)
   const { did: audience } = await to.call('com.atproto.server.describeServer')
@@ -135,10 +148,15 @@ export async function migrate(stage, account, to, plc, blob) {
   const { token } = await account.call('com.atproto.server.getServiceAuth', { params })
   const moved = await to.createMovedAccount(account, token)
   const car = await from.call('com.atproto.sync.getRepo', { params: { did: account.did } })
+  if (lateRecord) await account.post('forgotten at the old host')
   await moved.call('com.atproto.repo.importRepo', { type: 'application/vnd.ipld.car', body: car })
   if (blob) await moved.uploadBlob(PIXEL, 'image/png')
   await step('repository imported')
-  await plc.move(account.did, from, await moved.call('com.atproto.identity.getRecommendedDidCredentials'))
+  await plc.move(
+    account.did,
+    from,
+    await moved.call('com.atproto.identity.getRecommendedDidCredentials'),
+  )
   await step('directory changed')
   await moved.activate()
   await step('active at the new host')
@@ -205,6 +223,8 @@ export async function killed(stage, writers, kills) {
   writing = false
   await Promise.all(work)
   await stage.settle('killed while people write')
-  const reconnects = stage.network.pdses.map((pds, i) => pds.upgrades.slice(before[i]).filter(isRelay))
+  const reconnects = stage.network.pdses.map((pds, i) =>
+    pds.upgrades.slice(before[i]).filter(isRelay),
+  )
   return { ends, written, reconnects }
 }

@@ -23,7 +23,11 @@ export class Stage {
 
   /** Starts to record the relay, live. */
   record() {
-    this.output = new Recorder({ WebSocket: this.WebSocket, frames: this.frames, url: this.relay.ws })
+    this.output = new Recorder({
+      WebSocket: this.WebSocket,
+      frames: this.frames,
+      url: this.relay.ws,
+    })
     return this.output.opened
   }
 
@@ -46,7 +50,7 @@ export class Stage {
     const patience = this.late.length ? 3000 : 20_000
     const done = () => {
       this.take()
-      return this.matcher.missing().length === 0
+      return this.matcher.missing().length === this.matcher.lost.length
     }
     if (!(await this.output.until(done, patience))) {
       this.late.push(`${step}: ${this.matcher.missing().length} events not forwarded`)
@@ -70,14 +74,20 @@ export class Stage {
       if (!entries.has(did)) entries.set(did, await this.directory(did))
       let judged = await this.model.judge(frame, pds, entries.get(did))
       if (frame.body.seq <= upstream.firstSeq) {
-        judged = { ...judged, kind: 'may', why: 'from before the relay was connected', omits: [[], ['handle']] }
+        judged = {
+          ...judged,
+          kind: 'may',
+          why: 'from before the relay was connected',
+          omits: [[], ['handle']],
+        }
       }
       this.matcher.expect(frame, pds.name, judged)
     }
   }
 
   take() {
-    while (this.taken < this.output.frames.length) this.matcher.take(this.output.frames[this.taken++])
+    while (this.taken < this.output.frames.length)
+      this.matcher.take(this.output.frames[this.taken++])
   }
 
   async catchUp(step) {

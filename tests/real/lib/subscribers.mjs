@@ -11,9 +11,15 @@ const program = (name) => join(HERE, 'subscribers', name)
 export function startSubscribers(installed, url, plcUrl) {
   const { node20, node24, pds04, pds05, python, indigo } = installed
   return [
-    new Subscriber('@atproto/sync 0.1.40', node20, [program('sync.mjs'), url, plcUrl], { cwd: pds04 }),
-    new Subscriber('@atproto/sync 0.4.11', node24, [program('sync.mjs'), url, plcUrl], { cwd: pds05 }),
-    new Subscriber('@skyware/firehose 0.5.2', node20, [program('skyware.mjs'), url], { cwd: pds04 }),
+    new Subscriber('@atproto/sync 0.1.40', node20, [program('sync.mjs'), url, plcUrl], {
+      cwd: pds04,
+    }),
+    new Subscriber('@atproto/sync 0.4.11', node24, [program('sync.mjs'), url, plcUrl], {
+      cwd: pds05,
+    }),
+    new Subscriber('@skyware/firehose 0.5.2', node20, [program('skyware.mjs'), url], {
+      cwd: pds04,
+    }),
     new Subscriber('atproto (Python) 0.0.73', python, [program('python.py'), url]),
     new Subscriber('indigo (Go)', indigo, ['-relay', url, '-plc', plcUrl], { resumes: true }),
   ]
@@ -35,9 +41,14 @@ class Subscriber {
 
   start() {
     const cursor = this.resumes && this.lastSeq ? ['-cursor', String(this.lastSeq)] : []
-    this.child = spawn(this.command, [...this.args, ...cursor], { cwd: this.cwd, stdio: ['ignore', 'pipe', 'pipe'] })
+    this.child = spawn(this.command, [...this.args, ...cursor], {
+      cwd: this.cwd,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
     createInterface({ input: this.child.stdout }).on('line', (text) => this.hear(text))
-    createInterface({ input: this.child.stderr }).on('line', (text) => this.errors.push(`stderr: ${text}`))
+    createInterface({ input: this.child.stderr }).on('line', (text) =>
+      this.errors.push(`stderr: ${text}`),
+    )
     this.child.on('error', (error) => this.errors.push(error.message))
     this.child.on('exit', (code, signal) => this.ended(code, signal))
   }

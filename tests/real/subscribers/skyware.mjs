@@ -5,7 +5,9 @@ import { pathToFileURL } from 'node:url'
 
 const [relay] = process.argv.slice(2)
 const installed = createRequire(join(process.cwd(), 'package.json'))
-const { Firehose } = await import(pathToFileURL(join(process.cwd(), 'node_modules/@skyware/firehose/dist/index.js')))
+const { Firehose } = await import(
+  pathToFileURL(join(process.cwd(), 'node_modules/@skyware/firehose/dist/index.js'))
+)
 const ws = installed('ws')
 const say = (line) => console.log(JSON.stringify(line))
 

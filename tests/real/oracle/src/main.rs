@@ -27,7 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut rest = frames.as_slice();
     while let Some((length, tail)) = rest.split_first_chunk::<4>() {
         let length = u32::from_be_bytes(*length) as usize;
-        let (frame, tail) = tail.split_at_checked(length).ok_or("FRAMES ends within a frame")?;
+        let (frame, tail) = tail
+            .split_at_checked(length)
+            .ok_or("FRAMES ends within a frame")?;
         rest = tail;
         writeln!(out, "{}", runtime.block_on(judge(frame, &keys)))?;
     }
@@ -62,7 +64,9 @@ async fn judge_commit(commit: &Commit<SmolStr>, keys: &Keys) -> Value {
         return line;
     }
     let mut error = "no key is known for the account".to_owned();
-    let listed = keys.get(commit.repo.as_str()).map_or(&[][..], Vec::as_slice);
+    let listed = keys
+        .get(commit.repo.as_str())
+        .map_or(&[][..], Vec::as_slice);
     for (place, key) in listed.iter().enumerate() {
         match validate_v1_1(commit, key).await {
             Ok(_) => {

@@ -1,0 +1,157 @@
+//! Requests to crawl, from hosts, the operator and the command line.
+
+use super::*;
+use crate::{
+    host::admission::tests::{PDS, fake_host},
+    http::client,
+};
+
+pub(super) const CRAWL: &str = "/xrpc/com.atproto.sync.requestCrawl";
+
+fn crawl(relay: &Relay, client: u8, body: &str) -> (u16, Value) {
+    let forwarded = format!("X-Forwarded-For: 203.0.113.{client}\r\n");
+    post(relay.door.address(), CRAWL, &forwarded, body)
+}
+
+#[test]
+fn a_pds_asks_to_be_crawled() {
+    let relay = relay();
+    let pds = fake_host("200 OK", PDS);
+    let body = format!("{{\"hostname\":\"{pds}\"}}");
+    assert_eq!(crawl(&relay, 1, &body), (200, serde_json::json!({})));
+    assert_eq!(
+        *relay.fake.crawled.lock().unwrap(),
+        [format!("http://{pds}")]
+    );
+
+    // A known host is not asked again: nobody answers at this one.
+    relay.fake.known.lock().unwrap().push("localhost:1".into());
+    assert_eq!(
+        crawl(&relay, 1, r#"{"hostname":"http://localhost:1/"}"#).0,
+        200
+    );
+
+    let other = fake_host("200 OK\r\nServer: zlay (atproto-relay)", PDS);
+    for (hostname, name) in [
+        (other, "InvalidRequest"),
+        (fake_host("404 Not Found", "{}"), "HostNotFound"),
+        ("localhost:9".to_owned(), "HostNotFound"),
+    ] {
+        let (status, body) = crawl(&relay, 2, &format!("{{\"hostname\":\"{hostname}\"}}"));
+        assert_eq!((status, &body["error"]), (400, &name.into()), "{hostname}");
+    }
+    let (status, body) = crawl(&relay, 2, r#"{"hostname":"pds.banned.com"}"#);
+    assert_eq!((status, &body["error"]), (403, &"HostBanned".into()));
+    assert_eq!(relay.fake.crawled.lock().unwrap().len(), 2);
+    let address = relay.door.address();
+    assert_eq!(get(address, CRAWL).0, 405);
+}
+
+#[test]
+fn a_bad_request_to_crawl_is_the_clients_error() {
+    let relay = start(&[], Bounds::default());
+    for body in [
+        "",
+        "not json",
+        "{}",
+        "[]",
+        r#"{"hostname":""}"#,
+        r#"{"hostname":7}"#,
+        r#"{"hostname":null}"#,
+        r#"{"hostname":"10.0.0.1"}"#,
+        r#"{"hostname":"[::1]"}"#,
+        r#"{"hostname":"relay"}"#,
+        r#"{"hostname":"ftp://pds.example.com"}"#,
+        r#"{"hostname":"https://pds.example.com/path"}"#,
+        r#"{"hostname":"http://pds.example.com"}"#,
+        r#"{"hostname":"pds.example.com:8443"}"#,
+        r#"{"hostname":"localhost:2583"}"#,
+        r#"{"hostname":"pds.internal"}"#,
+    ] {
+        let (status, answer) = crawl(&relay, 1, body);
+        assert_eq!(
+            (status, &answer["error"]),
+            (400, &"InvalidRequest".into()),
+            "{body}"
+        );
+    }
+    assert!(relay.fake.crawled.lock().unwrap().is_empty());
+}
+
+#[test]
+fn requests_to_crawl_are_limited() {
+    let flags = ["--allow-private-hosts", "--new-hosts-per-day-limit", "2"];
+    let relay = start(&flags, Bounds::default());
+    let ask = |client| {
+        let host = fake_host("200 OK", PDS);
+        crawl(&relay, client, &format!("{{\"hostname\":\"{host}\"}}")).0
+    };
+    assert_eq!(ask(1), 200);
+    // A host that is refused does not use the day up.
+    assert_eq!(crawl(&relay, 1, r#"{"hostname":"localhost:9"}"#).0, 400);
+    assert_eq!(ask(1), 200);
+    assert_eq!(ask(2), 429, "the day is full");
+
+    let pds = fake_host("200 OK", PDS);
+    let body = format!("{{\"hostname\":\"{pds}\"}}");
+    let path = "/admin/pds/requestCrawl";
+    let address = relay.door.address();
+    assert_eq!(post(address, path, "", &body).0, 401);
+    let basic = "Authorization: Basic YWRtaW46c2VzYW1l\r\n";
+    assert_eq!(
+        post(address, path, basic, &body).0,
+        200,
+        "the operator has no limit"
+    );
+    assert_eq!(post(address, "/admin/pds/other", basic, "").0, 501);
+
+    relay.fake.known.lock().unwrap().push("localhost:1".into());
+    let known = || crawl(&relay, 3, r#"{"hostname":"localhost:1"}"#).0;
+    let statuses: Vec<u16> = (0..12).map(|_| known()).collect();
+    assert_eq!(statuses, [&[200; 10][..], &[429; 2]].concat());
+}
+
+#[test]
+fn a_relay_may_take_no_requests() {
+    let relay = start(
+        &["--allow-private-hosts", "--disable-request-crawl"],
+        Bounds::default(),
+    );
+    let pds = fake_host("200 OK", PDS);
+    let body = format!("{{\"hostname\":\"{pds}\"}}");
+    assert_eq!(crawl(&relay, 1, &body).0, 403);
+    relay.fake.known.lock().unwrap().push(pds);
+    assert_eq!(crawl(&relay, 1, &body).0, 200, "what is known is not new");
+}
+
+#[test]
+fn the_command_line_asks_a_relay() {
+    let relay = relay();
+    let url = format!("http://{}/", relay.door.address());
+    let config = Cli::try_parse_from(["zlay"]).unwrap().config;
+    let tls = Outbound::new(&config).unwrap().tls();
+    let pds = fake_host("200 OK", PDS);
+    let mut out = Vec::new();
+    assert!(client::crawl(std::slice::from_ref(&pds), &url, &tls, &mut out).unwrap());
+    let hosts = [pds.clone(), "10.0.0.1".to_owned()];
+    assert!(!client::crawl(&hosts, &url, &tls, &mut out).unwrap());
+    let out = String::from_utf8(out).unwrap();
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[..2], [format!("{pds}: ok"), format!("{pds}: ok")]);
+    assert!(lines[2].starts_with("10.0.0.1: InvalidRequest "), "{out}");
+}
+
+#[test]
+fn the_operators_own_machines_are_not_counted() {
+    let relay = relay();
+    relay.fake.known.lock().unwrap().push("localhost:1".into());
+    for _ in 0..30 {
+        let answer = post(
+            relay.door.address(),
+            CRAWL,
+            "",
+            r#"{"hostname":"localhost:1"}"#,
+        );
+        assert_eq!(answer.0, 200);
+    }
+}

@@ -1,0 +1,223 @@
+//! The two ports over real sockets, with a fake relay behind them.
+
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use clap::Parser;
+use serde_json::Value;
+
+mod connections;
+mod crawling;
+mod routes;
+mod subscribing;
+
+use super::{
+    app::{App, Health, Parts},
+    crawl::{Crawl, CrawlAnswer, Standing},
+    front_door::{Bounds, FrontDoor, Times, listen},
+    subscribe::{Handover, Seat, Subscribe},
+};
+use crate::{
+    atproto::hostname::{Endpoint, Hostname},
+    config::Cli,
+    firehose::{Cursor, TooMany},
+    host::admission::Admission,
+    metrics::Metrics,
+    outbound::Outbound,
+};
+
+/// What is left of a subscription: cursor, leftover bytes, user agent, address.
+type Seen = (Cursor, Vec<u8>, String, IpAddr);
+
+/// Everything that the ports are connected to, and what came out of them.
+#[derive(Default)]
+pub(super) struct Fake {
+    storage_fails: AtomicBool,
+    known: Mutex<Vec<String>>,
+    crawled: Mutex<Vec<String>>,
+    subscribed: Mutex<Vec<Seen>>,
+    full: AtomicBool,
+}
+
+impl Health for Fake {
+    fn storage(&self) -> Result<(), String> {
+        match self.storage_fails.load(Ordering::Relaxed) {
+            true => Err("disk on fire".into()),
+            false => Ok(()),
+        }
+    }
+
+    fn live(&self) -> Result<(), String> {
+        self.storage()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Crawl for Fake {
+    fn standing(&self, host: &Hostname) -> Standing {
+        if host.name().ends_with("banned.com") {
+            Standing::Banned
+        } else if self
+            .known
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|known| known == host.as_str())
+        {
+            Standing::Known
+        } else {
+            Standing::New
+        }
+    }
+
+    fn request_crawl(&self, endpoint: Endpoint) -> CrawlAnswer {
+        self.crawled.lock().unwrap().push(endpoint.origin());
+        CrawlAnswer::Started
+    }
+}
+
+impl Subscribe for Fake {
+    fn admit(self: Arc<Self>, _client: IpAddr) -> Result<Seat, TooMany> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(TooMany::Relay);
+        }
+        Ok(Box::new(move |mut handover: Handover| {
+            handover.stream.write_all(b"frames")?;
+            let Handover {
+                leftover,
+                cursor,
+                peer,
+                user_agent,
+                ..
+            } = handover;
+            let seen = (cursor, leftover, user_agent, peer.ip());
+            self.subscribed.lock().unwrap().push(seen);
+            Ok(())
+        }))
+    }
+}
+
+struct Relay {
+    fake: Arc<Fake>,
+    app: Arc<App>,
+    door: FrontDoor,
+}
+
+pub(super) fn app(fake: &Arc<Fake>, flags: &[&str], password: bool) -> Arc<App> {
+    let firehose = Arc::clone(fake) as Arc<dyn Subscribe>;
+    app_with(fake, firehose, flags, password)
+}
+
+fn app_with(
+    fake: &Arc<Fake>,
+    firehose: Arc<dyn Subscribe>,
+    flags: &[&str],
+    password: bool,
+) -> Arc<App> {
+    let mut config = Cli::try_parse_from([&["zlay"], flags].concat())
+        .unwrap()
+        .config;
+    if password {
+        config.admin_password = Some("sesame".to_owned().into());
+    }
+    let outbound = Outbound::new(&config).unwrap();
+    let parts = Parts {
+        metrics: Arc::new(Metrics::default()),
+        health: Arc::clone(fake) as Arc<dyn Health>,
+        firehose,
+        crawl: Arc::clone(fake) as Arc<dyn Crawl>,
+        admission: Admission::new(&config, outbound),
+    };
+    Arc::new(App::new(&config, parts))
+}
+
+fn start(flags: &[&str], bounds: Bounds) -> Relay {
+    let fake = Arc::new(Fake::default());
+    let app = app(&fake, flags, true);
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let door = FrontDoor::start(listener, Arc::clone(&app), bounds).unwrap();
+    Relay { fake, app, door }
+}
+
+fn relay() -> Relay {
+    start(&["--allow-private-hosts"], Bounds::default())
+}
+
+/// Deadlines that a test can wait for.
+fn hurried() -> Bounds {
+    Bounds {
+        times: Times {
+            head: Duration::from_millis(150),
+            idle: Duration::from_millis(150),
+            write: Duration::from_millis(500),
+        },
+        ..Bounds::default()
+    }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    // Only so that a test that fails does not hang.
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    stream
+}
+
+/// Whether it becomes true before anybody would call the test stuck.
+pub(super) fn eventually(mut condition: impl FnMut() -> bool) -> bool {
+    (0..3_000).any(|_| {
+        let so = condition();
+        if !so {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        so
+    })
+}
+
+/// Sends bytes and reads until the relay closes the connection.
+fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = connect(address);
+    stream.write_all(request).unwrap();
+    rest(&mut stream)
+}
+
+fn rest(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// Status and JSON body of the last answer in `text`.
+fn last_answer(text: &str) -> (u16, Value) {
+    let at = text
+        .rfind("HTTP/1.1 ")
+        .unwrap_or_else(|| panic!("no answer in {text:?}"));
+    let (head, body) = text[at..].split_once("\r\n\r\n").unwrap();
+    let status = head[9..12].parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+}
+
+pub(super) fn get(address: SocketAddr, target: &str) -> (u16, Value) {
+    let request = format!("GET {target} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n");
+    last_answer(&exchange(address, request.as_bytes()))
+}
+
+fn post(address: SocketAddr, path: &str, headers: &str, body: &str) -> (u16, Value) {
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n{headers}\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    last_answer(&exchange(address, request.as_bytes()))
+}

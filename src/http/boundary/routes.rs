@@ -1,0 +1,96 @@
+//! What answers where, and what the internal port survives.
+
+use super::{crawling::CRAWL, *};
+use crate::http::internal::Internal;
+
+#[test]
+fn every_route_answers_on_its_port() {
+    let relay = relay();
+    let internal = Internal::start("127.0.0.1:0".parse().unwrap(), Arc::clone(&relay.app)).unwrap();
+    let (public, internal) = (relay.door.address(), internal.address());
+    for (path, on_public, on_internal) in [
+        ("/", 200, 200),
+        ("/status.json", 200, 200),
+        ("/_health", 200, 200),
+        ("/xrpc/_health", 200, 200),
+        ("/metrics", 404, 200),
+        ("/healthz", 404, 200),
+        ("/readyz", 404, 200),
+        ("/nothing", 404, 404),
+        ("/admin/pds/list", 401, 401),
+        ("/xrpc/com.atproto.sync.getBlob", 501, 501),
+        ("/xrpc/com.atproto.sync.subscribeRepos", 426, 426),
+    ] {
+        assert_eq!(get(public, path).0, on_public, "public {path}");
+        assert_eq!(get(internal, path).0, on_internal, "internal {path}");
+    }
+    relay.fake.storage_fails.store(true, Ordering::Relaxed);
+    for (address, path) in [(public, "/xrpc/_health"), (internal, "/healthz")] {
+        let (status, body) = get(address, path);
+        assert_eq!(status, 503);
+        assert!(body["error"].is_string(), "{body}");
+    }
+    assert_eq!(get(internal, "/readyz").0, 200);
+    let (_, status) = get(public, "/status.json");
+    assert!(status["rejected"]["rev_stale"].is_u64(), "{status}");
+    let page = exchange(
+        public,
+        b"GET / HTTP/1.1\r\nHost: r\r\nAccept: text/html,*/*\r\nConnection: close\r\n\r\n",
+    );
+    assert!(page.contains("\r\nContent-Type: text/html"), "{page}");
+    assert!(!page.contains("src="), "nothing from outside");
+}
+
+#[test]
+fn browsers_may_ask_from_any_page() {
+    let relay = relay();
+    let request = "OPTIONS /xrpc/com.atproto.sync.requestCrawl HTTP/1.1\r\nHost: r\r\n\
+                   Origin: https://example.com\r\nConnection: close\r\n\r\n";
+    let answer = exchange(relay.door.address(), request.as_bytes());
+    assert!(
+        answer.starts_with("HTTP/1.1 204 No Content\r\n"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("\r\nAccess-Control-Allow-Origin: *\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("\r\nAccess-Control-Allow-Methods: GET, HEAD, POST, OPTIONS\r\n"));
+    assert!(!answer.contains("Content-Length"), "{answer}");
+}
+
+#[test]
+fn without_a_password_there_is_no_admin() {
+    let fake = Arc::new(Fake::default());
+    let app = app(&fake, &[], false);
+    let internal = Internal::start("127.0.0.1:0".parse().unwrap(), app).unwrap();
+    let (status, body) = get(internal.address(), "/admin/pds/list");
+    assert_eq!((status, &body["error"]), (403, &"Forbidden".into()));
+}
+
+#[test]
+fn the_internal_port_survives_what_kills_its_library() {
+    let relay = relay();
+    let internal = Internal::start("127.0.0.1:0".parse().unwrap(), Arc::clone(&relay.app)).unwrap();
+    let address = internal.address();
+    let mut open = Vec::new();
+    for length in ["200000000000", "9000000000000000000"] {
+        let mut stream = connect(address);
+        let head = format!("POST /metrics HTTP/1.1\r\nHost: r\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 413");
+        open.push(stream);
+    }
+    drop(open);
+    assert_eq!(get(address, "/metrics").0, 200);
+    let chunked = "POST / HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    assert_eq!(last_answer(&exchange(address, chunked.as_bytes())).0, 411);
+    let (status, _) = post(address, CRAWL, "", r#"{"hostname":"localhost:9"}"#);
+    assert_eq!(status, 400, "requests that wait have a thread of their own");
+    drop(internal);
+    // Its accepting thread closes the port when it wakes up.
+    assert!(eventually(|| TcpStream::connect(address).is_err()));
+}
