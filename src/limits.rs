@@ -66,11 +66,11 @@ pub const BATCH_EVENTS_MAX: usize = 512;
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Blocks of the store in memory, in bytes; beyond, lookups go to the disk (or its page cache).
-pub const STORE_CACHE_BYTES: usize = 128 << 20;
+pub const STORE_CACHE_BYTES: usize = 64 << 20;
 /// Events gathered in memory before they become a file, in bytes; the grain of retention.
-pub const STORE_EVENTS_BUFFER_BYTES: usize = 64 << 20;
+pub const STORE_EVENTS_BUFFER_BYTES: usize = 32 << 20;
 /// The same for each other column family.
-pub const STORE_OTHER_BUFFER_BYTES: usize = 16 << 20;
+pub const STORE_OTHER_BUFFER_BYTES: usize = 8 << 20;
 /// Files that the store keeps open; beyond, they are opened again when they are read.
 pub const STORE_OPEN_FILES_MAX: u16 = 1_024;
 /// How often events that have left the window are freed.
