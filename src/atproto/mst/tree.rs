@@ -105,7 +105,7 @@ impl Node {
 }
 
 /// A partial tree, and the buffers that the next one reuses.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct Tree {
     nodes: Vec<Node>,
     /// How many of `nodes` are in use.
@@ -125,18 +125,6 @@ struct Bounds {
 /// Nodes of one partial tree. A commit of 200 operations needs a few thousand; a slice of two
 /// megabytes can not hold more than this many nodes.
 const NODES_MAX: usize = 1 << 16;
-
-impl Default for Tree {
-    fn default() -> Self {
-        Tree {
-            nodes: Vec::new(),
-            used: 0,
-            keys: Vec::new(),
-            scratch: Vec::new(),
-            root: 0,
-        }
-    }
-}
 
 impl Tree {
     /// An empty workspace; [`Tree::load`] fills it.
