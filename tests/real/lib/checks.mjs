@@ -159,10 +159,11 @@ function brokenChains(frames) {
 }
 
 /** Each subscriber saw what the recorder saw, from the moment it was there. */
-export function checkSubscribers(report, stage) {
+export function checkSubscribers(report, stage, { ends }) {
   const bySeq = new Map(stage.output.frames.map((frame) => [frame.body.seq, frame]))
-  for (const { name, events, errors } of stage.subscribers) {
-    const problems = [...errors, ...gaps(events)]
+  for (const subscriber of stage.subscribers) {
+    const { name, events } = subscriber
+    const problems = [...subscriber.problems(bySeq, ends.length), ...gaps(events)]
     for (const event of events) {
       const frame = bySeq.get(event.seq)
       if (!frame) problems.push(`${event.seq}: was never sent`)

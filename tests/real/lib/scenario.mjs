@@ -25,7 +25,6 @@ export async function meet(stage, startSubscribers) {
     if (stage.subscribers.every((s) => s.events.length)) break
   }
   await stage.settle('meeting')
-  return { herald }
 }
 
 // What a host sent before the relay was there may be forwarded or not.
@@ -108,14 +107,12 @@ async function batches(account) {
 
 /** Handles change; accounts come and go, on both versions of the PDS. */
 export async function changes(stage) {
-  const people = {}
   for (const pds of stage.network.pdses) {
     const mover = await pds.createAccount('carol')
     await mover.post('before')
     await stage.settle(`${pds.name}: new account`)
     const handle = `caroline${pds.domain}`
     await mover.call('com.atproto.identity.updateHandle', { body: { handle } })
-    mover.handle = handle
     await mover.deactivate()
     await mover.activate()
     await mover.post('back again')
@@ -130,9 +127,7 @@ export async function changes(stage) {
     await stage.settle(`${pds.name}: handle, deactivation, takedown`)
     await pds.deleteAccount(gone.did)
     await stage.settle(`${pds.name}: deletion`)
-    people[pds.name] = { mover, taken, gone }
   }
-  return people
 }
 
 /**
