@@ -47,6 +47,8 @@ pub const HOST_BACKOFF_FIRST: Duration = Duration::from_millis(500);
 pub const HOST_BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 /// Consecutive failures after which a host is shown as offline; it is retried all the same.
 pub const HOST_FAILURES_OFFLINE: u32 = 15;
+/// How often the crawler looks for host threads that a panic has ended, to start them anew.
+pub const HOST_REVIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections lost at the same frame before that frame is skipped.
 pub const HOST_POISON_DROPS_MAX: u32 = 3;
 /// Events of one host that wait for an identity; beyond, the host is not read.
