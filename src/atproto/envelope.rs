@@ -15,6 +15,9 @@ use super::{
 };
 use crate::{limits::COMMIT_OPS_MAX, reject::Reject};
 
+#[cfg(test)]
+mod tests;
+
 /// One frame of a stream.
 #[derive(Debug)]
 #[expect(

@@ -276,17 +276,17 @@ impl Crawler {
             Ok(thread) => {
                 self.names.insert(name, row.id);
                 let id = row.id;
-                self.hosts.insert(
-                    id,
-                    Host {
-                        row,
-                        state: None,
-                        lane,
-                        plug,
-                        retry,
-                        thread,
-                    },
-                );
+                let host = Host {
+                    row,
+                    state: None,
+                    lane,
+                    plug,
+                    retry,
+                    thread,
+                };
+                if let Some(ended) = self.hosts.insert(id, host) {
+                    ended.lane.close();
+                }
                 true
             }
             Err(error) => {
