@@ -296,8 +296,8 @@ impl Crawler {
         }
     }
 
-    /// Starts the threads anew that a panic has ended. What they had parked goes its way all the
-    /// same; what they had read and not handed on is asked for again.
+    /// Starts the threads anew that a panic has ended. What they had read or parked and not handed
+    /// on is behind the stored cursor, and is asked for again.
     fn revive(&mut self) {
         let ended = |(id, host): (&HostId, &Host)| host.thread.is_finished().then_some(*id);
         let ended: Vec<HostId> = self.hosts.iter().filter_map(ended).collect();
@@ -307,6 +307,7 @@ impl Crawler {
                     "host={} its thread has ended and is started anew",
                     host.row.name
                 );
+                host.lane.close();
                 self.start(host.row, Start::Live);
             }
         }
