@@ -14,6 +14,9 @@ pub const SYNC_BLOCKS_BYTES_MAX: usize = 10_000;
 pub const COMMIT_OPS_MAX: usize = 200;
 /// One record block, in bytes. A commit with a larger one is rejected.
 pub const RECORD_BYTES_MAX: usize = 1_000_000;
+/// `status` of an `#account`, in bytes: it is kept for as long as the account is. A longer one is
+/// rejected; the words in use have a dozen.
+pub const ACCOUNT_STATUS_BYTES_MAX: usize = 1_024;
 /// How far in the future a `rev` may lie.
 pub const REV_DRIFT_MAX: Duration = Duration::from_secs(5 * 60);
 

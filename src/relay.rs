@@ -171,13 +171,13 @@ impl Relay {
     /// get their last frames and close code 1001, the store is closed.
     pub fn stop(self) -> Result<(), StartError> {
         self.state.set_stopping();
+        // A host's thread may wait for room among the lookups, which a directory that does not
+        // answer never makes. So the directory is told before a host is waited for; an event whose
+        // lookup is given up is not before the host's cursor, and is asked for again.
+        drop(self.directory.stopper);
         log::info!("stopping: no new clients");
         drop(self.front_door);
         log::info!("stopping: hosts");
-        // A host's thread may wait for room among the lookups, which a directory that does not
-        // answer never makes. So both are told before either is waited for; an event whose lookup
-        // is given up is before the host's cursor and asked for again.
-        drop(self.directory.stopper);
         self.hosts.stop();
         drop(self.directory.threads);
         log::info!("stopping: sequencer");

@@ -293,6 +293,18 @@ fn a_sync_may_carry_more_than_its_commit() {
     assert_eq!(judge(&sync, &account, false).unwrap().commit, commit.cid);
 }
 
+#[test]
+fn a_status_is_a_word_and_not_a_book() {
+    let did: Arc<str> = "did:web:a.b".into();
+    for (len, verdict) in [
+        (ACCOUNT_STATUS_BYTES_MAX, Ok(())),
+        (ACCOUNT_STATUS_BYTES_MAX + 1, Err(Reject::SchemaInvalid)),
+    ] {
+        let frame = event::account(&did, Some(&"x".repeat(len)), clock::micros()).frame(1);
+        assert_eq!(check_event(&parse(&frame), now()), verdict);
+    }
+}
+
 /// The parts of a frame in which every byte is proven.
 fn proven_parts(frame: &[u8]) -> Vec<Range<usize>> {
     let event = parse(frame);
