@@ -55,6 +55,8 @@ pub const HOST_BACKOFF_FIRST: Duration = Duration::from_millis(500);
 pub const HOST_BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 /// Consecutive failures after which a host is shown as offline; it is retried all the same.
 pub const HOST_FAILURES_OFFLINE: u32 = 15;
+/// How often the crawler looks for host threads that a panic has ended, to start them anew.
+pub const HOST_REVIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections lost at the same frame before that frame is skipped.
 pub const HOST_POISON_DROPS_MAX: u32 = 3;
 /// Events of one host that wait for an identity; beyond, the host is not read.
@@ -80,11 +82,11 @@ pub const BATCH_EVENTS_MAX: usize = 512;
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Blocks of the store in memory, in bytes; beyond, lookups go to the disk (or its page cache).
-pub const STORE_CACHE_BYTES: usize = 128 << 20;
+pub const STORE_CACHE_BYTES: usize = 64 << 20;
 /// Events gathered in memory before they become a file, in bytes; the grain of retention.
-pub const STORE_EVENTS_BUFFER_BYTES: usize = 64 << 20;
+pub const STORE_EVENTS_BUFFER_BYTES: usize = 32 << 20;
 /// The same for each other column family.
-pub const STORE_OTHER_BUFFER_BYTES: usize = 16 << 20;
+pub const STORE_OTHER_BUFFER_BYTES: usize = 8 << 20;
 /// Files that the store keeps open; beyond, they are opened again when they are read.
 pub const STORE_OPEN_FILES_MAX: u16 = 1_024;
 /// How often events that have left the window are freed.

@@ -20,6 +20,10 @@ mod tests;
 
 /// One frame of a stream.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every frame is an event; none is kept"
+)]
 pub enum Message<'a> {
     /// Something that is sequenced.
     Event(Event<'a>),

@@ -105,7 +105,7 @@ impl Node {
 }
 
 /// A partial tree, and the buffers that the next one reuses.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct Tree {
     nodes: Vec<Node>,
     /// How many of `nodes` are in use.
@@ -127,18 +127,6 @@ struct Bounds {
 const NODES_MAX: usize = 1 << 16;
 /// Entries of a node for which the room is kept for the next commit.
 const KEEP_ENTRIES: usize = 64;
-
-impl Default for Tree {
-    fn default() -> Self {
-        Tree {
-            nodes: Vec::new(),
-            used: 0,
-            keys: Vec::new(),
-            scratch: Vec::new(),
-            root: 0,
-        }
-    }
-}
 
 impl Tree {
     /// An empty workspace; [`Tree::load`] fills it.

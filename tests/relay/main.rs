@@ -1,0 +1,23 @@
+//! The relay as a whole, from outside: the real program as a process of its own between a simulated
+//! network and a websocket client that shares no code with it. What a test knows of the relay it
+//! has from the firehose, from HTTP, from `/metrics`, or from how the process ends.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod crashes;
+mod cursors;
+mod directory;
+mod follower;
+mod forgeries;
+mod hosts;
+mod process;
+mod reasons;
+mod scripted;
+mod site;
+mod smoke;
+mod subscriber;

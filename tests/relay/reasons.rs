@@ -1,0 +1,238 @@
+//! The reasons that no single forged event can cause: they need a state of the host, of the account
+//! or of the directory. And that, with the forgeries, no reason is without a test.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use zlay::{
+    reject::Reject,
+    sim::{
+        account::Account,
+        event::Event,
+        feed::Once,
+        forge::{self, Flaw},
+    },
+};
+
+use crate::{
+    site::{Relay, Site, next_commit, wait_until},
+    subscriber::Subscriber,
+};
+
+/// Makes the relay refuse something for one reason, and shows that all goes on.
+type Show = fn(&mut Stage);
+
+/// One way at least to cause each reason.
+const CASES: &[(Reject, Show)] = &[
+    (Reject::FrameMalformed, broken_messages),
+    (Reject::SeqNotIncreasing, a_seq_twice),
+    (Reject::IdentityNotFound, nobody_knows_the_account),
+    (Reject::IdentityInvalid, the_document_is_none),
+    (Reject::IdentityNoKey, no_key_in_the_document),
+    (Reject::IdentityNoHost, no_host_in_the_document),
+    (Reject::WrongHost, another_host_speaks),
+    (Reject::AccountInactive, a_commit_while_inactive),
+    (Reject::Duplicate, a_replay_with_what_is_known),
+];
+
+/// Reasons without a test here, and why.
+const EXCEPTIONS: &[(Reject, &str)] = &[(
+    Reject::IdentityUnresolved,
+    "only the host of a did:web, and only after it has failed for a minute: too long for a test \
+     that runs on every change",
+)];
+
+struct Stage {
+    site: Site,
+    relay: Relay,
+    subscriber: Subscriber,
+    /// An account that has nothing to do with it.
+    bystander: Account,
+}
+
+impl Stage {
+    fn set_up() -> Stage {
+        let mut site = Site::new(2);
+        let relay = site.start_crawling();
+        let mut subscriber = Subscriber::from_the_beginning(&relay);
+        let mut bystander = site.account(0);
+        subscriber.expect(&[&site.publish_post(&mut bystander)]);
+        Stage {
+            site,
+            relay,
+            subscriber,
+            bystander,
+        }
+    }
+
+    /// An account of the first host, of which the relay knows.
+    fn known_account(&mut self) -> Account {
+        let mut account = self.site.account(0);
+        let event = self.site.publish_post(&mut account);
+        self.subscriber.expect(&[&event]);
+        account
+    }
+
+    fn refused(&self, reject: Reject) -> u64 {
+        let rejects = self.relay.rejects();
+        rejects.get(reject.name()).copied().unwrap_or_default()
+    }
+
+    /// Sends an event from a host; waits until it is refused for this reason, while a bystander's
+    /// passes.
+    fn publish_refused(&mut self, host: usize, event: &Event, reject: Reject) {
+        let before = self.refused(reject);
+        self.site.network.publish_invalid(host, event, reject);
+        let sentinel = next_commit(&mut self.bystander);
+        self.publish_expected(&[&sentinel]);
+        wait_until(reject.name(), || self.refused(reject) == before + 1);
+    }
+
+    /// Sends events of the first host, which must arrive.
+    fn publish_expected(&mut self, events: &[&Event]) {
+        for event in events {
+            self.site.network.publish(0, event);
+        }
+        self.subscriber.expect(events);
+    }
+}
+
+fn broken_messages(stage: &mut Stage) {
+    let mut account = stage.known_account();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let host = stage.site.network.host(0).clone();
+    for n in 0..6 {
+        let (before, connections) = (stage.refused(Reject::FrameMalformed), host.connections());
+        let event = next_commit(&mut account.clone());
+        host.inject(match n {
+            0 => forge::oversized(),
+            1 => Once::Text("text".into()),
+            _ => forge::broken(&event, host.seq() + 1, &mut rng),
+        });
+        let next = next_commit(&mut account);
+        stage.publish_expected(&[&next]);
+        assert_eq!(stage.refused(Reject::FrameMalformed), before + 1);
+        assert_eq!(host.connections(), connections + 1, "the host was dropped");
+    }
+}
+
+fn a_seq_twice(stage: &mut Stage) {
+    let mut account = stage.known_account();
+    let host = stage.site.network.host(0).clone();
+    let repeated = next_commit(&mut account.clone());
+    host.emit_at(&repeated, host.seq());
+    let before = host.seq() - 1;
+    host.emit_at(&repeated, before);
+    stage.publish_expected(&[&next_commit(&mut account)]);
+    assert_eq!(stage.refused(Reject::SeqNotIncreasing), 2);
+}
+
+fn nobody_knows_the_account(stage: &mut Stage) {
+    let mut account = stage.site.stranger(0);
+    let early = next_commit(&mut account);
+    stage.publish_refused(0, &early, Reject::IdentityNotFound);
+    becomes_known(stage, account);
+}
+
+fn the_document_is_none(stage: &mut Stage) {
+    let mut account = stage.site.stranger(0);
+    for document in [
+        "[]".to_owned(),
+        stage.bystander.document("http://localhost"),
+    ] {
+        stage.site.network.plc().set(account.did(), &document);
+        // An identity event makes the relay look again, and needs no document itself.
+        let identity = zlay::sim::event::identity(account.did(), None, 1_700_000_000_000_000);
+        let early = next_commit(&mut account);
+        stage.publish_expected(&[&identity]);
+        stage.publish_refused(0, &early, Reject::IdentityInvalid);
+    }
+    becomes_known(stage, account);
+}
+
+fn no_key_in_the_document(stage: &mut Stage) {
+    without(stage, "verificationMethod", Reject::IdentityNoKey);
+}
+
+fn no_host_in_the_document(stage: &mut Stage) {
+    without(stage, "service", Reject::IdentityNoHost);
+}
+
+fn without(stage: &mut Stage, field: &str, reject: Reject) {
+    let mut account = stage.site.stranger(0);
+    let document = account.document(&stage.site.network.host(0).url());
+    let mut document: Value = serde_json::from_str(&document).unwrap();
+    document[field] = json!([]);
+    let network = &stage.site.network;
+    network.plc().set(account.did(), &document.to_string());
+    let early = next_commit(&mut account);
+    stage.publish_refused(0, &early, reject);
+    becomes_known(stage, account);
+}
+
+/// The directory is right now, an identity event says so, and the account is heard.
+fn becomes_known(stage: &mut Stage, mut account: Account) {
+    stage.site.network.register(&account);
+    let (identity, commit) = (account.identity(), next_commit(&mut account));
+    stage.publish_expected(&[&identity, &commit]);
+}
+
+fn another_host_speaks(stage: &mut Stage) {
+    let mut account = stage.known_account();
+    let commit = next_commit(&mut account.clone());
+    stage.publish_refused(1, &commit, Reject::WrongHost);
+    account.status = Some("deleted");
+    stage.publish_refused(1, &account.account(), Reject::WrongHost);
+    account.status = None;
+    stage.publish_expected(&[&next_commit(&mut account)]);
+}
+
+fn a_commit_while_inactive(stage: &mut Stage) {
+    let mut account = stage.known_account();
+    for status in ["deactivated", "takendown", "suspended"] {
+        account.status = Some(status);
+        stage.publish_expected(&[&account.account()]);
+        let commit = next_commit(&mut account.clone());
+        stage.publish_refused(0, &commit, Reject::AccountInactive);
+        account.status = None;
+        let (active, commit) = (account.account(), next_commit(&mut account));
+        stage.publish_expected(&[&active, &commit]);
+    }
+}
+
+fn a_replay_with_what_is_known(stage: &mut Stage) {
+    let mut account = stage.known_account();
+    let host = stage.site.network.host(0).clone();
+    host.set_inclusive(true);
+    host.inject(Once::Cut);
+    wait_until("the event of the cursor comes again", || {
+        stage.refused(Reject::Duplicate) == 1
+    });
+    host.set_inclusive(false);
+    stage.publish_expected(&[&next_commit(&mut account)]);
+}
+
+#[test]
+fn what_depends_on_state_is_refused_for_its_reason_and_changes_nothing() {
+    for (reject, show) in CASES {
+        let mut stage = Stage::set_up();
+        show(&mut stage);
+        let rejects = stage.relay.rejects();
+        let reasons: Vec<_> = rejects.keys().collect();
+        assert_eq!(reasons, [reject.name()], "nothing else was refused");
+        // The bystander's last word: what was not to come has not come before it.
+        let last = next_commit(&mut stage.bystander);
+        stage.publish_expected(&[&last]);
+    }
+}
+
+#[test]
+fn every_reason_has_a_test_or_says_why_not() {
+    let forged: BTreeSet<_> = Flaw::ALL.iter().map(|flaw| flaw.reject().name()).collect();
+    let shown: BTreeSet<_> = CASES.iter().map(|(reject, _)| reject.name()).collect();
+    let excepted: BTreeSet<_> = EXCEPTIONS.iter().map(|(reject, _)| reject.name()).collect();
+    let tested = &forged | &shown;
+    assert!(tested.is_disjoint(&excepted), "{excepted:?}");
+    let all: BTreeSet<_> = Reject::ALL.iter().map(|reject| reject.name()).collect();
+    assert_eq!(&tested | &excepted, all);
+}
