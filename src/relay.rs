@@ -46,7 +46,7 @@ pub const EXIT_STORE: i32 = 71;
 /// A running relay.
 ///
 /// [`Relay::stop`] ends the parts in the order of the way of an event, so that each drains what
-/// the one before it has handed on.
+/// the one before it has handed on. Only the directory, for which others wait, is told first.
 pub struct Relay {
     front_door: FrontDoor,
     internal: Internal,
