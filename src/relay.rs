@@ -5,11 +5,14 @@ mod ports;
 
 use std::{error::Error, net::SocketAddr, sync::Arc};
 
+use crossbeam_channel::Sender;
+
 use self::{
     health::{RelayHealth, State},
     ports::CrawlPort,
 };
 use crate::{
+    atproto::did::Did,
     config::{Config, Fsync},
     control::{Control, embedded::Embedded},
     firehose::{Firehose, Settings},
@@ -17,7 +20,7 @@ use crate::{
         Shared,
         admission::Admission,
         crawler::{CrawlAnswer, Crawler, CrawlerHandle},
-        discovery,
+        discovery, status,
         thread::Start,
     },
     http::{
@@ -96,7 +99,8 @@ impl Relay {
             threads: vec![ticker],
         };
 
-        let (sequencer, inbox) = start_sequencer(&store, &firehose, &metrics, &state)?;
+        let (ask, questions) = status::questions();
+        let (sequencer, inbox) = start_sequencer(&store, &firehose, &metrics, &state, ask)?;
 
         let (stopper, stop) = stop_pair();
         let (directory, resolvers) =
@@ -107,6 +111,13 @@ impl Relay {
         };
 
         let (stopper, stop) = stop_pair();
+        let asker = status::Asker {
+            directory: directory.clone(),
+            outbound: outbound.clone(),
+            inbox: inbox.clone(),
+            stop: stop.clone(),
+        };
+        let askers = asker.start(&questions)?;
         let shared = Shared::new(
             inbox,
             directory,
@@ -123,6 +134,7 @@ impl Relay {
             stopper,
             threads: vec![crawler],
         };
+        hosts.threads.extend(askers);
 
         let parts = Parts {
             metrics: metrics.clone(),
@@ -197,11 +209,13 @@ fn start_sequencer(
     firehose: &Arc<Firehose>,
     metrics: &Arc<Metrics>,
     state: &Arc<State>,
+    questions: Sender<Did>,
 ) -> Result<(Part, Inbox), StartError> {
     let (stopper, stop) = stop_pair();
     let publisher = firehose.clone();
     let publish = Box::new(move |frames| publisher.publish(frames));
-    let (sequencer, inbox) = Sequencer::new(store.clone(), publish, metrics.clone())?;
+    let (mut sequencer, inbox) = Sequencer::new(store.clone(), publish, metrics.clone())?;
+    sequencer.ask_through(questions);
     let state = state.clone();
     let body = move || {
         if let Err(error) = sequencer.run(&stop) {
