@@ -234,7 +234,7 @@ pub const IDENTITY_FRESH: Duration = Duration::from_secs(24 * 3600);
 pub const IDENTITY_MISSING_FRESH: Duration = Duration::from_secs(120);
 /// Lookups that wait for a resolver thread; beyond, hosts with unknown accounts wait.
 pub const IDENTITY_QUEUE_MAX: usize = 65_536;
-/// Forced refreshes of one account: at most one in this time.
+/// Forced refreshes of one account on behalf of one host: at most one in this time.
 pub const IDENTITY_FORCED_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The first delay before a lookup that failed is tried again; it doubles with each further one.
