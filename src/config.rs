@@ -28,12 +28,15 @@ hosts.";
 
 const AFTER_HELP: &str = "Secrets come from the environment only:\n  \
 RELAY_ADMIN_PASSWORD  password of the admin API; unset: the admin API answers 403\n  \
-DATABASE_URL          postgres://... for the control store; unset: an embedded store\n\n\
+DATABASE_URL          postgres://... for the control store; not used yet: it is embedded\n\n\
 Examples:\n  zlay                                  crawl the whole network\n  \
 zlay --upstream none                  only hosts that ask for it (requestCrawl)\n  \
 RELAY_PORT=8080 RUST_LOG=debug zlay   another port, more to read\n\n\
 RUST_LOG sets the log level (error, warn, info, debug, trace), also per module \
-(RUST_LOG=info,zlay::host=debug).";
+(RUST_LOG=info,zlay::host=debug).\n\n\
+Exit codes: 0 after SIGTERM or SIGINT; 1 when it could not start, or a host was not taken (crawl); \
+2 for a wrong option or variable; 70 after a fault in a thread that it needs; 71 when the store can \
+not be written; 72 when a stop took over 30 seconds.";
 
 /// What `zlay` can do.
 #[derive(Subcommand, Debug, Clone)]
@@ -73,7 +76,7 @@ pub enum LogFormat {
 /// Everything an operator can set.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// Address of the public listener: firehose, queries, health.
+    /// Address of the public listener: firehose, requestCrawl, health, status page, admin.
     #[arg(
         long,
         env = "RELAY_BIND",
@@ -161,7 +164,8 @@ pub struct Config {
         action = clap::ArgAction::Set
     )]
     pub lenient_sync_validation: bool,
-    /// Hosts without account limit, comma separated; `*.` matches every subdomain.
+    /// Hosts to which the limit on new hosts does not apply, comma separated; `*.` matches every
+    /// subdomain.
     #[arg(
         long,
         env = "RELAY_TRUSTED_DOMAINS",
@@ -170,7 +174,7 @@ pub struct Config {
         value_name = "DOMAINS"
     )]
     pub trusted_domains: Vec<String>,
-    /// Accounts of a host that is not trusted.
+    /// Accounts of a host that is not trusted. Not enforced yet.
     #[arg(
         long,
         env = "RELAY_DEFAULT_ACCOUNT_LIMIT",
@@ -196,7 +200,7 @@ pub struct Config {
         action = clap::ArgAction::Set
     )]
     pub disable_request_crawl: bool,
-    /// Relays that get our requestCrawl and admin changes, comma separated.
+    /// Relays to forward requestCrawl to, comma separated. Not used yet.
     #[arg(
         long,
         env = "RELAY_SIBLING_RELAYS",
@@ -312,6 +316,13 @@ impl Config {
         Duration::from_secs(u64::from(self.retention_hours) * 3600)
     }
 
+    /// The variables that are set and that nothing of this version reads.
+    pub fn unused(&self) -> impl Iterator<Item = &'static str> {
+        let database = self.database_url.as_ref().map(|_| "DATABASE_URL");
+        let siblings = (!self.sibling_relays.is_empty()).then_some("RELAY_SIBLING_RELAYS");
+        database.into_iter().chain(siblings)
+    }
+
     /// The relay to ask for its host list, if any.
     pub fn upstream(&self) -> Option<&str> {
         Some(self.upstream.trim()).filter(|u| !u.is_empty() && !u.eq_ignore_ascii_case("none"))
@@ -403,6 +414,15 @@ mod tests {
         assert_eq!(config.upstream(), Some("bsky.network"));
         assert_eq!(config.connection_stack_bytes(), 2 << 20);
         assert_eq!(parse(&["--upstream", "none"]).unwrap().upstream(), None);
+        assert_eq!(config.unused().count(), 0);
+    }
+
+    #[test]
+    fn what_does_nothing_yet_is_named() {
+        let mut config = parse(&["--sibling-relays", "https://relay.example.com"]).unwrap();
+        config.database_url = Some(Secret("postgres://localhost/relay".into()));
+        let unused: Vec<_> = config.unused().collect();
+        assert_eq!(unused, ["DATABASE_URL", "RELAY_SIBLING_RELAYS"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! zlay: an AT Protocol relay, synchronous and thread-per-host.
 //!
 //! One direction only: `host → sequencer → store → firehose`. `atproto` is pure and imports
-//! nothing of ours; `http` reads, and writes only by sending commands. `docs/architecture.md` is
+//! only `limits` and `reject`; `http` reads, and writes only by sending commands. `docs/architecture.md` is
 //! the map.
 
 pub mod atproto;

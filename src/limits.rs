@@ -55,6 +55,11 @@ pub const HOST_BACKOFF_FIRST: Duration = Duration::from_millis(500);
 pub const HOST_BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 /// Consecutive failures after which a host is shown as offline; it is retried all the same.
 pub const HOST_FAILURES_OFFLINE: u32 = 15;
+/// Consecutive failures after which the log says that a host has trouble: fewer are everyday life
+/// with thousands of hosts.
+pub const HOST_FAILURES_LOGGED: u32 = 5;
+/// How often the crawler says in the log how many hosts are connected.
+pub const HOST_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the crawler looks for host threads that a panic has ended, to start them anew.
 pub const HOST_REVIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections lost at the same frame before that frame is skipped.

@@ -57,6 +57,9 @@ fn serve(config: &Config) -> Result<(), StartError> {
         config.data_dir.display(),
         std::process::id()
     );
+    for name in config.unused() {
+        log::warn!("{name} is set and does nothing yet");
+    }
     let relay = Relay::start(config)?;
     log::info!(
         "listening public={} internal={}",
@@ -64,7 +67,7 @@ fn serve(config: &Config) -> Result<(), StartError> {
         relay.internal_address()
     );
     let signal = signals.forever().next();
-    log::info!("signal {}: stopping", signal.unwrap_or_default());
+    log::info!("stopping signal={}", signal.unwrap_or_default());
     let watchdog = threads::spawn(Role::Signals, "watchdog", SERVICE_STACK_BYTES, || {
         std::thread::sleep(STOP_TIMEOUT);
         log::error!("the stop took longer than {STOP_TIMEOUT:?}; ending at once");

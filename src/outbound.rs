@@ -15,7 +15,7 @@ mod tls;
 
 use std::{
     fmt, io,
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -105,28 +105,15 @@ impl Outbound {
         self.0.policy.private
     }
 
-    /// The addresses of `endpoint` that may be connected to: at least one. Fails with
+    /// Connects to the first address of `endpoint` that answers, all within `timeout`. Fails with
     /// [`io::ErrorKind::PermissionDenied`] where the policy refuses the port or all addresses, and
     /// with [`io::ErrorKind::NotFound`] where there is no such name, both of which carry an
-    /// [`AddressError`]; and after [`limits::HOST_CONNECT_TIMEOUT`].
-    pub fn addresses(&self, endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
-        self.addresses_within(endpoint, limits::HOST_CONNECT_TIMEOUT)
-    }
-
-    fn addresses_within(
-        &self,
-        endpoint: &Endpoint,
-        timeout: Duration,
-    ) -> io::Result<Vec<SocketAddr>> {
-        let (name, port) = (endpoint.host.name(), endpoint.port());
-        self.0.policy.addresses(name, port, Some(timeout))
-    }
-
-    /// Connects to the first address of `endpoint` that answers, all within `timeout`. The socket
-    /// has no read or write timeout; dead peers are found by keepalive probes.
+    /// [`AddressError`]. The socket has no read or write timeout; dead peers are found by keepalive
+    /// probes.
     pub fn connect(&self, endpoint: &Endpoint, timeout: Duration) -> io::Result<TcpStream> {
         let deadline = Instant::now() + timeout;
-        let addresses = self.addresses_within(endpoint, timeout)?;
+        let (name, port) = (endpoint.host.name(), endpoint.port());
+        let addresses = self.0.policy.addresses(name, port, Some(timeout))?;
         let mut error = io::Error::from(io::ErrorKind::TimedOut);
         for (i, address) in addresses.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -16,7 +16,7 @@ use zlay::{
     atproto::{
         car::BlockTable,
         cid::Cid,
-        crypto::{Curve, PublicKey, SigningKey},
+        crypto::{Curve, PublicKey},
         datetime,
         did::Did,
         handle::Handle,
@@ -26,7 +26,7 @@ use zlay::{
         tid::Tid,
     },
     sim::{
-        event,
+        event, keys,
         tree::{Block, Tree},
     },
 };
@@ -90,7 +90,8 @@ fn signatures_are_accepted_only_in_their_one_form() {
             "ES256K" => Curve::K256,
             other => panic!("unknown algorithm {other}"),
         };
-        let key = PublicKey::from_did_key(text("publicKeyDid")).unwrap();
+        let multikey = text("publicKeyDid").strip_prefix("did:key:").unwrap();
+        let key = PublicKey::from_multikey(multikey).unwrap();
         assert_eq!(key.curve(), curve);
         assert_eq!(key.to_did_key(), text("publicKeyDid"));
         let legacy = PublicKey::from_legacy(curve, text("publicKeyMultibase")).unwrap();
@@ -111,10 +112,10 @@ fn secrets_have_their_known_did_key() {
     let k256 = json("crypto/w3c_didkey_K256.json");
     let p256 = json("crypto/w3c_didkey_P256.json");
     assert!(!k256.is_empty() && !p256.is_empty());
-    for (curve, fixture) in k256
+    for (curve, signers, fixture) in k256
         .iter()
-        .map(|f| (Curve::K256, f))
-        .chain(p256.iter().map(|f| (Curve::P256, f)))
+        .map(|f| (Curve::K256, keys::Curve::K256, f))
+        .chain(p256.iter().map(|f| (Curve::P256, keys::Curve::P256, f)))
     {
         let secret = match fixture["privateKeyBytesHex"].as_str() {
             Some(hex) => HEXLOWER.decode(hex.as_bytes()).unwrap(),
@@ -122,10 +123,11 @@ fn secrets_have_their_known_did_key() {
                 .into_vec()
                 .unwrap(),
         };
-        let key = SigningKey::from_secret(curve, secret.as_slice().try_into().unwrap()).unwrap();
-        assert_eq!(key.public().to_did_key(), fixture["publicDidKey"]);
+        let key = keys::Key::from_secret(signers, secret.try_into().unwrap()).unwrap();
+        let public = PublicKey::from_point(curve, key.compressed()).unwrap();
+        assert_eq!(public.to_did_key(), fixture["publicDidKey"]);
         let signature = key.sign(b"message");
-        assert_eq!(key.public().verify(b"message", &signature), Ok(()));
+        assert_eq!(public.verify(b"message", &signature), Ok(()));
     }
 }
 

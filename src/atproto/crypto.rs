@@ -8,12 +8,8 @@
 use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{
-    agreement,
     digest::{self, Digest},
-    rand::SystemRandom,
-    signature::{
-        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, ParsedPublicKey,
-    },
+    signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey},
 };
 use secp256k1::{Message, ecdsa};
 
@@ -122,19 +118,6 @@ const fn halved(n: Scalar) -> Scalar {
     half
 }
 
-/// `n - s` for `s <= n`.
-fn negated(n: Scalar, s: Scalar) -> Scalar {
-    let mut difference = [0; 32];
-    let mut borrow = false;
-    for i in (0..32).rev() {
-        let (d, first) = n[i].overflowing_sub(s[i]);
-        let (d, second) = d.overflowing_sub(u8::from(borrow));
-        difference[i] = d;
-        borrow = first || second;
-    }
-    difference
-}
-
 impl PublicKey {
     /// Parses a Multikey: `z`, base58, the curve's multicodec prefix and a compressed point.
     pub fn from_multikey(text: &str) -> Result<PublicKey, KeyError> {
@@ -149,11 +132,6 @@ impl PublicKey {
             return Err(KeyError::Point);
         }
         PublicKey::from_point(curve, point)
-    }
-
-    /// Parses a `did:key:`.
-    pub fn from_did_key(text: &str) -> Result<PublicKey, KeyError> {
-        PublicKey::from_multikey(text.strip_prefix("did:key:").ok_or(KeyError::Encoding)?)
     }
 
     /// Parses the `publicKeyMultibase` of the legacy verification methods, which name the curve in
@@ -297,91 +275,25 @@ fn hashed(digest: &Digest) -> Result<Message, SignatureError> {
     Ok(Message::from_digest(digest))
 }
 
-/// A private key: for the simulated network and for tests. The relay itself signs nothing.
-pub struct SigningKey(Secret);
-
-enum Secret {
-    P256(Box<EcdsaKeyPair>, PublicKey),
-    K256(secp256k1::SecretKey),
-}
-
-impl SigningKey {
-    /// The key with this secret number, which must be in [1, n-1].
-    pub fn from_secret(curve: Curve, secret: &[u8; 32]) -> Result<SigningKey, KeyError> {
-        match curve {
-            Curve::P256 => {
-                let point = agreement::PrivateKey::from_private_key(&agreement::ECDH_P256, secret)
-                    .map_err(|_| KeyError::Point)?
-                    .compute_public_key()
-                    .map_err(|_| KeyError::Point)?;
-                let pair = EcdsaKeyPair::from_private_key_and_public_key(
-                    &ECDSA_P256_SHA256_FIXED_SIGNING,
-                    secret,
-                    point.as_ref(),
-                )
-                .map_err(|_| KeyError::Point)?;
-                let public = PublicKey::from_point(curve, point.as_ref())?;
-                Ok(SigningKey(Secret::P256(Box::new(pair), public)))
-            }
-            Curve::K256 => secp256k1::SecretKey::from_secret_bytes(*secret)
-                .map(|key| SigningKey(Secret::K256(key)))
-                .map_err(|_| KeyError::Point),
-        }
-    }
-
-    /// The public key.
-    pub fn public(&self) -> PublicKey {
-        match &self.0 {
-            Secret::P256(_, public) => public.clone(),
-            Secret::K256(key) => PublicKey(Key::K256(key.public_key())),
-        }
-    }
-
-    /// A compact low-S signature over the SHA-256 of `message`; deterministic on secp256k1 only.
-    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        match &self.0 {
-            Secret::P256(pair, _) => {
-                let Ok(signature) = pair.sign(&SystemRandom::new(), message) else {
-                    unreachable!("a valid key signs any message; aws-lc aborts without randomness");
-                };
-                low_s(Curve::P256, signature.as_ref())
-            }
-            Secret::K256(key) => {
-                let mut hash = [0; 32];
-                hash.copy_from_slice(digest::digest(&digest::SHA256, message).as_ref());
-                ecdsa::sign(Message::from_digest(hash), key).serialize_compact()
-            }
-        }
-    }
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({:?})", self.public())
-    }
-}
-
-/// `signature` with the one of its two valid `s` that is in the lower half.
-fn low_s(curve: Curve, signature: &[u8]) -> [u8; 64] {
-    let mut out = [0; 64];
-    out.copy_from_slice(signature);
-    let (_, s) = scalars(&out);
-    if s > curve.half_order() {
-        out[32..].copy_from_slice(&negated(curve.order(), s));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sim::keys::{self, Key as Signer};
 
     const CURVES: [Curve; 2] = [Curve::P256, Curve::K256];
 
-    fn key(curve: Curve) -> SigningKey {
-        SigningKey::from_secret(curve, &[7; 32]).unwrap()
+    fn signer(curve: Curve) -> Signer {
+        let curve = match curve {
+            Curve::P256 => keys::Curve::P256,
+            Curve::K256 => keys::Curve::K256,
+        };
+        Signer::from_secret(curve, [7; 32]).unwrap()
+    }
+
+    fn public(curve: Curve) -> PublicKey {
+        PublicKey::from_point(curve, signer(curve).compressed()).unwrap()
     }
 
     fn uncompressed(key: &PublicKey) -> Vec<u8> {
@@ -395,25 +307,26 @@ mod tests {
     fn half_the_order_is_rounded_down() {
         for curve in CURVES {
             let (n, half) = (curve.order(), curve.half_order());
-            // n is odd, so n - half = half + 1.
-            let mut next = half;
-            next[31] += 1;
-            assert_eq!(negated(n, half), next);
+            // n is odd: n = half + half + 1.
+            let mut sum = [0; 32];
+            let mut carry = 1;
+            for i in (0..32).rev() {
+                let digit = 2 * u16::from(half[i]) + carry;
+                (sum[i], carry) = ((digit % 256) as u8, digit / 256);
+            }
+            assert_eq!((sum, carry), (n, 0));
         }
     }
 
     #[test]
     fn only_the_low_one_of_two_signatures_is_valid() {
         for curve in CURVES {
-            let key = key(curve);
-            let public = key.public();
+            let (key, public) = (signer(curve), public(curve));
             // P-256 signatures are random: half of them are normalised.
             for i in 0..32u8 {
                 let signature = key.sign(&[i]);
                 assert_eq!(public.verify(&[i], &signature), Ok(()), "{curve:?}");
-                let mut high = signature;
-                let (_, s) = scalars(&signature);
-                high[32..].copy_from_slice(&negated(curve.order(), s));
+                let high = key.other_s(&signature);
                 assert_eq!(public.verify(&[i], &high), Err(SignatureError));
                 assert_eq!(public.verify(&[i + 1], &signature), Err(SignatureError));
             }
@@ -423,9 +336,8 @@ mod tests {
     #[test]
     fn lengths_and_ranges_are_exact() {
         for curve in CURVES {
-            let key = key(curve);
-            let public = key.public();
-            let good = key.sign(b"m");
+            let public = public(curve);
+            let good = signer(curve).sign(b"m");
             assert!(public.verify(b"m", &good[..63]).is_err());
             assert!(public.verify(b"m", &[&good[..], &[0]].concat()).is_err());
             assert!(public.verify(b"m", b"").is_err());
@@ -445,9 +357,10 @@ mod tests {
     #[test]
     fn keys_have_one_value_in_every_form() {
         for curve in CURVES {
-            let public = key(curve).public();
+            let public = public(curve);
+            assert_eq!(public.to_multikey(), signer(curve).multikey());
             assert_eq!(
-                PublicKey::from_did_key(&public.to_did_key()),
+                PublicKey::from_multikey(&public.to_multikey()),
                 Ok(public.clone())
             );
             for point in [public.to_compressed().to_vec(), uncompressed(&public)] {
@@ -460,7 +373,7 @@ mod tests {
             let long = format!("z{}", bs58::encode(long).into_string());
             assert_eq!(PublicKey::from_multikey(&long), Err(KeyError::Point));
         }
-        assert_ne!(key(Curve::P256).public(), key(Curve::K256).public());
+        assert_ne!(public(Curve::P256), public(Curve::K256));
     }
 
     #[test]
@@ -482,8 +395,6 @@ mod tests {
                 Err(KeyError::Point)
             );
             assert_eq!(PublicKey::from_point(curve, &[]), Err(KeyError::Point));
-            assert!(SigningKey::from_secret(curve, &[0; 32]).is_err());
-            assert!(SigningKey::from_secret(curve, &[0xff; 32]).is_err());
         }
     }
 
@@ -496,7 +407,6 @@ mod tests {
             let base58 = format!("z{}", bs58::encode(&bytes).into_string());
             for text in [text.as_str(), base58.as_str()] {
                 let _ = PublicKey::from_multikey(text);
-                let _ = PublicKey::from_did_key(text);
                 for curve in CURVES {
                     let _ = PublicKey::from_legacy(curve, text);
                     let _ = PublicKey::from_point(curve, text.as_bytes());
@@ -507,7 +417,7 @@ mod tests {
         #[test]
         fn no_bytes_are_a_signature(signature in prop::collection::vec(any::<u8>(), 0..80)) {
             for curve in CURVES {
-                prop_assert!(key(curve).public().verify(b"m", &signature).is_err());
+                prop_assert!(public(curve).verify(b"m", &signature).is_err());
             }
         }
     }

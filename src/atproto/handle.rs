@@ -52,11 +52,6 @@ impl Handle {
         if ok { Ok(()) } else { Err(HandleError) }
     }
 
-    /// Whether the top-level domain is one that no account on the network may have.
-    pub fn has_disallowed_tld(&self) -> bool {
-        is_disallowed_tld(self.0.rsplit('.').next().unwrap_or_default())
-    }
-
     /// The text, in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -95,10 +90,9 @@ mod tests {
 
     #[test]
     fn some_top_level_domains_are_never_real() {
-        let disallowed = |text: &str| Handle::parse(text).unwrap().has_disallowed_tld();
-        assert!(disallowed("laptop.LOCAL"));
-        assert!(disallowed("a.onion"));
-        assert!(!disallowed("john.test"));
-        assert!(!disallowed("local.com"));
+        assert!(is_disallowed_tld("local"));
+        assert!(is_disallowed_tld("onion"));
+        assert!(!is_disallowed_tld("test"));
+        assert!(!is_disallowed_tld("com"));
     }
 }

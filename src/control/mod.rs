@@ -21,7 +21,7 @@ mod suite;
 pub enum HostStatus {
     /// Connected, or about to be.
     Active,
-    /// Nothing came from it for a long time, and nobody tries.
+    /// It has less than was read of it before; it is about to be read from now on.
     Idle,
     /// It could not be reached for several attempts; it is tried again all the same.
     Offline,

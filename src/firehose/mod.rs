@@ -180,11 +180,6 @@ impl Firehose {
         self.registry.list()
     }
 
-    /// The last seq published.
-    pub fn head(&self) -> u64 {
-        self.ring.head()
-    }
-
     /// Lets frames gather, then wakes those who wait for them, until the stop; then waits for the
     /// subscribers to end.
     fn tick(&self, heard: &Receiver<()>) {

@@ -173,8 +173,8 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether the host is of a trusted domain: no limit of accounts, and no part in the daily
-    /// limit of new hosts. The port does not matter.
+    /// Whether the host is of a trusted domain: it has no part in the daily limit of new hosts. The
+    /// port does not matter.
     pub fn is_trusted(&self, host: &Hostname) -> bool {
         let name = host.name();
         self.trusted

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
     control::{Control, HostRow, HostStatus},
-    limits::HOST_REVIVE_INTERVAL,
+    limits::{HOST_FAILURES_LOGGED, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL},
     store::{Store, account::HostId},
     threads::{self, Role, Thread},
 };
@@ -130,6 +130,8 @@ pub struct Crawler {
 struct Host {
     row: HostRow,
     state: Option<State>,
+    /// The log has said that it fails.
+    in_trouble: bool,
     lane: Arc<Lane>,
     plug: Arc<Plug>,
     retry: Sender<()>,
@@ -163,7 +165,7 @@ impl Crawler {
     pub fn run(mut self) {
         match self.control.hosts() {
             Ok(rows) => {
-                log::info!("{} hosts known", rows.len());
+                log::info!("hosts known={}", rows.len());
                 for row in rows {
                     self.start(row, Start::Live);
                 }
@@ -172,6 +174,7 @@ impl Crawler {
         }
         let stop = self.shared.stop.clone();
         let rounds = tick(HOST_REVIVE_INTERVAL);
+        let summaries = tick(HOST_REPORT_INTERVAL);
         loop {
             select! {
                 recv(self.commands) -> command => match command {
@@ -184,6 +187,7 @@ impl Crawler {
                     }
                 }
                 recv(rounds) -> _ => self.revive(),
+                recv(summaries) -> _ => self.log_summary(),
                 recv(stop.channel()) -> _ => break,
             }
         }
@@ -279,6 +283,7 @@ impl Crawler {
                 let host = Host {
                     row,
                     state: None,
+                    in_trouble: false,
                     lane,
                     plug,
                     retry,
@@ -318,6 +323,7 @@ impl Crawler {
         let Some(host) = self.hosts.get_mut(&report.id) else {
             return;
         };
+        host.log_change(&report.state);
         let row = &mut host.row;
         match &report.state {
             State::Connected { at_ms } => {
@@ -343,6 +349,46 @@ impl Crawler {
         host.state = Some(report.state);
         if let Err(error) = self.control.update_host(&host.row) {
             log::error!("host={} can not keep its state: {error}", host.row.name);
+        }
+    }
+
+    /// One line for all hosts; each of them would be too many.
+    fn log_summary(&self) {
+        let metrics = &self.shared.metrics;
+        let offline = |host: &&Host| host.row.status == HostStatus::Offline;
+        log::info!(
+            "hosts known={} connected={} offline={} seq={} rejected={} subscribers={}",
+            self.hosts.len(),
+            metrics.hosts_connected.get(),
+            self.hosts.values().filter(offline).count(),
+            metrics.last_seq.get(),
+            metrics.rejected.total(),
+            metrics.subscribers.get(),
+        );
+    }
+}
+
+impl Host {
+    /// Says what an operator wants to know of a host: that it is there for the first time, that it
+    /// fails and goes on failing, and that it is back. Single connections are for `debug`.
+    fn log_change(&mut self, state: &State) {
+        let name = &self.row.name;
+        match state {
+            State::Connected { .. } => {
+                if self.row.last_connected_ms.is_none() {
+                    log::info!("host={name} connected for the first time");
+                } else if self.in_trouble {
+                    log::info!("host={name} connected again");
+                }
+                self.in_trouble = false;
+            }
+            State::BackingOff { why, failures, .. } | State::Offline { why, failures, .. } => {
+                if *failures >= HOST_FAILURES_LOGGED && !self.in_trouble {
+                    self.in_trouble = true;
+                    log::info!("host={name} fails failures={failures}: {why}");
+                }
+            }
+            State::Idle { .. } => {}
         }
     }
 }

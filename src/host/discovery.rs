@@ -62,7 +62,7 @@ pub enum DiscoveryError {
 impl fmt::Display for DiscoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DiscoveryError::Upstream(error) => write!(f, "upstream relay: {error}"),
+            DiscoveryError::Upstream(error) => write!(f, "RELAY_UPSTREAM is {error}"),
             DiscoveryError::Thread(error) => write!(f, "thread for the discovery: {error}"),
         }
     }

@@ -166,7 +166,7 @@ impl Lane {
             Ok(Message::Event(event)) => event,
             Ok(Message::Unknown) => return self.ignore(),
             Ok(Message::Info { name, message }) => {
-                log::info!(
+                log::debug!(
                     "host={} info name={} {}",
                     self.name,
                     printable(name),
@@ -176,7 +176,7 @@ impl Lane {
             }
             Ok(Message::Error { error, message }) => {
                 let error = printable(error);
-                log::info!(
+                log::debug!(
                     "host={} error={error} {}",
                     self.name,
                     printable(message.unwrap_or_default())

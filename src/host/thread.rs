@@ -111,8 +111,18 @@ impl Poison {
         if self.at != at {
             *self = Poison { at, drops: 0 };
         }
-        self.drops += 1;
+        self.drops = self.drops.saturating_add(1);
         self.drops >= HOST_POISON_DROPS_MAX
+    }
+
+    /// How loud to be about passing over something: the log is told once of each place, as what
+    /// follows there may be thousands of frames of the same kind.
+    fn level(&self) -> log::Level {
+        if self.drops > HOST_POISON_DROPS_MAX {
+            log::Level::Debug
+        } else {
+            log::Level::Warn
+        }
     }
 }
 
@@ -182,13 +192,13 @@ impl HostThread {
         };
         metrics.host_connects.inc();
         let connected = Connected::count(&self.shared);
-        log::info!("host={} connected cursor={cursor:?}", self.endpoint.host);
+        log::debug!("host={} connected cursor={cursor:?}", self.endpoint.host);
         self.report(State::Connected { at_ms: now_ms() });
         let since = Instant::now();
         let ended = self.listen(connection, Position { cursor, last: None }, poison);
         drop(connected);
         self.plug.clear();
-        log::info!("host={} disconnected: {ended}", self.endpoint.host);
+        log::debug!("host={} disconnected: {ended}", self.endpoint.host);
         let lasted = since.elapsed();
         Attempt { ended, lasted }
     }
@@ -268,7 +278,7 @@ impl HostThread {
                 metrics.bytes_received.add(bytes.len() as u64);
                 let mut frame = self.lane.take(bytes, position);
                 if frame == Frame::WentBack {
-                    log::info!("host={} its sequence has started anew", self.endpoint.host);
+                    log::debug!("host={} its sequence has started anew", self.endpoint.host);
                     if !self.restart() {
                         return Some(Ended::Stopped);
                     }
@@ -289,7 +299,11 @@ impl HostThread {
         };
         match frame {
             Frame::Malformed if poison.strikes(self.lane.read()) => {
-                log::warn!("host={} skipped a frame: {ended}", self.endpoint.host);
+                log::log!(
+                    poison.level(),
+                    "host={} skipped a frame: {ended}",
+                    self.endpoint.host
+                );
                 self.shared.metrics.frames_skipped.inc();
                 None
             }
@@ -312,7 +326,8 @@ impl HostThread {
                     .inc(crate::reject::Reject::FrameMalformed);
                 // It was not received, so it can only be passed over by its seq.
                 if poison.strikes(self.lane.read()) && self.lane.read() > 0 {
-                    log::warn!(
+                    log::log!(
+                        poison.level(),
                         "host={} passes over a message: too large",
                         self.endpoint.host
                     );

@@ -20,7 +20,10 @@ use super::{
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
     config::Config,
-    host::admission::{Admission, Refused},
+    host::{
+        admission::{Admission, Refused},
+        crawler::CrawlAnswer,
+    },
     limits::{CRAWL_REQUESTS_MAX, CRAWL_REQUESTS_WINDOW, PROBES_MAX, RATE_ADDRESSES_MAX},
 };
 
@@ -45,24 +48,6 @@ pub enum Standing {
     Known,
     /// It, or a domain above it, is banned.
     Banned,
-}
-
-/// What becomes of a request to crawl.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CrawlAnswer {
-    /// There is a connection to it.
-    AlreadyConnected,
-    /// It is connected to next.
-    Started,
-    /// It failed before and is tried again at this time, in milliseconds since 1970.
-    BackingOff {
-        /// When.
-        until_ms: u64,
-    },
-    /// It, or a domain above it, is banned.
-    Banned,
-    /// The relay can not take it now; the log says why.
-    Failed,
 }
 
 /// Takes requests to crawl and keeps the limits on them.
@@ -188,11 +173,12 @@ fn refusal(refused: Refused) -> Response {
 
 fn answer(answer: CrawlAnswer) -> Result<Response, Response> {
     match answer {
-        CrawlAnswer::AlreadyConnected | CrawlAnswer::Started | CrawlAnswer::BackingOff { .. } => {
+        CrawlAnswer::AlreadyConnected | CrawlAnswer::Started | CrawlAnswer::Retrying => {
             Ok(Response::json(&json!({})))
         }
         CrawlAnswer::Banned => Err(refusal(Refused::Banned)),
-        CrawlAnswer::Failed => {
+        CrawlAnswer::Failed(error) => {
+            log::error!("requestCrawl: {error}");
             let message = "The host could not be added now";
             Err(Response::error(500, "InternalServerError", message))
         }

@@ -162,7 +162,8 @@ fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, refused: &Sender<Tcp
             Ok(Woken::Stop) => return,
             Ok(_) => match listener.accept() {
                 Ok((stream, peer)) => {
-                    take_in(stream, peer, shared, refused);
+                    // Without this thread nobody is let in any more.
+                    threads::survive(|| take_in(stream, peer, shared, refused));
                     continue;
                 }
                 Err(error) if is_passing(&error) => continue,
@@ -216,7 +217,8 @@ fn take_in(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, refused: &
 fn refuse_all(refused: &Receiver<TcpStream>, wake: &Arc<Wake>) {
     let answer = Response::too_many("Too many connections", HTTP_RETRY_AFTER);
     for stream in refused {
-        refuse(stream, Arc::clone(wake), &answer, HTTP_REFUSAL_TIMEOUT);
+        let wake = Arc::clone(wake);
+        threads::survive(|| refuse(stream, wake, &answer, HTTP_REFUSAL_TIMEOUT));
     }
 }
 

@@ -104,7 +104,10 @@ impl Shared {
         while !self.stop.requested() {
             let server = self.server();
             match server.recv() {
-                Ok(request) => self.answer(request),
+                Ok(request) => {
+                    // Without this thread nobody sees any more how the relay does.
+                    threads::survive(|| self.answer(request));
+                }
                 // Also how the other worker, and a stop, wake this one.
                 Err(error) => self.rebuild(&server, &error),
             }
@@ -161,9 +164,13 @@ impl Shared {
         }
         let shared = Arc::clone(self);
         let body = move || {
-            let response = router::route(&shared.app, Port::Internal, &request);
+            let route = || router::route(&shared.app, Port::Internal, &request);
+            let response = threads::survive(route);
             shared.slow.fetch_sub(1, Ordering::Relaxed);
-            respond(incoming, &response);
+            // The request goes with a panic; tiny_http then answers 500.
+            if let Some(response) = response {
+                respond(incoming, &response);
+            }
         };
         match threads::spawn(Role::Metrics, "slow", HTTP_STACK_BYTES, body) {
             Ok(thread) => thread.detach(),

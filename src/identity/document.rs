@@ -146,7 +146,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::atproto::crypto::SigningKey;
+    use crate::sim::keys;
 
     const DID: &str = "did:plc:ewvi7nxzyoun6zhxrhs64oiz";
 
@@ -155,7 +155,12 @@ mod tests {
     }
 
     fn key(curve: Curve) -> PublicKey {
-        SigningKey::from_secret(curve, &[9; 32]).unwrap().public()
+        let of = match curve {
+            Curve::P256 => keys::Curve::P256,
+            Curve::K256 => keys::Curve::K256,
+        };
+        let key = keys::Key::from_secret(of, [9; 32]).unwrap();
+        PublicKey::from_point(curve, key.compressed()).unwrap()
     }
 
     fn parse(document: &Value) -> Result<Identity, DocumentError> {

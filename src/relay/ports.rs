@@ -3,10 +3,10 @@
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
     host::{
-        crawler::{self, CrawlerHandle},
+        crawler::{CrawlAnswer, CrawlerHandle},
         thread::Start,
     },
-    http::crawl::{Crawl, CrawlAnswer, Standing},
+    http::crawl::{Crawl, Standing},
 };
 
 /// The crawler behind `requestCrawl`.
@@ -21,16 +21,7 @@ impl Crawl for CrawlPort {
     }
 
     fn request_crawl(&self, endpoint: Endpoint) -> CrawlAnswer {
-        let host = endpoint.host.clone();
         // A host that announces itself is heard from the beginning of what it still has.
-        match self.0.crawl(endpoint, Start::Oldest) {
-            crawler::CrawlAnswer::Started | crawler::CrawlAnswer::Retrying => CrawlAnswer::Started,
-            crawler::CrawlAnswer::AlreadyConnected => CrawlAnswer::AlreadyConnected,
-            crawler::CrawlAnswer::Banned => CrawlAnswer::Banned,
-            crawler::CrawlAnswer::Failed(error) => {
-                log::error!("host={host} can not be crawled: {error}");
-                CrawlAnswer::Failed
-            }
-        }
+        self.0.crawl(endpoint, Start::Oldest)
     }
 }

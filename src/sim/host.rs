@@ -156,11 +156,6 @@ impl Host {
         self.accounts().insert(did.clone(), hosted);
     }
 
-    /// Does not know an account from now on.
-    pub fn remove_account(&self, did: &str) {
-        self.accounts().remove(did);
-    }
-
     /// Serves one connection to its end.
     pub(crate) fn serve(&self, tcp: TcpStream, stop: &Waker) -> io::Result<()> {
         if self.refuses.load(Ordering::Relaxed) {

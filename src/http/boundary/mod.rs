@@ -20,7 +20,7 @@ mod subscribing;
 
 use super::{
     app::{App, Health, Parts},
-    crawl::{Crawl, CrawlAnswer, Standing},
+    crawl::{Crawl, Standing},
     front_door::{Bounds, FrontDoor, Times, listen},
     subscribe::{Handover, Seat, Subscribe},
 };
@@ -28,7 +28,7 @@ use crate::{
     atproto::hostname::{Endpoint, Hostname},
     config::Cli,
     firehose::{Cursor, TooMany},
-    host::admission::Admission,
+    host::{admission::Admission, crawler::CrawlAnswer},
     metrics::Metrics,
     outbound::Outbound,
 };
