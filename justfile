@@ -30,6 +30,7 @@ test-real *args: binaries
 lint:
     cargo fmt --check
     cargo fmt --check --manifest-path tests/real/oracle/Cargo.toml
+    cargo fmt --check --manifest-path fuzz/Cargo.toml
     cargo clippy --locked --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 
@@ -37,11 +38,17 @@ lint:
 fmt:
     cargo fmt
     cargo fmt --manifest-path tests/real/oracle/Cargo.toml
+    cargo fmt --manifest-path fuzz/Cargo.toml
 
 # microbenchmarks (arguments go to Criterion). RocksDB is compiled once per profile, so this uses the
 # one of the tests, with our own code fully optimised
 bench *args:
     CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo bench --locked --profile dev --bench verify -- {{ args }}
+
+# fuzz `frame`, `cbor`, `car`, `mst_invert` or `did_document` (needs a nightly compiler and cargo-fuzz)
+fuzz target seconds="60":
+    cargo test --locked --lib -- --ignored write_fuzz_seeds
+    cargo +nightly fuzz run {{ target }} -- -max_total_time={{ seconds }}
 
 # the relay under a large simulated network with faults, for ten minutes
 soak *args: binaries

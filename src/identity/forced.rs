@@ -12,8 +12,9 @@ use crate::{
 /// Counts forced refreshes by account and by host.
 #[derive(Default, Debug)]
 pub(super) struct Forced {
-    /// When the next refresh of the account is allowed.
-    dids: Bounded<Did>,
+    /// When the next refresh of the account on behalf of the host is allowed. Counted apart for each
+    /// host, or a stranger could use up the refresh that the account's new host will need.
+    dids: Bounded<(Did, Hostname)>,
     /// When the host's allowance is full again: it is a bucket of
     /// [`limits::IDENTITY_FORCED_BURST`] that fills by one in
     /// [`limits::IDENTITY_FORCED_REFILL`].
@@ -26,13 +27,14 @@ impl Forced {
         let refill = millis(limits::IDENTITY_FORCED_REFILL);
         let burst = u64::from(limits::IDENTITY_FORCED_BURST) * refill;
         let full_at = self.hosts.get(host, now_ms) + refill;
-        let allowed = self.dids.get(did, now_ms) <= now_ms
+        let account = (did.clone(), host.clone());
+        let allowed = self.dids.get(&account, now_ms) <= now_ms
             && full_at <= now_ms + burst
             && self.dids.make_room(now_ms)
             && self.hosts.make_room(now_ms);
         if allowed {
             let next = now_ms + millis(limits::IDENTITY_FORCED_INTERVAL);
-            self.dids.times.insert(did.clone(), next);
+            self.dids.times.insert(account, next);
             self.hosts.times.insert(host.clone(), full_at);
         }
         allowed
@@ -86,14 +88,15 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_refreshed_once_in_its_interval() {
+    fn a_host_has_an_account_refreshed_once_in_its_interval() {
         let interval = millis(limits::IDENTITY_FORCED_INTERVAL);
         let host = Hostname::parse("a.test").unwrap();
         let other = Hostname::parse("b.test").unwrap();
         let mut forced = Forced::default();
         assert!(forced.allow(&did(1), &host, 1000));
         assert!(!forced.allow(&did(1), &host, 1000 + interval - 1));
-        assert!(!forced.allow(&did(1), &other, 1000 + interval - 1));
+        assert!(forced.allow(&did(1), &other, 1000 + interval - 1));
+        assert!(!forced.allow(&did(1), &other, 1000 + interval));
         assert!(forced.allow(&did(1), &host, 1000 + interval));
         assert!(forced.allow(&did(2), &host, 1000 + interval));
     }
