@@ -38,9 +38,10 @@ fmt:
     cargo fmt
     cargo fmt --manifest-path tests/real/oracle/Cargo.toml
 
-# microbenchmarks (arguments go to Criterion)
+# microbenchmarks (arguments go to Criterion). RocksDB is compiled once per profile, so this uses the
+# one of the tests, with our own code fully optimised
 bench *args:
-    cargo bench --locked {{ args }}
+    CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo bench --locked --profile dev --bench verify -- {{ args }}
 
 # the relay under a large simulated network with faults, for ten minutes
 soak *args: binaries

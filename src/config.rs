@@ -447,6 +447,27 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_every_variable_with_its_default() {
+        let readme = include_str!("../README.md");
+        let command = <Cli as clap::CommandFactory>::command();
+        for arg in command.get_arguments() {
+            let Some(env) = arg.get_env().and_then(|env| env.to_str()) else {
+                continue;
+            };
+            let default = match arg.get_default_values() {
+                [] => "unset".to_owned(),
+                [value] => format!("`{}`", value.to_str().unwrap()),
+                values => panic!("{env}: {values:?}"),
+            };
+            let row = format!("| `{env}` | {default} |");
+            assert!(readme.contains(&row), "the table of the README lacks {row}");
+        }
+        for secret in SECRETS {
+            assert!(readme.contains(&format!("| `{secret}` |")), "{secret}");
+        }
+    }
+
+    #[test]
     fn secrets_do_not_print() {
         assert_eq!(format!("{:?}", Secret("hunter2".into())), "(set)");
     }

@@ -23,6 +23,9 @@ pub const CBOR_DEPTH_MAX: usize = 32;
 pub const MST_NODE_ENTRIES_MAX: usize = 1_024;
 /// A key of the tree, in bytes.
 pub const MST_KEY_BYTES_MAX: usize = 1_024;
+/// The keys of all nodes of one commit, written out in full, in bytes: compressed they can be a
+/// hundred times smaller. A commit with more is rejected.
+pub const MST_KEYS_BYTES_MAX: usize = 16 << 20;
 
 /// The read buffer of a host's websocket, in bytes; there is one per host.
 pub const HOST_READ_BUFFER_BYTES: usize = 8 << 10;
@@ -41,18 +44,28 @@ pub const HOST_SILENT_INTERVALS_MAX: u32 = 4;
 pub const HOST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(150);
 /// A write (a ping, a pong) to a host that does not read.
 pub const HOST_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that lasted this long was no failure, also when nothing happened on it.
+pub const HOST_SETTLED: Duration = Duration::from_secs(60);
 /// The first delay after a failure; it doubles with each further one.
 pub const HOST_BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// The longest delay between two attempts: hosts are retried for ever.
 pub const HOST_BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 /// Consecutive failures after which a host is shown as offline; it is retried all the same.
 pub const HOST_FAILURES_OFFLINE: u32 = 15;
+/// How often the crawler looks for host threads that a panic has ended, to start them anew.
+pub const HOST_REVIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections lost at the same frame before that frame is skipped.
 pub const HOST_POISON_DROPS_MAX: u32 = 3;
 /// Events of one host that wait for an identity; beyond, the host is not read.
 pub const HOST_PARKED_EVENTS_MAX: usize = 4_096;
 /// Bytes of one host's events that wait for an identity; beyond, the host is not read.
 pub const HOST_PARKED_BYTES_MAX: usize = 16 << 20;
+/// Bytes of events of all hosts that wait for an identity. Beyond, a host is read only while it has
+/// less than [`HOST_PARKED_BYTES_FAIR`] of them: a directory that is down must not fill the memory,
+/// and a few hosts with many unknown accounts must not stop the others.
+pub const PARKED_BYTES_MAX: usize = 1 << 30;
+/// Bytes of one host's events that may wait whatever the other hosts do.
+pub const HOST_PARKED_BYTES_FAIR: usize = 128 << 10;
 /// Hosts that are dialed at the same time; the others wait their turn.
 pub const HOST_DIALS_MAX: usize = 64;
 
@@ -66,11 +79,11 @@ pub const BATCH_EVENTS_MAX: usize = 512;
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Blocks of the store in memory, in bytes; beyond, lookups go to the disk (or its page cache).
-pub const STORE_CACHE_BYTES: usize = 128 << 20;
+pub const STORE_CACHE_BYTES: usize = 64 << 20;
 /// Events gathered in memory before they become a file, in bytes; the grain of retention.
-pub const STORE_EVENTS_BUFFER_BYTES: usize = 64 << 20;
+pub const STORE_EVENTS_BUFFER_BYTES: usize = 32 << 20;
 /// The same for each other column family.
-pub const STORE_OTHER_BUFFER_BYTES: usize = 16 << 20;
+pub const STORE_OTHER_BUFFER_BYTES: usize = 8 << 20;
 /// Files that the store keeps open; beyond, they are opened again when they are read.
 pub const STORE_OPEN_FILES_MAX: u16 = 1_024;
 /// How often events that have left the window are freed.
@@ -244,6 +257,9 @@ const _: () = assert!(COMMIT_BLOCKS_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SYNC_BLOCKS_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < HOST_PARKED_BYTES_MAX);
+const _: () = assert!(HOST_PARKED_BYTES_FAIR < HOST_PARKED_BYTES_MAX);
+const _: () = assert!(HOST_PARKED_BYTES_MAX < PARKED_BYTES_MAX);
+const _: () = assert!(COMMIT_BLOCKS_BYTES_MAX < MST_KEYS_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= INBOX_BYTES_MAX);
 const _: () = assert!(BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);

@@ -92,6 +92,8 @@ rejects! {
     TreeMismatch = "tree_mismatch",
     /// Duplicate of an event that was processed before.
     Duplicate = "duplicate",
+    /// Judging it failed: a fault of this relay, which its log tells more of.
+    Internal = "internal",
 }
 
 impl fmt::Display for Reject {

@@ -174,8 +174,12 @@ impl Relay {
         log::info!("stopping: no new clients");
         drop(self.front_door);
         log::info!("stopping: hosts");
+        // A host's thread may wait for room among the lookups, which a directory that does not
+        // answer never makes. So both are told before either is waited for; an event whose lookup
+        // is given up is before the host's cursor and asked for again.
+        drop(self.directory.stopper);
         self.hosts.stop();
-        self.directory.stop();
+        drop(self.directory.threads);
         log::info!("stopping: sequencer");
         self.sequencer.stop();
         log::info!("stopping: subscribers");

@@ -1,5 +1,5 @@
 //! The public interoperability vectors (<https://github.com/bluesky-social/atproto-interop-tests>)
-//! of identifiers and keys. `ZLAY_VECTORS` names the folder; without it the tests are ignored.
+//! of identifiers, keys and trees. `ZLAY_VECTORS` names the folder; without it the tests are ignored.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,14 +12,23 @@ use std::path::PathBuf;
 
 use data_encoding::{BASE64_NOPAD, HEXLOWER};
 use serde_json::Value;
-use zlay::atproto::{
-    crypto::{Curve, PublicKey, SigningKey},
-    datetime,
-    did::Did,
-    handle::Handle,
-    nsid::Nsid,
-    record_key,
-    tid::Tid,
+use zlay::{
+    atproto::{
+        car::BlockTable,
+        cid::Cid,
+        crypto::{Curve, PublicKey, SigningKey},
+        datetime,
+        did::Did,
+        handle::Handle,
+        mst::{self, Op, OpKind, Span},
+        nsid::Nsid,
+        record_key,
+        tid::Tid,
+    },
+    sim::{
+        event,
+        tree::{Block, Tree},
+    },
 };
 
 fn read(path: &str) -> String {
@@ -117,5 +126,135 @@ fn secrets_have_their_known_did_key() {
         assert_eq!(key.public().to_did_key(), fixture["publicDidKey"]);
         let signature = key.sign(b"message");
         assert_eq!(key.public().verify(b"message", &signature), Ok(()));
+    }
+}
+
+#[test]
+#[cfg_attr(not(zlay_vectors), ignore = "set ZLAY_VECTORS")]
+fn keys_are_in_their_layer() {
+    let heights = json("mst/key_heights.json");
+    assert!(!heights.is_empty());
+    for height in heights {
+        let key = height["key"].as_str().unwrap();
+        let layer = u64::from(mst::layer_of(key.as_bytes()));
+        assert_eq!(layer, height["height"].as_u64().unwrap(), "{key}");
+    }
+    let keys = read("mst/example_keys.txt");
+    assert!(keys.lines().count() > 100);
+    for key in keys.lines() {
+        let layer = mst::layer_of(key.as_bytes());
+        assert_eq!(
+            char::from(b'0' + layer),
+            key.chars().nth(1).unwrap(),
+            "{key}"
+        );
+    }
+}
+
+/// The prefix that the simulator's tree gives the second of two keys of one node; the relay's own
+/// accepts no other.
+#[test]
+#[cfg_attr(not(zlay_vectors), ignore = "set ZLAY_VECTORS")]
+fn keys_share_their_common_prefix() {
+    let pairs = json("mst/common_prefix.json");
+    assert!(!pairs.is_empty());
+    for pair in pairs {
+        let text = |side: &str| pair[side].as_str().unwrap().to_owned();
+        let (left, right) = (text("left"), text("right"));
+        let layer = |key: &str| mst::layer_of(key.as_bytes());
+        if left.is_empty() || left >= right || layer(&left) != layer(&right) {
+            // These can not be neighbours in a node.
+            continue;
+        }
+        let mut tree = Tree::new();
+        tree.set(&left, Cid::of_cbor(b"x"));
+        tree.set(&right, Cid::of_cbor(b"x"));
+        let root = tree.root();
+        let suffix = &right.as_bytes()[pair["len"].as_u64().unwrap() as usize..];
+        let written = [&[0x61, b'k', 0x40 | suffix.len() as u8], suffix].concat();
+        assert!(root.bytes.windows(written.len()).any(|w| w == written));
+        let car = event::car(1, &[root.cid], std::slice::from_ref(&root));
+        let mut blocks = BlockTable::new();
+        blocks.read(&car, 0..car.len()).unwrap();
+        let loaded = mst::Tree::new().load(&root.cid, &blocks, &car);
+        assert_eq!(loaded, Ok(()), "{left:?} {right:?}");
+    }
+}
+
+/// Undoes `adds` and `dels` on the tree of `root`, as far as `blocks` show it.
+fn inverted(root: Cid, blocks: &[Block], adds: &[String], dels: &[String], leaf: &Cid) -> Cid {
+    let mut buffer = event::car(1, &[root], blocks);
+    let car = 0..buffer.len();
+    let mut push = |bytes: &[u8]| {
+        let start = buffer.len();
+        buffer.extend_from_slice(bytes);
+        Span::new(start, buffer.len())
+    };
+    let record = push(leaf.as_bytes());
+    let mut ops = Vec::new();
+    for (paths, kind) in [
+        (adds, OpKind::Create { cid: record }),
+        (dels, OpKind::Delete { prev: record }),
+    ] {
+        ops.extend(paths.iter().map(|path| Op {
+            path: push(path.as_bytes()),
+            kind,
+        }));
+    }
+    let mut table = BlockTable::new();
+    table.read(&buffer, car).unwrap();
+    let mut tree = mst::Tree::new();
+    mst::invert(&mut tree, &root, &table, &buffer, &ops, &mut Vec::new()).unwrap()
+}
+
+#[test]
+#[cfg_attr(not(zlay_vectors), ignore = "set ZLAY_VECTORS")]
+fn commits_invert_with_the_blocks_of_their_proof() {
+    let fixtures = json("firehose/commit-proof-fixtures.json");
+    assert!(!fixtures.is_empty());
+    for fixture in fixtures {
+        let comment = fixture["comment"].as_str().unwrap();
+        let list = |field: &str| -> Vec<String> {
+            let items = fixture[field].as_array().unwrap().iter();
+            items
+                .map(|item| item.as_str().unwrap().to_owned())
+                .collect()
+        };
+        let cid = |field: &str| Cid::parse(fixture[field].as_str().unwrap()).unwrap();
+        let (adds, dels, leaf) = (list("adds"), list("dels"), cid("leafValue"));
+        let mut tree = Tree::new();
+        for key in list("keys") {
+            tree.set(&key, leaf);
+        }
+        assert_eq!(tree.root().cid, cid("rootBeforeCommit"), "{comment}");
+        for key in &adds {
+            tree.set(key, leaf);
+        }
+        for key in &dels {
+            tree.remove(key).unwrap();
+        }
+        let after = tree.root();
+        assert_eq!(after.cid, cid("rootAfterCommit"), "{comment}");
+        let mut nodes = vec![after.clone()];
+        for key in tree
+            .keys()
+            .iter()
+            .map(|key| &**key)
+            .chain(adds.iter().map(|key| &**key))
+        {
+            nodes.extend(tree.covering_proof(key));
+        }
+        let proof = list("blocksInProof");
+        let blocks: Vec<Block> = proof
+            .iter()
+            .map(|cid| {
+                let found = nodes.iter().find(|node| node.cid.to_string() == *cid);
+                found
+                    .unwrap_or_else(|| panic!("{comment}: no node {cid}"))
+                    .clone()
+            })
+            .collect();
+        let before = inverted(after.cid, &blocks, &adds, &dels, &leaf);
+        assert_eq!(before, cid("rootBeforeCommit"), "{comment}");
     }
 }

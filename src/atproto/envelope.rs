@@ -15,8 +15,15 @@ use super::{
 };
 use crate::{limits::COMMIT_OPS_MAX, reject::Reject};
 
+#[cfg(test)]
+mod tests;
+
 /// One frame of a stream.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every frame is an event; none is kept"
+)]
 pub enum Message<'a> {
     /// Something that is sequenced.
     Event(Event<'a>),

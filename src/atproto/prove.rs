@@ -21,6 +21,9 @@ use crate::{
     reject::Reject,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// What proving needs beside the event; reused, so that proving allocates nothing.
 #[derive(Default, Debug)]
 pub struct Workspace {
@@ -158,6 +161,18 @@ impl Workspace {
         message: &envelope::Sync<'_>,
         key: &PublicKey,
     ) -> Result<Proven, Reject> {
+        let proven = self.prove_sync_inner(frame, did, message, key);
+        self.shrink();
+        proven
+    }
+
+    fn prove_sync_inner(
+        &mut self,
+        frame: &[u8],
+        did: &str,
+        message: &envelope::Sync<'_>,
+        key: &PublicKey,
+    ) -> Result<Proven, Reject> {
         self.blocks.read(frame, message.blocks.clone())?;
         let commit = self.blocks.root().ok_or(Reject::CommitBlock)?;
         let (rev, data) = self.prove_signature(frame, did, message.rev, key)?;
@@ -259,5 +274,8 @@ impl Workspace {
             self.blocks.shrink(KEEP_BLOCKS);
         }
         self.tree.shrink_if_over(KEEP_NODES, KEEP_BYTES);
+        if self.unsigned.capacity() > KEEP_BYTES {
+            self.unsigned = Vec::new();
+        }
     }
 }

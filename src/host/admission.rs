@@ -9,25 +9,14 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::{
-    atproto::hostname::{Endpoint, Hostname, HostnameError},
+    atproto::{
+        handle::is_disallowed_tld,
+        hostname::{Endpoint, Hostname, HostnameError},
+    },
     config::Config,
     limits::{PROBE_BODY_BYTES_MAX, PROBE_TIMEOUT},
     outbound::{FetchError, GetOptions, Outbound},
 };
-
-/// Top-level names that are never hosts of the public network: the names of
-/// <https://atproto.com/specs/handle#additional-non-syntax-restrictions> and `test`.
-const RESERVED: [&str; 9] = [
-    "alt",
-    "arpa",
-    "example",
-    "internal",
-    "invalid",
-    "local",
-    "localhost",
-    "onion",
-    "test",
-];
 
 /// The mark of a relay in its `Server` header.
 const RELAY_MARK: &str = "atproto-relay";
@@ -134,7 +123,7 @@ impl Admission {
         if name
             .rsplit('.')
             .next()
-            .is_some_and(|top| RESERVED.contains(&top))
+            .is_some_and(|top| is_disallowed_tld(top) || top == "test")
         {
             return Err(Refused::Reserved);
         }

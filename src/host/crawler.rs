@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select, tick, unbounded};
 
 use super::{
     Shared,
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
     control::{Control, HostRow, HostStatus},
+    limits::HOST_REVIVE_INTERVAL,
     store::{Store, account::HostId},
     threads::{self, Role, Thread},
 };
@@ -170,6 +171,7 @@ impl Crawler {
             Err(error) => log::error!("can not read the hosts: {error}"),
         }
         let stop = self.shared.stop.clone();
+        let rounds = tick(HOST_REVIVE_INTERVAL);
         loop {
             select! {
                 recv(self.commands) -> command => match command {
@@ -181,6 +183,7 @@ impl Crawler {
                         self.note(report);
                     }
                 }
+                recv(rounds) -> _ => self.revive(),
                 recv(stop.channel()) -> _ => break,
             }
         }
@@ -273,22 +276,39 @@ impl Crawler {
             Ok(thread) => {
                 self.names.insert(name, row.id);
                 let id = row.id;
-                self.hosts.insert(
-                    id,
-                    Host {
-                        row,
-                        state: None,
-                        lane,
-                        plug,
-                        retry,
-                        thread,
-                    },
-                );
+                let host = Host {
+                    row,
+                    state: None,
+                    lane,
+                    plug,
+                    retry,
+                    thread,
+                };
+                if let Some(ended) = self.hosts.insert(id, host) {
+                    ended.lane.close();
+                }
                 true
             }
             Err(error) => {
                 log::error!("host={name} no thread for it: {error}");
                 false
+            }
+        }
+    }
+
+    /// Starts the threads anew that a panic has ended. What they had read or parked and not handed
+    /// on is behind the stored cursor, and is asked for again.
+    fn revive(&mut self) {
+        let ended = |(id, host): (&HostId, &Host)| host.thread.is_finished().then_some(*id);
+        let ended: Vec<HostId> = self.hosts.iter().filter_map(ended).collect();
+        for id in ended {
+            if let Some(host) = self.hosts.remove(&id) {
+                log::warn!(
+                    "host={} its thread has ended and is started anew",
+                    host.row.name
+                );
+                host.lane.close();
+                self.start(host.row, Start::Live);
             }
         }
     }
@@ -324,5 +344,58 @@ impl Crawler {
         if let Err(error) = self.control.update_host(&host.row) {
             log::error!("host={} can not keep its state: {error}", host.row.name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        config::Cli,
+        control::embedded::Embedded,
+        identity::Directory,
+        metrics::Metrics,
+        outbound::Outbound,
+        sequencer::Sequencer,
+        store::Options,
+        threads::{panics, stop_pair},
+    };
+
+    #[test]
+    fn a_host_whose_thread_panicked_is_listened_to_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Cli::parse_from(["zlay", "--allow-private-hosts", "true"]).config;
+        let metrics = Arc::new(Metrics::default());
+        let store = Arc::new(Store::open(dir.path(), Options::default()).unwrap());
+        let control = Arc::new(Embedded::open(dir.path()).unwrap());
+        let outbound = Outbound::new(&config).unwrap();
+        let (stopper, stop) = stop_pair();
+        let (directory, resolvers) =
+            Directory::start(&config, outbound.clone(), metrics.clone(), stop.clone()).unwrap();
+        let (_sequencer, inbox) =
+            Sequencer::new(store.clone(), Box::new(|_| {}), metrics.clone()).unwrap();
+        let shared = Shared::new(inbox, directory, outbound, metrics, stop, false, 512 << 10);
+        let (mut crawler, _handle) = Crawler::new(shared, control, store);
+
+        // Nobody listens there: its thread waits between attempts.
+        let endpoint = Endpoint::parse("http://localhost:1").unwrap();
+        assert_eq!(crawler.crawl(&endpoint, Start::Live), CrawlAnswer::Started);
+        let id = crawler.names[&endpoint.host];
+        let before = panics();
+        let panicking = threads::spawn(Role::Host, "test", 512 << 10, || panic!("on purpose"));
+        let host = crawler.hosts.get_mut(&id).unwrap();
+        host.plug.pull();
+        let old = std::mem::replace(&mut host.thread, panicking.unwrap());
+        while !crawler.hosts[&id].thread.is_finished() {
+            std::thread::yield_now();
+        }
+        assert!(panics() > before);
+        crawler.revive();
+        assert!(!crawler.hosts[&id].thread.is_finished());
+        assert_eq!(crawler.crawl(&endpoint, Start::Live), CrawlAnswer::Retrying);
+        drop(stopper);
+        drop((old, crawler, resolvers));
     }
 }

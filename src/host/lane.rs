@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
     ops::Range,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use super::{Shared, now};
@@ -20,11 +20,17 @@ use crate::{
         prove, splice,
     },
     identity::{How, Identity, Outcome, Waiter},
-    limits::{HOST_PARKED_BYTES_MAX, HOST_PARKED_EVENTS_MAX},
+    limits::{
+        HOST_PARKED_BYTES_FAIR, HOST_PARKED_BYTES_MAX, HOST_PARKED_EVENTS_MAX, PARKED_BYTES_MAX,
+    },
     reject::Reject,
     sequencer::event::{Event, Input, Kind, Upstream},
     store::account::{HostId, Status},
+    threads,
 };
+
+#[cfg(test)]
+mod tests;
 
 /// One host's events, on their way.
 pub(super) struct Lane {
@@ -44,8 +50,10 @@ struct State {
     /// What was last told to the sequencer.
     told: u64,
     parked: HashMap<Did, VecDeque<Waiting>>,
-    /// The upstream seqs of what is parked.
+    /// The upstream seqs of what is parked, of this epoch.
     seqs: BTreeSet<u64>,
+    /// What is parked, of any epoch.
+    events: usize,
     bytes: usize,
     closed: bool,
 }
@@ -159,19 +167,21 @@ impl Lane {
             Ok(Message::Unknown) => return self.ignore(),
             Ok(Message::Info { name, message }) => {
                 log::info!(
-                    "host={} info name={name} {}",
+                    "host={} info name={} {}",
                     self.name,
-                    message.unwrap_or_default()
+                    printable(name),
+                    printable(message.unwrap_or_default())
                 );
                 return self.ignore();
             }
             Ok(Message::Error { error, message }) => {
+                let error = printable(error);
                 log::info!(
                     "host={} error={error} {}",
                     self.name,
-                    message.unwrap_or_default()
+                    printable(message.unwrap_or_default())
                 );
-                return Frame::Error(error.chars().take(100).collect());
+                return Frame::Error(error);
             }
             Err(FrameError::Malformed) => {
                 self.shared.metrics.rejected.inc(Reject::FrameMalformed);
@@ -233,8 +243,9 @@ impl Lane {
     fn reject(&self, reject: Reject, did: &str, seq: u64) {
         self.shared.metrics.rejected.inc(reject);
         log::debug!(
-            "rejected host={} did={did} upstream_seq={seq} reason={reject}",
-            self.name
+            "rejected host={} did={} upstream_seq={seq} reason={reject}",
+            self.name,
+            printable(did)
         );
     }
 
@@ -295,7 +306,7 @@ impl Lane {
     /// Parks an event; waits while the host has too much parked.
     fn park(&self, did: &Did, waiting: Waiting) -> Parked {
         let mut state = self.lock();
-        while state.is_full() && !state.closed {
+        while self.is_full(&state) && !state.closed {
             state = self
                 .moved
                 .wait(state)
@@ -305,7 +316,10 @@ impl Lane {
         self.shared.metrics.events_waiting.add(1);
         state.read = waiting.seq;
         state.seqs.insert(waiting.seq);
-        state.bytes += waiting.frame.len();
+        state.events += 1;
+        state.bytes += waiting.bytes();
+        let all = &self.shared.parked_bytes;
+        all.fetch_add(waiting.bytes(), Ordering::Relaxed);
         match state.parked.entry(did.clone()) {
             Entry::Occupied(mut queue) => {
                 queue.get_mut().push_back(waiting);
@@ -316,6 +330,15 @@ impl Lane {
                 Parked::First
             }
         }
+    }
+
+    /// Whether the host must not be read. It is woken by what it has parked itself and what then
+    /// leaves, which is something: without any, it is never full.
+    fn is_full(&self, state: &State) -> bool {
+        let all = self.shared.parked_bytes.load(Ordering::Relaxed);
+        state.events >= HOST_PARKED_EVENTS_MAX
+            || state.bytes >= HOST_PARKED_BYTES_MAX
+            || (state.bytes >= HOST_PARKED_BYTES_FAIR && all >= PARKED_BYTES_MAX)
     }
 
     /// Takes back the one event of an account that was just parked.
@@ -354,14 +377,31 @@ impl Lane {
         if waiting.epoch == state.epoch {
             state.seqs.remove(&waiting.seq);
         }
-        state.bytes -= waiting.frame.len();
+        state.events -= 1;
+        state.bytes -= waiting.bytes();
+        let all = &self.shared.parked_bytes;
+        all.fetch_sub(waiting.bytes(), Ordering::Relaxed);
         drop(state);
         self.shared.metrics.events_waiting.sub(1);
         self.moved.notify_all();
     }
 
-    /// Decides on an event with what the directory says.
+    /// Decides on an event with what the directory says. This is where a stranger's bytes are
+    /// looked into most, and on a resolver's thread a panic would end the process: a fault in it
+    /// costs the event, loudly, and nothing else.
     fn judge(&self, event: &Parsed<'_>, did: &Did, frame: &[u8], outcome: &Outcome) -> Next {
+        let judged = threads::survive(|| self.decide(event, did, frame, outcome));
+        judged.unwrap_or_else(|| {
+            log::error!(
+                "host={} did={did} judging an event of {} bytes panicked; it is rejected",
+                self.name,
+                frame.len()
+            );
+            Next::Reject(Reject::Internal)
+        })
+    }
+
+    fn decide(&self, event: &Parsed<'_>, did: &Did, frame: &[u8], outcome: &Outcome) -> Next {
         if let Body::Identity { handle } = event.body {
             return Next::Send(self.ready_identity(event, frame, handle, outcome));
         }
@@ -479,7 +519,10 @@ impl Lane {
             .is_ok()
         {
             let mut state = self.lock();
-            state.told = state.told.max(upstream.cursor);
+            // The sequencer takes no cursor of an epoch that is over.
+            if upstream.epoch == state.epoch {
+                state.told = state.told.max(upstream.cursor);
+            }
         }
     }
 
@@ -515,6 +558,14 @@ impl Lane {
     }
 }
 
+/// What a stranger wrote, for a line of the log.
+fn printable(text: &str) -> String {
+    text.chars()
+        .take(100)
+        .flat_map(char::escape_debug)
+        .collect()
+}
+
 /// A lane that waits for an identity.
 struct Waits(Arc<Lane>);
 
@@ -541,13 +592,14 @@ impl Waiter for Waits {
             }
         }
     }
+
+    /// The host was let go, or the relay stops: what is parked is behind the stored cursor.
+    fn is_gone(&self) -> bool {
+        self.0.lock().closed
+    }
 }
 
 impl State {
-    fn is_full(&self) -> bool {
-        self.seqs.len() >= HOST_PARKED_EVENTS_MAX || self.bytes >= HOST_PARKED_BYTES_MAX
-    }
-
     /// Up to where everything is handed on once `sent` is, if all up to `upto` is or is parked.
     fn cursor(&self, sent: Option<u64>, upto: u64) -> u64 {
         let waits = self.seqs.iter().find(|seq| Some(**seq) != sent);
@@ -556,6 +608,11 @@ impl State {
 }
 
 impl Waiting {
+    /// What it takes in memory, about.
+    fn bytes(&self) -> usize {
+        self.frame.len() + size_of::<Waiting>()
+    }
+
     fn new(seq: u64, epoch: u32, frame: &[u8], refreshed: bool) -> Waiting {
         Waiting {
             seq,

@@ -10,7 +10,7 @@ pub mod thread;
 mod workspaces;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -37,6 +37,8 @@ pub struct Shared {
     pub stack_bytes: usize,
     workspaces: Workspaces,
     dials: dial::Dials,
+    /// Bytes of events of all hosts that wait for an identity.
+    parked_bytes: AtomicUsize,
 }
 
 impl Shared {
@@ -60,6 +62,7 @@ impl Shared {
             stack_bytes,
             workspaces: Workspaces::new(),
             dials: dial::Dials::new(crate::limits::HOST_DIALS_MAX),
+            parked_bytes: AtomicUsize::new(0),
         })
     }
 }

@@ -1,6 +1,10 @@
 //! The thread of one host: connect, read until the connection ends, wait, for ever.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::{Receiver, bounded, select};
 use tungstenite::{
@@ -18,11 +22,12 @@ use super::{
 use crate::{
     atproto::hostname::Endpoint,
     limits::{
-        HOST_FAILURES_OFFLINE, HOST_MESSAGE_TIMEOUT, HOST_POISON_DROPS_MAX,
+        HOST_FAILURES_OFFLINE, HOST_MESSAGE_TIMEOUT, HOST_POISON_DROPS_MAX, HOST_SETTLED,
         HOST_SILENT_INTERVALS_MAX,
     },
     sequencer::event::Input,
     store::account::HostId,
+    threads,
 };
 
 /// Where the stream of a host is read from when nothing of it was read before.
@@ -47,9 +52,17 @@ pub(super) struct HostThread {
     pub(super) reports: crossbeam_channel::Sender<Report>,
 }
 
-/// Why a connection ended.
+/// One attempt at listening.
+struct Attempt {
+    ended: Ended,
+    /// How long there was a connection.
+    lasted: Duration,
+}
+
+/// Why a connection ended, or was none.
 #[derive(Debug)]
 enum Ended {
+    NotConnected(DialError),
     Closed(Option<u16>),
     Io(io::Error),
     /// Neither data nor answers to pings.
@@ -62,11 +75,14 @@ enum Ended {
     Error(String),
     /// The relay stops.
     Stopped,
+    /// A fault of the relay's own.
+    Panicked,
 }
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Ended::NotConnected(error) => error.fmt(f),
             Ended::Closed(Some(code)) => write!(f, "the host closed the connection (code {code})"),
             Ended::Closed(None) => f.write_str("the host closed the connection"),
             Ended::Io(error) => write!(f, "the connection broke: {error}"),
@@ -77,6 +93,7 @@ impl fmt::Display for Ended {
             Ended::TooLarge => f.write_str("a message is over 5,000,000 bytes"),
             Ended::Error(name) => write!(f, "the host sent the error {name}"),
             Ended::Stopped => f.write_str("the relay stops"),
+            Ended::Panicked => f.write_str("a fault in the relay; its log says more"),
         }
     }
 }
@@ -106,22 +123,15 @@ impl HostThread {
         let mut poison = Poison::default();
         while !self.shared.stop.requested() {
             let before = self.lane.read();
-            let ended = self.connect_and_listen(&mut poison);
+            let attempt = threads::survive(|| self.connect_and_listen(&mut poison));
+            let Attempt { ended, lasted } = attempt.unwrap_or_else(|| self.panicked(&mut poison));
             self.lane.report();
-            let progressed = self.lane.read() != before;
-            failures = if progressed {
-                1
-            } else {
-                failures.saturating_add(1)
-            };
-            if matches!(ended, Err(Ended::Stopped)) || self.shared.stop.requested() {
+            failures = failures_after(failures, self.lane.read() != before, lasted);
+            if matches!(ended, Ended::Stopped) || self.shared.stop.requested() {
                 return;
             }
-            let why = match &ended {
-                Ok(error) => error.to_string(),
-                Err(ended) => ended.to_string(),
-            };
-            let future = matches!(&ended, Err(Ended::Error(name)) if name == "FutureCursor");
+            let why = ended.to_string();
+            let future = matches!(&ended, Ended::Error(name) if name == "FutureCursor");
             let delay = backoff::delay(failures, fastrand::f64());
             log::debug!(
                 "host={} {why}; next attempt in {delay:?}",
@@ -150,11 +160,11 @@ impl HostThread {
         }
     }
 
-    /// One connection, from dialing to its end. `Ok` is why there was none.
-    fn connect_and_listen(&mut self, poison: &mut Poison) -> Result<DialError, Ended> {
+    /// One connection, from dialing to its end.
+    fn connect_and_listen(&mut self, poison: &mut Poison) -> Attempt {
         let metrics = &self.shared.metrics;
         let Some(turn) = self.shared.dials.turn(&self.shared.stop) else {
-            return Err(Ended::Stopped);
+            return Attempt::without_connection(Ended::Stopped);
         };
         let cursor = match (self.lane.read(), self.start) {
             (0, Start::Live) => None,
@@ -167,18 +177,35 @@ impl HostThread {
             Err(error) => {
                 self.plug.clear();
                 metrics.host_connect_failures.inc();
-                return Ok(error);
+                return Attempt::without_connection(Ended::NotConnected(error));
             }
         };
         metrics.host_connects.inc();
         let connected = Connected::count(&self.shared);
         log::info!("host={} connected cursor={cursor:?}", self.endpoint.host);
         self.report(State::Connected { at_ms: now_ms() });
+        let since = Instant::now();
         let ended = self.listen(connection, Position { cursor, last: None }, poison);
         drop(connected);
         self.plug.clear();
         log::info!("host={} disconnected: {ended}", self.endpoint.host);
-        Err(ended)
+        let lasted = since.elapsed();
+        Attempt { ended, lasted }
+    }
+
+    /// After a panic: the connection is gone, and what may have caused it is passed over when it
+    /// has done so a few times.
+    fn panicked(&mut self, poison: &mut Poison) -> Attempt {
+        self.plug.clear();
+        log::error!(
+            "host={} its thread panicked; it is retried",
+            self.endpoint.host
+        );
+        if poison.strikes(self.lane.read()) && self.lane.read() > 0 {
+            self.shared.metrics.frames_skipped.inc();
+            self.lane.skip_one();
+        }
+        Attempt::without_connection(Ended::Panicked)
     }
 
     /// Reads until the connection ends.
@@ -328,6 +355,25 @@ impl HostThread {
     }
 }
 
+impl Attempt {
+    fn without_connection(ended: Ended) -> Attempt {
+        Attempt {
+            ended,
+            lasted: Duration::ZERO,
+        }
+    }
+}
+
+/// Failures in a row, after one more connection has ended. One that brought something, or that
+/// merely lasted, begins the count anew: quiet hosts are cut by proxies all day long.
+fn failures_after(before: u32, progressed: bool, lasted: Duration) -> u32 {
+    if progressed || lasted >= HOST_SETTLED {
+        1
+    } else {
+        before.saturating_add(1)
+    }
+}
+
 fn in_ms(delay: Duration) -> u64 {
     now_ms().saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
 }
@@ -346,5 +392,28 @@ impl Drop for Connected {
     fn drop(&mut self) {
         self.0.metrics.hosts_connected.sub(1);
         self.0.metrics.host_disconnects.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_or_brings_something_is_no_failure() {
+        assert_eq!(failures_after(7, false, Duration::ZERO), 8);
+        assert_eq!(failures_after(7, true, Duration::ZERO), 1);
+        assert_eq!(failures_after(7, false, HOST_SETTLED), 1);
+        assert_eq!(failures_after(u32::MAX, false, Duration::ZERO), u32::MAX);
+    }
+
+    #[test]
+    fn the_third_connection_lost_at_one_place_passes_over_it() {
+        let mut poison = Poison::default();
+        assert!(!poison.strikes(5));
+        assert!(!poison.strikes(5));
+        assert!(poison.strikes(5));
+        assert!(poison.strikes(5), "and so does the next");
+        assert!(!poison.strikes(6));
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn html(now: &Snapshot) -> String {
         (reject, count.unwrap_or(0))
     });
     for (reject, count) in reasons.filter(|(_, count)| *count > 0) {
-        let meaning = escape(reject.meaning());
+        let meaning = marked_up(reject.meaning());
         let count = grouped(count);
         let _ = write!(page, "<tr><td><code>{reject}</code> {meaning}<td>{count}");
     }
@@ -83,10 +83,20 @@ pub(super) fn html(now: &Snapshot) -> String {
 /// What a browser may load for the page: nothing.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
+/// A text of ours as HTML; what is between backticks is code.
+fn marked_up(text: &str) -> String {
+    let escaped = text
+        .replace('&', "&amp;")
         .replace('<', "&lt;")
-        .replace('>', "&gt;")
+        .replace('>', "&gt;");
+    let mut out = String::with_capacity(escaped.len() + 26);
+    for (i, part) in escaped.split('`').enumerate() {
+        match i % 2 {
+            0 => out.push_str(part),
+            _ => out.extend(["<code>", part, "</code>"]),
+        }
+    }
+    out
 }
 
 /// `1,234,567`

@@ -61,6 +61,11 @@ impl Cache {
         }
     }
 
+    /// Whether there is a document that was purged, so that it serves at best for want of another.
+    pub(super) fn is_purged(&self, did: &Did) -> bool {
+        self.entries.get(did).is_some_and(|entry| entry.purged)
+    }
+
     /// Keeps a document. One that is `outdated` (it was asked for before the last purge) is purged
     /// from the beginning.
     pub(super) fn found(&self, identity: Arc<Identity>, outdated: bool, now_ms: u64) {

@@ -66,7 +66,9 @@ impl Missing {
 pub enum How {
     /// It had no answer; should it have one by now, that will do.
     Miss,
-    /// It had one, which may be outdated: the document is fetched anew.
+    /// It had one, which may be outdated: the document is fetched anew, and the old one does not
+    /// serve while the directory does not answer. A refusal that an old document gives rise to
+    /// would be final, and may be wrong.
     Forced,
 }
 
@@ -229,7 +231,9 @@ impl Directory {
         let mut state = self.lock();
         let now = (self.clock)();
         let anew = how == How::Forced;
-        if anew && !state.forced.allow(did, host, now) {
+        // What is known to be outdated is asked for by anybody without a limit.
+        let limited = anew && !self.cache.is_purged(did);
+        if limited && !state.forced.allow(did, host, now) {
             return Err(RateLimited);
         }
         while !state.stopped && !state.lookups.has_room(did) {
@@ -242,6 +246,9 @@ impl Directory {
         }
         let asker = Some(host.clone());
         state.lookups.add(did, asker, Some(waiter), anew, now);
+        if anew {
+            state.lookups.insist(did);
+        }
         self.queue_changed(&state);
         self.work.notify_one();
         Ok(())
@@ -342,8 +349,9 @@ impl Directory {
         Some(outcome)
     }
 
-    /// What to believe when nobody answers: the last good document; without one, nothing until
-    /// somebody does, except that a `did:web` host is not waited for for ever.
+    /// What to believe when nobody answers: the last good document, unless somebody has seen that it
+    /// may be wrong; then, and without one, nothing until there is an answer, except that a
+    /// `did:web` host is not waited for for ever.
     fn without_answer(
         &self,
         state: &mut State,
@@ -351,9 +359,14 @@ impl Directory {
         outdated: bool,
         now_ms: u64,
     ) -> Option<Outcome> {
-        if let Some(identity) = self.cache.hold(did, now_ms) {
+        let held = || {
+            let identity = self.cache.hold(did, now_ms)?;
             self.metrics.identity_stale_used.inc();
-            return Some(Outcome::Found(identity));
+            Some(Outcome::Found(identity))
+        };
+        let insists = state.lookups.insists(did);
+        if let Some(outcome) = (!insists).then(held).flatten() {
+            return Some(outcome);
         }
         let tried = Duration::from_millis(state.lookups.tried_for(did, now_ms));
         if did.method() == Method::Plc || tried < limits::IDENTITY_WEB_PATIENCE {
@@ -362,6 +375,9 @@ impl Directory {
             self.queue_changed(state);
             self.wake_timer();
             return None;
+        }
+        if let Some(outcome) = held() {
+            return Some(outcome);
         }
         if !outdated {
             self.cache.unreachable(did, now_ms);

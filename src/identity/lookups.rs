@@ -47,6 +47,8 @@ struct Job<W> {
     running: bool,
     /// The cache is of no use to it.
     anew: bool,
+    /// Nothing but an answer will do.
+    insists: bool,
     failures: u32,
     /// When it was first asked for, in milliseconds.
     asked_at: u64,
@@ -111,11 +113,24 @@ impl<W> Lookups<W> {
             began: 0,
             running: false,
             anew,
+            insists: false,
             failures: 0,
             asked_at: now_ms,
         };
         self.jobs.insert(did.clone(), job);
         self.lane(did).push(asker, did.clone());
+    }
+
+    /// The lookup of `did` is not done before there is an answer.
+    pub(super) fn insist(&mut self, did: &Did) {
+        if let Some(job) = self.jobs.get_mut(did) {
+            job.insists = true;
+        }
+    }
+
+    /// Whether somebody waits for an answer and nothing else.
+    pub(super) fn insists(&self, did: &Did) -> bool {
+        self.jobs.get(did).is_some_and(|job| job.insists)
     }
 
     /// Asks for a lookup for which nobody waits, unless there is one.

@@ -330,13 +330,32 @@ fn a_good_document_serves_while_the_directory_fails() {
     assert_eq!(f.cached(&did), None);
     assert_eq!(f.resolve(&did, How::Miss), "good.test");
     assert_eq!(f.cached(&did), Some("good.test".to_owned()));
-    assert_eq!(f.resolve(&did, How::Forced), "good.test");
-    assert_eq!(f.metrics.identity_stale_used.get(), 2);
+    assert_eq!(f.metrics.identity_stale_used.get(), 1);
     // It is still purged: in a while the directory is asked again first.
     f.server.serve_document(&did, "new.test");
     f.put_forward(limits::IDENTITY_STALE_RETRY);
     assert_eq!(f.cached(&did), None);
     assert_eq!(f.resolve(&did, How::Miss), "new.test");
+}
+
+#[test]
+fn who_doubts_a_document_waits_until_the_directory_answers() {
+    let f = Fixture::start();
+    let did = did('a');
+    f.server.serve_document(&did, "good.test");
+    assert_eq!(f.resolve(&did, How::Miss), "good.test");
+    f.server.answer(&did, 500, "");
+    f.directory.purge(&did);
+    assert_eq!(f.resolve(&did, How::Miss), "good.test");
+    f.request(&did, How::Forced, 7).unwrap();
+    f.server.wait_asked(&did, 3);
+    assert_eq!(f.cached(&did), Some("good.test".to_owned()));
+    // Outdated as it is, there is no limit on asking.
+    f.request(&did, How::Forced, 8).unwrap();
+    f.server.serve_document(&did, "new.test");
+    f.put_forward(limits::IDENTITY_RETRY_MAX);
+    assert_eq!(f.next(), (7, "new.test".to_owned()));
+    assert_eq!(f.next(), (8, "new.test".to_owned()));
 }
 
 #[test]

@@ -54,6 +54,15 @@ impl Inbox {
     }
 }
 
+#[cfg(test)]
+impl Inbox {
+    /// An inbox that a test reads in the sequencer's place.
+    pub(crate) fn with_receiver(metrics: Arc<Metrics>) -> (Inbox, Receiver<Input>) {
+        let (inbox, outbox) = Inbox::new(metrics);
+        (inbox, outbox.receiver)
+    }
+}
+
 /// Bytes in the inbox.
 #[derive(Debug)]
 pub(super) struct Budget {

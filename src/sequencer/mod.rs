@@ -5,6 +5,8 @@
 pub mod event;
 mod inbox;
 pub mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, hash_map::Entry},

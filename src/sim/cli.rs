@@ -83,6 +83,9 @@ struct NetworkArgs {
     /// Now and then a record of up to 1 MB.
     #[arg(long)]
     large: bool,
+    /// The directory never fails, whatever else goes wrong.
+    #[arg(long)]
+    steady_directory: bool,
 }
 
 #[derive(Args, Debug)]
@@ -305,6 +308,7 @@ fn mix(args: &NetworkArgs, accounts: usize, rate: f64, faults: Faults) -> Mix {
         skew: args.skew,
         faults,
         large: args.large,
+        directory_fails: !args.steady_directory,
         checked: true,
     }
 }

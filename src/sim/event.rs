@@ -87,6 +87,20 @@ impl Event {
         Digest::of(&self.head, &self.tail)
     }
 
+    /// An `#identity` with a handle, without it.
+    pub fn without_handle(&self) -> Option<Event> {
+        const KEY: &[u8] = b"\x66handle";
+        let at = self.tail.windows(KEY.len()).position(|w| w == KEY)?;
+        if self.kind != Kind::Identity {
+            return None;
+        }
+        let mut event = self.clone();
+        // The handle is the last of the payload's pairs, whose number follows the header.
+        event.tail.truncate(at);
+        event.head[header(self.kind.name()).len()] -= 1;
+        Some(event)
+    }
+
     /// The size of the frame without the value of `seq`, in bytes.
     pub fn size(&self) -> usize {
         self.head.len() + self.tail.len()

@@ -19,6 +19,8 @@ const SAMPLES_MAX: usize = 5;
 #[derive(Clone, Copy, Debug)]
 struct Awaited {
     digest: Digest,
+    /// The same event without its handle, where the relay may leave that out.
+    without_handle: Option<Digest>,
     kind: Kind,
     sent: u64,
 }
@@ -86,6 +88,8 @@ struct State {
     matched: u64,
     injected: BTreeMap<&'static str, u64>,
     differences: Differences,
+    handles_optional: bool,
+    handles_left_out: u64,
 }
 
 /// The expectation, shared by those who send and the one who compares.
@@ -103,12 +107,29 @@ impl Expected {
         let mut state = self.state();
         state.outstanding += 1;
         state.expected += 1;
+        let without_handle = if state.handles_optional {
+            event.without_handle().map(|event| event.digest())
+        } else {
+            None
+        };
         let account = state.accounts.entry(event.did.clone()).or_default();
         account.waiting.push_back(Awaited {
             digest: event.digest(),
+            without_handle,
             kind: event.kind,
             sent: clock::micros(),
         });
+    }
+
+    /// From now on the relay may leave the handles of `#identity` out: it can not confirm them
+    /// while the directory fails.
+    pub fn set_handles_optional(&self) {
+        self.state().handles_optional = true;
+    }
+
+    /// How many handles the relay has left out.
+    pub fn handles_left_out(&self) -> u64 {
+        self.state().handles_left_out
     }
 
     /// The relay must reject something for this reason.
@@ -155,7 +176,9 @@ impl Expected {
             note(differences, differences.unexpected, "unexpected");
             return Observation::Unexpected;
         };
-        if let Some(at) = account.waiting.iter().position(|a| a.digest == digest) {
+        let is_it = |a: &Awaited| a.digest == digest || a.without_handle == Some(digest);
+        if let Some(at) = account.waiting.iter().position(is_it) {
+            state.handles_left_out += u64::from(account.waiting[at].digest != digest);
             for skipped in account.waiting.drain(..at) {
                 differences.missing += 1;
                 let what = format!(
@@ -178,7 +201,7 @@ impl Expected {
             }
             return Observation::Expected(clock::micros().saturating_sub(sent));
         }
-        if let Some(at) = account.overtaken.iter().position(|a| a.digest == digest) {
+        if let Some(at) = account.overtaken.iter().position(is_it) {
             account.overtaken.remove(at);
             differences.missing -= 1;
             differences.out_of_order += 1;
@@ -273,6 +296,26 @@ mod tests {
         assert!(expected.verdict().none());
         assert!(expected.is_settled(&events[0].did));
         assert_eq!(expected.progress(), (5, 5));
+    }
+
+    #[test]
+    fn handles_may_be_left_out_where_that_was_said() {
+        let did: Arc<str> = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa".into();
+        let expected = Expected::default();
+        let with = event::identity(&did, Some("a.sim.test"), 5);
+        let without = event::identity(&did, None, 5);
+        assert_eq!(with.without_handle(), Some(without.clone()));
+        assert_eq!(without.without_handle(), None);
+        expected.expect(&with);
+        assert_eq!(observe(&expected, &without), Observation::Unexpected);
+        observe(&expected, &with);
+        expected.set_handles_optional();
+        expected.expect(&with);
+        assert!(matches!(
+            observe(&expected, &without),
+            Observation::Expected(_)
+        ));
+        assert_eq!(expected.handles_left_out(), 1);
     }
 
     #[test]

@@ -242,6 +242,7 @@ impl Traffic {
                 let away = AWAY_MAX.mul_f64(self.rng.f64());
                 self.faults.hosts[host].refuses_until = Some(Instant::now() + away);
             }
+            _ if !self.mix.directory_fails => target.inject(Once::Cut),
             _ => {
                 let away = AWAY_MAX.mul_f64(self.rng.f64());
                 self.faults.directory_until = Some(Instant::now() + away);

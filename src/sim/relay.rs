@@ -130,12 +130,12 @@ pub struct Relay {
 impl Launch {
     /// Starts a relay for `network` and waits until it answers.
     pub fn start(&self, network: &Network, stop: &Stop) -> io::Result<Relay> {
-        let port = free_port(self.port)?;
-        let metrics_port = free_port(if self.metrics_port == port {
-            port + 1
-        } else {
-            self.metrics_port
-        })?;
+        // Both are held until both are chosen, or the second could be the first.
+        let public = free_port(self.port)?;
+        let internal = free_port(self.metrics_port)?;
+        let port = public.local_addr()?.port();
+        let metrics_port = internal.local_addr()?.port();
+        drop((public, internal));
         let (directory, temporary) = match &self.data_dir {
             Some(directory) => (directory.clone(), false),
             None => (temporary_directory()?, true),
@@ -278,12 +278,12 @@ pub fn resident(pid: u32) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// `wanted`, or the next port that is free on loopback; 0 is any.
-fn free_port(wanted: u16) -> io::Result<u16> {
+/// A listener on `wanted`, or on the next port that is free on loopback; 0 is any.
+fn free_port(wanted: u16) -> io::Result<TcpListener> {
     let mut last = None;
     for port in wanted..=wanted.saturating_add(100) {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            Ok(listener) => return Ok(listener.local_addr()?.port()),
+            Ok(listener) => return Ok(listener),
             Err(error) => last = Some(error),
         }
     }

@@ -128,9 +128,10 @@ pub(super) fn verdict(network: &Network, elapsed: Duration, differences: &Differ
     let _ = writeln!(
         text,
         "{expected} events expected, {matched} came as expected, in {:.0} s; \
-         {} directory requests; {} replays began too late",
+         {} directory requests; {} handles left out; {} replays began too late",
         elapsed.as_secs_f64(),
         network.plc().requests(),
+        network.expected().handles_left_out(),
         network.hosts().iter().map(|h| h.outdated()).sum::<u64>()
     );
     for sample in &differences.samples {

@@ -51,6 +51,8 @@ pub struct Mix {
     pub faults: Faults,
     /// Now and then a record of up to 1 MB.
     pub large: bool,
+    /// Whether the directory fails now and then, where there are faults.
+    pub directory_fails: bool,
     /// Whether a checker says what has arrived.
     pub checked: bool,
 }
@@ -65,6 +67,7 @@ impl Default for Mix {
             skew: 1.0,
             faults: Faults::None,
             large: false,
+            directory_fails: true,
             checked: true,
         }
     }
@@ -135,6 +138,9 @@ impl Traffic {
     /// Makes the accounts, with histories that nobody was told of.
     pub fn new(network: Arc<Network>, mix: Mix) -> Traffic {
         let hosts = network.len();
+        if mix.faults != Faults::None && mix.directory_fails {
+            network.expected().set_handles_optional();
+        }
         let mut shares = Vec::with_capacity(hosts);
         let mut sum = 0.0;
         for i in 0..hosts {
@@ -198,11 +204,13 @@ impl Traffic {
                 break;
             }
             let wait = due.min(look).saturating_duration_since(now);
-            if if wait.is_zero() {
+            // Without anything to wait for, a look at the stop is enough.
+            let stopped = if wait.is_zero() {
                 stop.requested()
             } else {
                 stop.wait(wait)
-            } {
+            };
+            if stopped {
                 break;
             }
             let now = Instant::now();
@@ -332,7 +340,6 @@ impl Traffic {
     fn write(&mut self, slot: usize, ops: usize) {
         let account = &self.slots[slot].account;
         let (mut writes, mut touched) = (Vec::with_capacity(ops), Vec::new());
-        let mut created = 0;
         for _ in 0..ops {
             let existing = match self.rng.u8(..10) {
                 0..6 => None,
@@ -351,13 +358,9 @@ impl Traffic {
                         Write::Put(path.to_string(), record)
                     }
                 }
-                None => {
-                    created += 1;
-                    create(&mut self.rng, account, number, ops, self.mix.large)
-                }
+                None => create(&mut self.rng, account, number, ops, self.mix.large),
             });
         }
-        debug_assert!(created <= ops);
         self.commit(slot, &writes);
     }
 

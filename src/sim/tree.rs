@@ -100,8 +100,7 @@ impl Tree {
         }
     }
 
-    /// The `n`-th key (modulo the number of keys) that a walk by rough position finds: a way to
-    /// choose some key evenly enough without a list of all.
+    /// Some key, chosen by going down at random: evenly enough, and without a list of all.
     pub fn pick(&self, rng: &mut fastrand::Rng) -> Option<Arc<str>> {
         let mut node = self.root.as_ref()?;
         loop {

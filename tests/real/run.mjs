@@ -1,7 +1,7 @@
 // The relay against real components, all on loopback: two versions of the PDS, the PLC directory,
 // and subscribers nobody here wrote. See README.md beside this file.
 //
-//   node run.mjs [--keep] [--queries] [--install-only] [--base-port 2582]
+//   node run.mjs [--keep] [--install-only] [--base-port 2582]
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,7 +10,6 @@ import * as checks from './lib/checks.mjs'
 import { loadFrames } from './lib/frames.mjs'
 import { CARGO_TARGET, install } from './lib/install.mjs'
 import { startNetwork } from './lib/network.mjs'
-import { checkQueries } from './lib/queries.mjs'
 import { Relay } from './lib/relay.mjs'
 import * as scenario from './lib/scenario.mjs'
 import { Stage } from './lib/stage.mjs'
@@ -19,7 +18,6 @@ import { startSubscribers } from './lib/subscribers.mjs'
 const { values: options } = parseArgs({
   options: {
     keep: { type: 'boolean', default: false },
-    queries: { type: 'boolean', default: false },
     'install-only': { type: 'boolean', default: false },
     'base-port': { type: 'string', default: '2582' },
   },
@@ -67,24 +65,22 @@ async function play(stage, report, installed, folder) {
   const directory = scenario.directoryClient(stage.frames.installed, network.plc.url)
   await relay.start()
   await stage.record()
-  const { herald } = await scenario.meet(stage, () =>
-    startSubscribers(installed, relay.ws, network.plc.url),
-  )
+  await scenario.meet(stage, () => startSubscribers(installed, relay.ws, network.plc.url))
   say('the relay and its subscribers are connected')
-  const { alice, bob, dave, erin, blob } = await scenario.life(stage)
+  const { alice, bob, dave, erin } = await scenario.life(stage)
   say('life')
-  const changed = await scenario.changes(stage)
+  await scenario.changes(stage)
   say('changes')
-  const alice2 = await scenario.migrate(stage, alice, two, directory, blob)
-  const dave2 = await scenario.migrate(stage, dave, one, directory)
+  const alice2 = await scenario.migrate(stage, alice, two, directory, { blob: true })
+  const dave2 = await scenario.migrate(stage, dave, one, directory, { lateRecord: true })
   say('migrations')
-  const writers = [bob, dave2, erin, alice2]
-  const seen = await scenario.killed(stage, writers, 3)
+  await checks.checkCounters(report, stage)
+  const seen = await scenario.killed(stage, [bob, dave2, erin, alice2], 3)
   say('killed')
 
   checks.checkStream(report, stage)
   checks.checkScenario(report, stage, seen)
-  checks.checkSubscribers(report, stage)
+  checks.checkSubscribers(report, stage, seen)
   await checks.checkOracle(report, stage, {
     oracle: installed.oracle,
     keysOf: directory.keys,
@@ -92,19 +88,6 @@ async function play(stage, report, installed, folder) {
   })
   await checks.checkReplay(report, stage, 'after kills')
   await checks.checkCursors(report, stage)
-  if (options.queries) {
-    await checkQueries(report, stage, {
-      active: [herald, ...writers],
-      inactive: [one, two].flatMap((pds) => {
-        const { mover, taken, gone } = changed[pds.name]
-        return [
-          { account: mover, status: 'deactivated', error: 'RepoDeactivated' },
-          { account: taken, status: 'takendown', error: 'RepoTakendown' },
-          { account: gone, status: 'deleted', error: 'RepoNotFound' },
-        ]
-      }),
-    })
-  }
   await shutdown(stage, report)
 }
 

@@ -4,6 +4,8 @@
 
 mod invert;
 mod node;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use invert::{Op, OpKind, invert};

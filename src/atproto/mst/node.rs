@@ -11,7 +11,7 @@ use crate::{
         cbor::{CborError, Map, Reader, Writer},
         cid::{Cid, Codec},
     },
-    limits::{MST_KEY_BYTES_MAX, MST_NODE_ENTRIES_MAX},
+    limits::{MST_KEY_BYTES_MAX, MST_KEYS_BYTES_MAX, MST_NODE_ENTRIES_MAX},
 };
 
 /// The layer of a key: half the number of leading zero bits of its SHA-256.
@@ -107,7 +107,7 @@ impl<'a> Parser<'a> {
     ) -> Result<Span, CborError> {
         let start = self.keys.len();
         let len = prefix.checked_add(suffix.len()).ok_or(INVALID)?;
-        if len == 0 || len > MST_KEY_BYTES_MAX {
+        if len == 0 || len > MST_KEY_BYTES_MAX || start + len > MST_KEYS_BYTES_MAX {
             return Err(INVALID);
         }
         match last {

@@ -105,7 +105,7 @@ impl Node {
 }
 
 /// A partial tree, and the buffers that the next one reuses.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct Tree {
     nodes: Vec<Node>,
     /// How many of `nodes` are in use.
@@ -125,18 +125,8 @@ struct Bounds {
 /// Nodes of one partial tree. A commit of 200 operations needs a few thousand; a slice of two
 /// megabytes can not hold more than this many nodes.
 const NODES_MAX: usize = 1 << 16;
-
-impl Default for Tree {
-    fn default() -> Self {
-        Tree {
-            nodes: Vec::new(),
-            used: 0,
-            keys: Vec::new(),
-            scratch: Vec::new(),
-            root: 0,
-        }
-    }
-}
+/// Entries of a node for which the room is kept for the next commit.
+const KEEP_ENTRIES: usize = 64;
 
 impl Tree {
     /// An empty workspace; [`Tree::load`] fills it.
@@ -314,13 +304,15 @@ impl Tree {
 
     /// Gives back what an unusually large commit took.
     pub fn shrink_if_over(&mut self, nodes_max: usize, key_bytes_max: usize) {
-        self.used = 0;
+        let used = std::mem::take(&mut self.used);
+        for node in &mut self.nodes[..used] {
+            if node.entries.capacity() > KEEP_ENTRIES {
+                node.entries = Vec::new();
+            }
+        }
         if self.nodes.len() > nodes_max {
             self.nodes.truncate(nodes_max);
             self.nodes.shrink_to_fit();
-            self.nodes
-                .iter_mut()
-                .for_each(|node| node.entries = Vec::new());
         }
         for buffer in [&mut self.keys, &mut self.scratch] {
             if buffer.capacity() > key_bytes_max {

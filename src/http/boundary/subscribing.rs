@@ -74,6 +74,10 @@ fn a_websocket_client_reaches_the_firehose() {
     };
     assert!(frame.windows(12).any(|w| w == b"FutureCursor"), "{frame:?}");
     assert!(socket.read().unwrap().is_close());
+    // Answers the close, so that nobody waits for that.
+    assert!(socket.read().is_err());
     drop(door);
+    // The firehose waits for its subscribers.
+    drop(socket);
     drop((stopper, ticker));
 }

@@ -1,6 +1,6 @@
 // Installs what the tests need, from the lock files beside this folder, into a work folder outside
 // the checkout, so that the next run finds it. Nothing is installed twice: a folder carries the
-// digest of what it was installed from.
+// digest, or the name, of what it was installed from.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
@@ -18,6 +18,15 @@ import { fileURLToPath } from 'node:url'
 
 /** The folder tests/real. */
 export const HERE = dirname(dirname(fileURLToPath(import.meta.url)))
+/**
+ * The command line tool goat, from the time when it lived in indigo's repository: its own module is
+ * not on every module proxy. It has no option for the directory's address, which is linked in here:
+ * a host that does not exist, so that it can only be reached through a proxy.
+ */
+const GOAT = [
+  '-ldflags=-X=github.com/bluesky-social/indigo/atproto/identity.DefaultPLCURL=http://plc.invalid',
+  'github.com/bluesky-social/indigo/cmd/goat@v0.0.0-20250626183556-5641d3c27325',
+]
 const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'zlay')
 /** Where installed packages are kept between runs. */
 export const WORK = process.env.ZLAY_REAL_WORK || join(CACHE, 'real')
@@ -37,13 +46,15 @@ export function install() {
     pds05: npm('pds-0.5', `${join(node24, 'bin')}:${process.env.PATH}`, node24),
     python: python(),
     indigo: indigo(),
+    goat: goat(),
     oracle: oracle(),
   }
 }
 
 // Native modules are compiled against the headers that come with the runtime.
 function npm(name, path, nodedir) {
-  return once(name, join(HERE, 'npm', name), (from, into) => {
+  const from = join(HERE, 'npm', name)
+  return once(name, digest(from), (into) => {
     for (const file of ['package.json', 'package-lock.json'])
       cpSync(join(from, file), join(into, file))
     const env = { ...process.env, PATH: path }
@@ -53,7 +64,8 @@ function npm(name, path, nodedir) {
 }
 
 function python() {
-  const folder = once('python', join(HERE, 'python'), (from, into) => {
+  const from = join(HERE, 'python')
+  const folder = once('python', digest(from), (into) => {
     run('python3', ['-m', 'venv', join(into, 'venv')])
     const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
     run(join(into, 'venv/bin/python'), [...pip, '--requirement', join(from, 'requirements.txt')])
@@ -62,10 +74,19 @@ function python() {
 }
 
 function indigo() {
-  const folder = once('indigo', join(HERE, 'subscribers/indigo'), (from, into) => {
+  const from = join(HERE, 'subscribers/indigo')
+  const folder = once('indigo', digest(from), (into) => {
     run('go', ['build', '-o', join(into, 'indigo-subscriber'), '.'], { cwd: from })
   })
   return join(folder, 'indigo-subscriber')
+}
+
+// Go's checksum database vouches for the module, and its go.sum for what it depends on.
+function goat() {
+  const folder = once('goat', GOAT.join(' '), (into) => {
+    run('go', ['install', ...GOAT], { cwd: into, env: { ...process.env, GOBIN: into } })
+  })
+  return join(folder, 'goat')
 }
 
 // Beside the main crate's target, so that a change builds only itself anew.
@@ -77,16 +98,17 @@ function oracle() {
   return join(target, 'debug/zlay-oracle')
 }
 
-function once(name, from, make) {
+/** Has `make` fill a folder, unless that was done before from the same `source`. */
+function once(name, source, make) {
   const into = join(WORK, name)
   const stamp = join(into, '.installed-from')
-  const wanted = digest(from)
+  const wanted = `${process.arch} ${source}`
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return into
   const started = Date.now()
   console.log(`installing ${name} into ${into}`)
   rmSync(into, { recursive: true, force: true })
   mkdirSync(into, { recursive: true })
-  make(from, into)
+  make(into)
   writeFileSync(stamp, wanted)
   console.log(`installed ${name} in ${Math.round((Date.now() - started) / 1000)} s`)
   return into
@@ -100,7 +122,7 @@ function digest(folder) {
     .sort()) {
     hash.update(file.slice(folder.length)).update('\0').update(readFileSync(file)).update('\0')
   }
-  return `${process.arch} ${hash.digest('hex')}`
+  return hash.digest('hex')
 }
 
 function run(program, args, options = {}) {

@@ -19,13 +19,19 @@ async function startPlc({ port }) {
 // microtasks (RemoveEnvironmentCleanupHook without a context). None is collected while we hold it.
 function keepStatements() {
   const Database = installed('better-sqlite3')
-  const { prepare } = Database.prototype
-  const kept = []
-  Database.prototype.prepare = function (...args) {
+  const { cppdb } = installed('better-sqlite3/lib/util')
+  const probe = new Database(':memory:')
+  const native = Object.getPrototypeOf(probe[cppdb])
+  const { prepare } = native
+  const kept = [probe]
+  native.prepare = function (...args) {
     const statement = prepare.apply(this, args)
     kept.push(this, statement)
     return statement
   }
+  probe.prepare('SELECT 1')
+  if (kept.length !== 3)
+    throw new Error('better-sqlite3 prepares its statements in another way now')
 }
 
 async function startPds({ port, plcUrl, domain, crawlers, rotationKeyHex, adminPassword }) {

@@ -61,14 +61,6 @@ export class Relay {
     })
     if (!response.ok) throw new Error(`requestCrawl: ${response.status} ${await response.text()}`)
   }
-
-  /** A query: `{status, body}`. */
-  async query(nsid, params = {}) {
-    const url = new URL(`/xrpc/${nsid}`, this.http)
-    for (const [name, value] of Object.entries(params)) url.searchParams.set(name, value)
-    const response = await fetch(url)
-    return { status: response.status, body: await response.json().catch(() => undefined) }
-  }
 }
 
 function withoutRelayVariables(env) {

@@ -25,7 +25,6 @@ export async function meet(stage, startSubscribers) {
     if (stage.subscribers.every((s) => s.events.length)) break
   }
   await stage.settle('meeting')
-  return { herald }
 }
 
 // What a host sent before the relay was there may be forwarded or not.
@@ -70,7 +69,7 @@ export async function life(stage) {
   for (const account of [bob, erin]) await batches(account)
   for (let i = 0; i < 60; i++) await [alice, dave][i % 2].post(`post number ${i}`)
   await stage.settle('life')
-  return { ...people, blob }
+  return people
 }
 
 const unknownLexicon = (account, cid) =>
@@ -108,14 +107,12 @@ async function batches(account) {
 
 /** Handles change; accounts come and go, on both versions of the PDS. */
 export async function changes(stage) {
-  const people = {}
   for (const pds of stage.network.pdses) {
     const mover = await pds.createAccount('carol')
     await mover.post('before')
     await stage.settle(`${pds.name}: new account`)
     const handle = `caroline${pds.domain}`
     await mover.call('com.atproto.identity.updateHandle', { body: { handle } })
-    mover.handle = handle
     await mover.deactivate()
     await mover.activate()
     await mover.post('back again')
@@ -130,13 +127,15 @@ export async function changes(stage) {
     await stage.settle(`${pds.name}: handle, deactivation, takedown`)
     await pds.deleteAccount(gone.did)
     await stage.settle(`${pds.name}: deletion`)
-    people[pds.name] = { mover, taken, gone }
   }
-  return people
 }
 
-/** Moves an account to another PDS as its owner would, and keeps both PDSes talking about it. */
-export async function migrate(stage, account, to, plc, blob) {
+/**
+ * Moves an account to another PDS as its owner would, and keeps both PDSes talking about it.
+ * `blob`: the account has one. `lateRecord`: it still writes at the old host after the export, so
+ * that its chain of commits breaks.
+ */
+export async function migrate(stage, account, to, plc, { blob = false, lateRecord = false } = {}) {
   const from = account.pds
   const step = (what) => stage.settle(`migration ${from.version} to ${to.version}: ${what}`)
   const { did: audience } = await to.call('com.atproto.server.describeServer')
@@ -144,6 +143,7 @@ export async function migrate(stage, account, to, plc, blob) {
   const { token } = await account.call('com.atproto.server.getServiceAuth', { params })
   const moved = await to.createMovedAccount(account, token)
   const car = await from.call('com.atproto.sync.getRepo', { params: { did: account.did } })
+  if (lateRecord) await account.post('forgotten at the old host')
   await moved.call('com.atproto.repo.importRepo', { type: 'application/vnd.ipld.car', body: car })
   if (blob) await moved.uploadBlob(PIXEL, 'image/png')
   await step('repository imported')
