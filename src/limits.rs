@@ -14,6 +14,9 @@ pub const SYNC_BLOCKS_BYTES_MAX: usize = 10_000;
 pub const COMMIT_OPS_MAX: usize = 200;
 /// One record block, in bytes. A commit with a larger one is rejected.
 pub const RECORD_BYTES_MAX: usize = 1_000_000;
+/// `status` of an `#account`, in bytes: it is kept for as long as the account is. A longer one is
+/// rejected; the words in use have a dozen.
+pub const ACCOUNT_STATUS_BYTES_MAX: usize = 1_024;
 /// How far in the future a `rev` may lie.
 pub const REV_DRIFT_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -95,6 +98,26 @@ pub const SEQ_JUMP: u64 = 10_000_000;
 /// Events that wait this long without a batch being written: ingest stands still, and liveness
 /// fails.
 pub const INGEST_STALL_MAX: Duration = Duration::from_secs(60);
+
+/// An account that is inactive and sends events all the same is asked about at its host, at most
+/// once in this time: the word that it is active again may have been lost.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// The time in which [`STATUS_PER_HOST_MAX`] are counted.
+pub const STATUS_WINDOW: Duration = Duration::from_secs(60);
+/// Questions of that kind to one host; beyond, events of its inactive accounts are rejected unasked.
+pub const STATUS_PER_HOST_MAX: u32 = 30;
+/// Accounts remembered as asked about; beyond, no further ones are asked about for a while.
+pub const STATUS_ACCOUNTS_MAX: usize = 16_384;
+/// Events held while their hosts are asked, in bytes; beyond, they are rejected unasked.
+pub const STATUS_HELD_BYTES_MAX: usize = 32 << 20;
+/// Questions that wait for a thread; beyond, events are rejected unasked.
+pub const STATUS_QUEUE_MAX: usize = 256;
+/// Threads that ask.
+pub const STATUS_THREADS: usize = 2;
+/// One question, everything together.
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// The answer, in bytes.
+pub const STATUS_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// Recent frames kept in memory for subscribers, in bytes; who is behind them reads from disk.
 pub const RING_BYTES_MAX: usize = 64 << 20;

@@ -118,6 +118,8 @@ metrics! {
         "Commits that do not continue the last known one, and were forwarded.",
     Counter lenient = "relay_events_lenient_total"
         "Commits that lack Sync 1.1 fields and were forwarded because the relay is lenient.",
+    Counter status_asked = "relay_account_status_asked_total"
+        "Times a host was asked whether an account is active again.",
     Counter identity_lookups = "relay_identity_lookups_total" "DID documents asked for.",
     Counter identity_failures = "relay_identity_failures_total"
         "Lookups of a DID document that failed and are tried again.",

@@ -5,11 +5,14 @@ mod ports;
 
 use std::{error::Error, net::SocketAddr, sync::Arc};
 
+use crossbeam_channel::Sender;
+
 use self::{
     health::{RelayHealth, State},
     ports::CrawlPort,
 };
 use crate::{
+    atproto::did::Did,
     config::{Config, Fsync},
     control::{Control, embedded::Embedded},
     firehose::{Firehose, Settings},
@@ -17,7 +20,7 @@ use crate::{
         Shared,
         admission::Admission,
         crawler::{CrawlAnswer, Crawler, CrawlerHandle},
-        discovery,
+        discovery, status,
         thread::Start,
     },
     http::{
@@ -46,7 +49,7 @@ pub const EXIT_STORE: i32 = 71;
 /// A running relay.
 ///
 /// [`Relay::stop`] ends the parts in the order of the way of an event, so that each drains what
-/// the one before it has handed on.
+/// the one before it has handed on. Only the directory, for which others wait, is told first.
 pub struct Relay {
     front_door: FrontDoor,
     internal: Internal,
@@ -96,7 +99,8 @@ impl Relay {
             threads: vec![ticker],
         };
 
-        let (sequencer, inbox) = start_sequencer(&store, &firehose, &metrics, &state)?;
+        let (ask, questions) = status::questions();
+        let (sequencer, inbox) = start_sequencer(&store, &firehose, &metrics, &state, ask)?;
 
         let (stopper, stop) = stop_pair();
         let (directory, resolvers) =
@@ -107,6 +111,13 @@ impl Relay {
         };
 
         let (stopper, stop) = stop_pair();
+        let asker = status::Asker {
+            directory: directory.clone(),
+            outbound: outbound.clone(),
+            inbox: inbox.clone(),
+            stop: stop.clone(),
+        };
+        let askers = asker.start(&questions)?;
         let shared = Shared::new(
             inbox,
             directory,
@@ -123,6 +134,7 @@ impl Relay {
             stopper,
             threads: vec![crawler],
         };
+        hosts.threads.extend(askers);
 
         let parts = Parts {
             metrics: metrics.clone(),
@@ -171,13 +183,13 @@ impl Relay {
     /// get their last frames and close code 1001, the store is closed.
     pub fn stop(self) -> Result<(), StartError> {
         self.state.set_stopping();
+        // A host's thread may wait for room among the lookups, which a directory that does not
+        // answer never makes. So the directory is told before a host is waited for; an event whose
+        // lookup is given up is not before the host's cursor, and is asked for again.
+        drop(self.directory.stopper);
         log::info!("stopping: no new clients");
         drop(self.front_door);
         log::info!("stopping: hosts");
-        // A host's thread may wait for room among the lookups, which a directory that does not
-        // answer never makes. So both are told before either is waited for; an event whose lookup
-        // is given up is before the host's cursor and asked for again.
-        drop(self.directory.stopper);
         self.hosts.stop();
         drop(self.directory.threads);
         log::info!("stopping: sequencer");
@@ -197,11 +209,13 @@ fn start_sequencer(
     firehose: &Arc<Firehose>,
     metrics: &Arc<Metrics>,
     state: &Arc<State>,
+    questions: Sender<Did>,
 ) -> Result<(Part, Inbox), StartError> {
     let (stopper, stop) = stop_pair();
     let publisher = firehose.clone();
     let publish = Box::new(move |frames| publisher.publish(frames));
-    let (sequencer, inbox) = Sequencer::new(store.clone(), publish, metrics.clone())?;
+    let (mut sequencer, inbox) = Sequencer::new(store.clone(), publish, metrics.clone())?;
+    sequencer.ask_through(questions);
     let state = state.clone();
     let body = move || {
         if let Err(error) = sequencer.run(&stop) {

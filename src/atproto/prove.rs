@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     limits::{
-        COMMIT_BLOCKS_BYTES_MAX, COMMIT_OPS_MAX, RECORD_BYTES_MAX, REV_DRIFT_MAX,
-        SYNC_BLOCKS_BYTES_MAX,
+        ACCOUNT_STATUS_BYTES_MAX, COMMIT_BLOCKS_BYTES_MAX, COMMIT_OPS_MAX, RECORD_BYTES_MAX,
+        REV_DRIFT_MAX, SYNC_BLOCKS_BYTES_MAX,
     },
     reject::Reject,
 };
@@ -72,7 +72,11 @@ pub fn check_event(event: &envelope::Event<'_>, now: Duration) -> Result<(), Rej
             check_size(&sync.blocks, SYNC_BLOCKS_BYTES_MAX)?;
             check_rev(sync.rev, now)
         }
-        envelope::Body::Identity { .. } | envelope::Body::Account { .. } => Ok(()),
+        envelope::Body::Account { status, .. } => match status {
+            Some(status) if status.len() > ACCOUNT_STATUS_BYTES_MAX => Err(Reject::SchemaInvalid),
+            _ => Ok(()),
+        },
+        envelope::Body::Identity { .. } => Ok(()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The way of one host's events to the sequencer: decode, find the identity, prove, hand on.
 //!
-//! An event whose account's identity is not known is parked, and so is every later event of that
-//! account, in order; the host's other accounts flow on. A resolver thread proves and hands on
-//! what was parked. The cursor that goes with each event says up to where *everything* of the host
+//! An event whose account's identity is not known, or by whose known identity it fails, is parked,
+//! and so is every later event of that account, in order; the host's other accounts flow on. A
+//! resolver thread proves and hands on what was parked. The cursor that goes with each event says up to where *everything* of the host
 //! is handed on, so that what is parked is asked for again after a crash.
 
 use std::{

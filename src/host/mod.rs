@@ -6,6 +6,7 @@ pub mod crawler;
 mod dial;
 pub mod discovery;
 mod lane;
+pub mod status;
 pub mod thread;
 mod workspaces;
 

@@ -65,6 +65,13 @@ pub enum Input {
         /// Everything up to here is processed.
         cursor: u64,
     },
+    /// What the host of an account says of it now, asked because events of it are held.
+    Status {
+        /// The account.
+        did: Did,
+        /// What its host says; none where it did not answer.
+        status: Option<Status>,
+    },
     /// The host's stream starts anew, from its first seq: a new epoch.
     Restart {
         /// The host.
@@ -79,7 +86,7 @@ impl Input {
     pub fn bytes(&self) -> usize {
         match self {
             Input::Event(event) => event.frame.len() + size_of::<Event>(),
-            Input::Progress { .. } | Input::Restart { .. } => 0,
+            Input::Progress { .. } | Input::Status { .. } | Input::Restart { .. } => 0,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! the batch is durable.
 
 pub mod event;
+mod held;
 mod inbox;
 pub mod rules;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crossbeam_channel::select;
 pub use self::inbox::{Closed, Inbox};
 use self::{
     event::{Event, Input, Kind},
+    held::Held,
     inbox::Outbox,
     rules::Verdict,
 };
@@ -31,7 +33,7 @@ use crate::{
     reject::Reject,
     store::{
         Batch, Counters, Store, StoreError,
-        account::{Account, HostId, HostRecord},
+        account::{Account, HostId, HostRecord, Status},
     },
     threads::Stop,
 };
@@ -76,6 +78,9 @@ pub struct Sequencer {
     hosts: HashMap<HostId, HostRecord>,
     /// Replies that are due once the batch is durable.
     replies: Vec<(crossbeam_channel::Sender<u32>, u32)>,
+    held: Held,
+    /// Takes questions about the status of accounts.
+    questions: Option<crossbeam_channel::Sender<Did>>,
 }
 
 /// One batch while it forms.
@@ -111,8 +116,16 @@ impl Sequencer {
             counters,
             hosts,
             replies,
+            held: Held::default(),
+            questions: None,
         };
         Ok((sequencer, inbox))
+    }
+
+    /// Where to ask, without waiting, what the host of an account says of it now. Each question
+    /// that is taken must be answered with an [`Input::Status`].
+    pub fn ask_through(&mut self, questions: crossbeam_channel::Sender<Did>) {
+        self.questions = Some(questions);
     }
 
     /// Works until the stop is asked for, and then until the inbox is empty. Whoever sends must
@@ -165,6 +178,7 @@ impl Sequencer {
                 self.advance(forming, host, epoch, cursor);
                 Ok(())
             }
+            Input::Status { did, status } => self.answered(&did, status, forming),
             Input::Restart { host, done } => {
                 let record = self.host(forming, host);
                 record.epoch += 1;
@@ -177,12 +191,23 @@ impl Sequencer {
     }
 
     fn sequence(&mut self, event: Event, forming: &mut Forming) -> Result<(), SequencerError> {
-        let known = match forming.accounts.get(&event.did) {
-            Some(account) => Some(account.clone()),
-            None => self.store.account(&event.did)?,
-        };
+        if self.held.holds(&event.did) {
+            if self.held.has_room(&event) {
+                self.hold(event, forming);
+                return Ok(());
+            }
+            self.answered(&event.did, None, forming)?;
+        }
+        let known = self.known(&event.did, forming)?;
         let upstream = event.upstream;
         match rules::judge(known.as_ref(), &event, self.counters.next_ordinal) {
+            Verdict::Reject(Reject::AccountInactive)
+                if known.as_ref().is_some_and(|account| account.local.active)
+                    && self.ask(&event, forming.now_ms) =>
+            {
+                self.hold(event, forming);
+                return Ok(());
+            }
             Verdict::Reject(reject) => {
                 self.metrics.rejected.inc(reject);
                 log::debug!(
@@ -222,6 +247,65 @@ impl Sequencer {
         Ok(())
     }
 
+    /// The account as the batch leaves it.
+    fn known(&self, did: &Did, forming: &Forming) -> Result<Option<Account>, StoreError> {
+        match forming.accounts.get(did) {
+            Some(account) => Ok(Some(account.clone())),
+            None => self.store.account(did),
+        }
+    }
+
+    /// Whether the host of an inactive account was asked if it still is so.
+    fn ask(&mut self, event: &Event, now_ms: u64) -> bool {
+        let Some(questions) = &self.questions else {
+            return false;
+        };
+        let asked =
+            self.held.may_ask(event, now_ms) && questions.try_send(event.did.clone()).is_ok();
+        if asked {
+            self.metrics.status_asked.inc();
+            self.held.asked(event, now_ms);
+        }
+        asked
+    }
+
+    /// Holds an event until its host has answered.
+    fn hold(&mut self, event: Event, forming: &mut Forming) {
+        let (host, upstream) = (event.host, event.upstream);
+        self.held.push(event);
+        self.advance(forming, host, upstream.epoch, upstream.cursor);
+    }
+
+    /// A host was asked about an inactive account: an account that is active again is so from here,
+    /// and what was held is judged.
+    fn answered(
+        &mut self,
+        did: &Did,
+        status: Option<Status>,
+        forming: &mut Forming,
+    ) -> Result<(), SequencerError> {
+        let events = self.held.release(did);
+        let mut hosts: Vec<HostId> = events.iter().map(|event| event.host).collect();
+        hosts.dedup();
+        let known = self.known(did, forming)?;
+        if let (Some(status), Some(mut account)) = (status.filter(|s| s.active), known)
+            && !events.is_empty()
+        {
+            log::info!("did={did} its host says that it is active again");
+            account.upstream = status;
+            forming.accounts.insert(did.clone(), account);
+        }
+        for event in events {
+            self.sequence(event, forming)?;
+        }
+        for host in hosts {
+            if let Some(owed) = self.held.take_owed(host) {
+                self.advance(forming, host, owed.epoch, owed.cursor);
+            }
+        }
+        Ok(())
+    }
+
     /// Notes an account's new state, and the counts that go with it.
     fn keep_account(
         &mut self,
@@ -247,8 +331,10 @@ impl Sequencer {
         forming.accounts.insert(did.clone(), account);
     }
 
-    /// The host is processed up to `cursor`; a cursor never goes back within an epoch.
+    /// The host is processed up to `cursor`, but for what is held; a cursor never goes back within
+    /// an epoch.
     fn advance(&mut self, forming: &mut Forming, host: HostId, epoch: u32, cursor: u64) {
+        let cursor = self.held.cursor(host, epoch, cursor);
         let record = self.host(forming, host);
         if record.epoch == epoch && record.cursor < cursor {
             record.cursor = cursor;

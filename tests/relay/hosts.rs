@@ -229,3 +229,25 @@ fn a_host_that_becomes_a_relay_is_not_listened_to() {
     stage.host.set_relay(false);
     stage.subscriber.expect(&[&events[1]]);
 }
+
+#[test]
+fn an_account_is_heard_again_though_the_word_of_it_was_lost() {
+    let mut site = Site::new(1);
+    let relay = site.start_crawling();
+    let mut live = Subscriber::connect(&relay, None).unwrap();
+    let mut alice = site.account(0);
+    let first = next_commit(&mut alice);
+    site.network.publish(0, &first);
+    alice.status = Some("deactivated");
+    site.network.register(&alice);
+    let gone = alice.account();
+    site.network.publish(0, &gone);
+    // It is active again, and its host says so only when it is asked.
+    alice.status = None;
+    site.network.register(&alice);
+    let second = next_commit(&mut alice);
+    site.network.publish(0, &second);
+    live.expect(&[&first, &gone, &second]);
+    assert_eq!(relay.metric("relay_account_status_asked_total"), 1);
+    assert!(relay.rejects().is_empty(), "{:?}", relay.rejects());
+}

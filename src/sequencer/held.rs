@@ -1,0 +1,137 @@
+//! Events of accounts that their host once said are inactive, held while the host is asked whether
+//! that still is so: the word that an account is active again may have been lost
+//! (<https://atproto.com/specs/account#account-status-events>).
+//!
+//! Pure: the sequencer asks and tells, this keeps the limits. What is held is bounded, and so is how
+//! often an account and a host are asked about.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::event::{Event, Kind, Upstream};
+use crate::{
+    atproto::did::Did,
+    limits::{
+        STATUS_ACCOUNTS_MAX, STATUS_HELD_BYTES_MAX, STATUS_INTERVAL, STATUS_PER_HOST_MAX,
+        STATUS_WINDOW,
+    },
+    store::account::HostId,
+};
+
+/// What is held, and who was asked about lately.
+#[derive(Default, Debug)]
+pub(super) struct Held {
+    accounts: HashMap<Did, Vec<Event>>,
+    bytes: usize,
+    /// The epoch and upstream seq of what is held, of each host.
+    places: HashMap<HostId, BTreeSet<(u32, u64)>>,
+    /// When an account was last asked about, in milliseconds.
+    asked: HashMap<Did, u64>,
+    /// How often each host was asked since the time, in milliseconds.
+    hosts: HashMap<HostId, (u64, u32)>,
+    /// Up to where a host would be processed, were it not for what is held.
+    owed: HashMap<HostId, Upstream>,
+}
+
+impl Held {
+    /// Whether something of the account is held: what comes later waits behind it.
+    pub(super) fn holds(&self, did: &Did) -> bool {
+        self.accounts.contains_key(did)
+    }
+
+    /// Whether its host may be asked about the account because of `event`, which would then be the
+    /// first to be held.
+    pub(super) fn may_ask(&self, event: &Event, now_ms: u64) -> bool {
+        let lately = |asked: &u64| now_ms.saturating_sub(*asked) < millis(STATUS_INTERVAL);
+        let of_host = self.hosts.get(&event.host);
+        let busy = of_host.is_some_and(|(since, count)| {
+            now_ms.saturating_sub(*since) < millis(STATUS_WINDOW) && *count >= STATUS_PER_HOST_MAX
+        });
+        matches!(event.kind, Kind::Commit(_) | Kind::Sync(_))
+            && !self.asked.get(&event.did).is_some_and(lately)
+            && !busy
+            && self.asked.len() < STATUS_ACCOUNTS_MAX
+            && self.has_room(event)
+    }
+
+    /// Whether one more event can be held.
+    pub(super) fn has_room(&self, event: &Event) -> bool {
+        self.bytes + event.frame.len() <= STATUS_HELD_BYTES_MAX
+    }
+
+    /// Notes that the host was asked about the account.
+    pub(super) fn asked(&mut self, event: &Event, now_ms: u64) {
+        if self.asked.len() + 1 >= STATUS_ACCOUNTS_MAX {
+            let horizon = now_ms.saturating_sub(millis(STATUS_INTERVAL));
+            self.asked.retain(|_, asked| *asked > horizon);
+        }
+        self.asked.insert(event.did.clone(), now_ms);
+        let (since, count) = self.hosts.entry(event.host).or_insert((now_ms, 0));
+        if now_ms.saturating_sub(*since) >= millis(STATUS_WINDOW) {
+            (*since, *count) = (now_ms, 0);
+        }
+        *count += 1;
+    }
+
+    /// Holds an event behind those of its account.
+    pub(super) fn push(&mut self, event: Event) {
+        self.bytes += event.frame.len();
+        let place = (event.upstream.epoch, event.upstream.seq);
+        self.places.entry(event.host).or_default().insert(place);
+        self.accounts
+            .entry(event.did.clone())
+            .or_default()
+            .push(event);
+    }
+
+    /// Lets the events of an account go.
+    pub(super) fn release(&mut self, did: &Did) -> Vec<Event> {
+        let events = self.accounts.remove(did).unwrap_or_default();
+        for event in &events {
+            self.bytes -= event.frame.len();
+            if let Some(places) = self.places.get_mut(&event.host) {
+                places.remove(&(event.upstream.epoch, event.upstream.seq));
+                if places.is_empty() {
+                    self.places.remove(&event.host);
+                }
+            }
+        }
+        events
+    }
+
+    /// How far the host may be said to be processed, where it would be up to `cursor`: not past
+    /// anything of it that is held. The rest is owed to it.
+    pub(super) fn cursor(&mut self, host: HostId, epoch: u32, cursor: u64) -> u64 {
+        let places = self.places.get(&host);
+        let oldest = places.and_then(|places| places.range((epoch, 0)..=(epoch, u64::MAX)).next());
+        let Some(limit) = oldest
+            .map(|(_, seq)| seq - 1)
+            .filter(|limit| *limit < cursor)
+        else {
+            return cursor;
+        };
+        let owed = self.owed.entry(host).or_insert(Upstream {
+            epoch,
+            seq: 0,
+            cursor,
+        });
+        if owed.epoch == epoch {
+            owed.cursor = owed.cursor.max(cursor);
+        } else {
+            *owed = Upstream {
+                epoch,
+                seq: 0,
+                cursor,
+            };
+        }
+        limit
+    }
+
+    /// What is owed to a host; to be offered again after something of it was let go.
+    pub(super) fn take_owed(&mut self, host: HostId) -> Option<Upstream> {
+        self.owed.remove(&host)
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
