@@ -44,7 +44,7 @@ const EXCEPTIONS: &[(Reject, &str)] = &[
     ),
     (
         Reject::Internal,
-        "only a bug of the relay: no event is known that causes it",
+        "a fault of the relay's own, which no host is known to cause",
     ),
 ];
 
@@ -197,10 +197,13 @@ fn a_commit_while_inactive(stage: &mut Stage) {
     let mut account = stage.known_account();
     for status in ["deactivated", "takendown", "suspended"] {
         account.status = Some(status);
+        // The host says the same when it is asked.
+        stage.site.network.register(&account);
         stage.publish_expected(&[&account.account()]);
         let commit = next_commit(&mut account.clone());
         stage.publish_refused(0, &commit, Reject::AccountInactive);
         account.status = None;
+        stage.site.network.register(&account);
         let (active, commit) = (account.account(), next_commit(&mut account));
         stage.publish_expected(&[&active, &commit]);
     }

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use zlay::sim::{Config, Network, account::Account, event::Event};
 
 /// How long anything may take that must happen. Nothing waits this long unless the test fails.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// The password of the admin API.
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// Lines of the log that a failing test shows.

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::{SocketAddr, TcpStream},
+    time::Instant,
 };
 
 use tungstenite::{Error, Message, WebSocket, client};
@@ -66,8 +67,16 @@ impl Subscriber {
 
     /// Waits for whatever comes next.
     pub(crate) fn next(&mut self) -> Next {
+        // Pings come too, and must not count as something.
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            match self.websocket.read().expect("something comes in time") {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited in vain for the next frame");
+            self.websocket
+                .get_ref()
+                .set_read_timeout(Some(left))
+                .unwrap();
+            match self.websocket.read().expect("a frame in time") {
                 Message::Binary(bytes) => {
                     let next = read(&bytes);
                     if let Next::Event(seen) = &next {
