@@ -16,7 +16,7 @@ use std::time::Duration;
 use atproto::{
     car::BlockTable,
     cbor::Reader,
-    crypto::{Curve, SigningKey},
+    crypto::{Curve, PublicKey},
     did::Did,
     envelope::{Body, Message},
     prove::{self, Workspace},
@@ -52,13 +52,18 @@ pub fn frame(bytes: &[u8]) {
     if prove::check_event(&event, NOW).is_err() {
         return;
     }
-    let key = SigningKey::from_secret(Curve::K256, &SECRET).expect("a scalar of the group");
-    let (key, mut workspace) = (key.public(), Workspace::new());
+    let (key, mut workspace) = (signer(), Workspace::new());
     let _ = match &event.body {
         Body::Commit(m) => workspace.prove_commit(bytes, event.did, m, &key, false),
         Body::Sync(m) => workspace.prove_sync(bytes, event.did, m, &key),
         _ => return,
     };
+}
+
+fn signer() -> PublicKey {
+    let secret = secp256k1::SecretKey::from_secret_bytes(SECRET).expect("a scalar of the group");
+    let point = secp256k1::PublicKey::from_secret_key(&secret).serialize();
+    PublicKey::from_point(Curve::K256, &point).expect("a point of the curve")
 }
 
 /// Any items: what is skipped as canonical lies within the bytes and is skipped again.
