@@ -24,11 +24,11 @@ use std::{
 use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
 
-use self::{address::Policy, http::Client};
 pub use self::{
-    address::{AddressError, is_public},
+    address::AddressError,
     http::{FetchError, GetOptions, Response},
 };
+use self::{address::Policy, http::Client};
 use crate::{atproto::hostname::Endpoint, config::Config, limits};
 
 /// Makes connections; cheap to clone.

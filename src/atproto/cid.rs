@@ -82,11 +82,6 @@ impl Cid {
         &self.0
     }
 
-    /// The SHA-256 digest.
-    pub fn digest(&self) -> &[u8] {
-        &self.0[4..]
-    }
-
     /// What the bytes behind it are.
     pub fn codec(&self) -> Codec {
         if self.0[1] == 0x71 {

@@ -59,9 +59,6 @@ impl fmt::Display for RepoPathError {
 impl std::error::Error for RepoPathError {}
 
 impl RepoPath {
-    /// The longest path, in bytes.
-    pub const LEN_MAX: usize = Nsid::LEN_MAX + 1 + LEN_MAX;
-
     /// Splits a path into its collection and its record key, both valid.
     pub fn split(path: &str) -> Result<(&str, &str), RepoPathError> {
         let (collection, rkey) = path.split_once('/').ok_or(RepoPathError::Segments)?;

@@ -63,18 +63,6 @@ pub fn ws_message(parts: &[&[u8]]) -> Arc<[u8]> {
     out.into()
 }
 
-/// The payload of one complete message of [`ws_message`]; `None`: it is not one.
-pub fn ws_payload(message: &[u8]) -> Option<&[u8]> {
-    let header_len = match message.get(1)? {
-        0..=125 => 2,
-        126 => 4,
-        _ => 10,
-    };
-    let payload = message.get(header_len..)?;
-    let (header, len) = ws_header(payload.len());
-    (header_len == len && header[..len] == message[..len]).then_some(payload)
-}
-
 /// A control frame. A payload that is longer than control frames may be is cut.
 fn control(opcode: u8, payload: &[u8]) -> Arc<[u8]> {
     let payload = &payload[..payload.len().min(CONTROL_BYTES_MAX)];
@@ -144,6 +132,18 @@ mod tests {
     use data_encoding::HEXLOWER;
 
     use super::*;
+
+    /// The payload of one complete message of [`ws_message`]; `None`: it is not one.
+    fn ws_payload(message: &[u8]) -> Option<&[u8]> {
+        let header_len = match message.get(1)? {
+            0..=125 => 2,
+            126 => 4,
+            _ => 10,
+        };
+        let payload = message.get(header_len..)?;
+        let (header, len) = ws_header(payload.len());
+        (header_len == len && header[..len] == message[..len]).then_some(payload)
+    }
 
     #[test]
     fn the_relays_own_messages_have_the_exact_bytes() {

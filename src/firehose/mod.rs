@@ -30,7 +30,7 @@ use self::registry::Registry;
 pub use self::{
     admission::{Admission, Admissions, TooMany},
     cursor::{BadCursor, Cursor},
-    frame::{Frame, ws_header, ws_message, ws_payload},
+    frame::Frame,
     registry::SubscriberInfo,
     ring::{Answer, Ring},
 };

@@ -24,7 +24,9 @@ use crate::{
         admission::{Admission, Refused},
         crawler::CrawlAnswer,
     },
-    limits::{CRAWL_REQUESTS_MAX, CRAWL_REQUESTS_WINDOW, PROBES_MAX, RATE_ADDRESSES_MAX},
+    limits::{
+        CRAWL_REQUESTS_MAX, CRAWL_REQUESTS_WINDOW, HTTP_RETRY_AFTER, PROBES_MAX, RATE_ADDRESSES_MAX,
+    },
 };
 
 /// Where hosts ask.
@@ -151,7 +153,7 @@ impl CrawlDesk {
     /// Asks the host whether it is one, together with few enough others.
     fn probe(&self, endpoint: &Endpoint) -> Result<(), Response> {
         let _place = Probing::begin(&self.probes).ok_or_else(|| {
-            Response::too_many("Too many hosts are being checked", Duration::from_secs(10))
+            Response::too_many("Too many hosts are being checked", HTTP_RETRY_AFTER)
         })?;
         self.admission.probe(endpoint).map_err(refusal)
     }

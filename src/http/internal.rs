@@ -15,7 +15,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use super::{
@@ -28,8 +27,8 @@ use super::{
 };
 use crate::{
     limits::{
-        HTTP_BODY_BYTES_MAX, HTTP_STACK_BYTES, INTERNAL_RETRY, INTERNAL_SLOW_MAX, INTERNAL_WORKERS,
-        INTERNAL_WRITE_TIMEOUT, LISTEN_BACKLOG, SERVICE_STACK_BYTES,
+        HTTP_BODY_BYTES_MAX, HTTP_RETRY_AFTER, HTTP_STACK_BYTES, INTERNAL_RETRY, INTERNAL_SLOW_MAX,
+        INTERNAL_WORKERS, INTERNAL_WRITE_TIMEOUT, LISTEN_BACKLOG, SERVICE_STACK_BYTES,
     },
     threads::{self, Role, Stop, Stopper, Thread, stop_pair},
 };
@@ -159,7 +158,7 @@ impl Shared {
         }
         if self.slow.fetch_add(1, Ordering::Relaxed) >= INTERNAL_SLOW_MAX {
             self.slow.fetch_sub(1, Ordering::Relaxed);
-            let busy = Response::too_many("Too many requests wait already", Duration::from_secs(5));
+            let busy = Response::too_many("Too many requests wait already", HTTP_RETRY_AFTER);
             return respond(incoming, &busy);
         }
         let shared = Arc::clone(self);

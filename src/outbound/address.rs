@@ -85,7 +85,7 @@ impl Policy {
 /// addresses (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
 /// <https://www.iana.org/assignments/iana-ipv6-special-registry>). An IPv6 address that stands for
 /// an IPv4 address is what that one is; tunnels (6to4, Teredo) are not public.
-pub fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => is_public_v6(v6),

@@ -59,15 +59,6 @@ impl Plc {
         documents.insert(did.clone(), document.into());
     }
 
-    /// Removes the document of `did`: it was never registered.
-    pub fn remove(&self, did: &str) {
-        let mut documents = self
-            .documents
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        documents.remove(did);
-    }
-
     /// Makes the directory fail or hesitate from now on; the default ends that.
     pub fn set_faults(&self, faults: PlcFaults) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;

@@ -98,11 +98,6 @@ impl Repo {
         &self.tree
     }
 
-    /// The revision of the last commit.
-    pub fn rev(&self) -> Option<Tid> {
-        self.rev
-    }
-
     /// Makes `writes` and returns the commit of them. Deleting what is not there does nothing.
     pub fn draft(&mut self, writes: &[Write], micros: u64) -> Draft {
         // The nodes of the first tree are all new; afterwards those are, which lack a block.

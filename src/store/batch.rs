@@ -21,7 +21,6 @@ pub struct Batch {
     /// A seq that did not grow within the batch.
     pub(super) disorder: Option<(u64, u64)>,
     pub(super) counters: Option<Counters>,
-    events: usize,
     /// Room to put the time before a frame.
     value: Vec<u8>,
 }
@@ -34,7 +33,6 @@ impl Batch {
             seqs: None,
             disorder: None,
             counters: None,
-            events: 0,
             value: Vec::new(),
         }
     }
@@ -56,7 +54,6 @@ impl Batch {
         self.value.extend_from_slice(ws_frame);
         let family = self.db.family(Family::Events);
         self.batch.put_cf(&family, event_key(seq), &self.value);
-        self.events += 1;
     }
 
     /// Sets what is known of an account.
@@ -83,35 +80,6 @@ impl Batch {
         self.counters = Some(counters);
         self.put_meta(Meta::NextOrdinal, counters.next_ordinal);
         self.put_meta(Meta::AccountCount, counters.accounts);
-    }
-
-    /// Events in it.
-    pub fn events(&self) -> usize {
-        self.events
-    }
-
-    /// Entries in it.
-    pub fn len(&self) -> usize {
-        self.batch.len()
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.batch.is_empty()
-    }
-
-    /// Bytes in it.
-    pub fn bytes(&self) -> usize {
-        self.batch.size_in_bytes()
-    }
-
-    /// Empties it.
-    pub fn clear(&mut self) {
-        self.batch.clear();
-        self.seqs = None;
-        self.disorder = None;
-        self.counters = None;
-        self.events = 0;
     }
 
     pub(super) fn put_meta(&mut self, meta: Meta, value: u64) {

@@ -27,7 +27,7 @@ pub fn run(store: &Store, retention: Retention, metrics: &Metrics, stop: &Stop) 
         let before = store.window().pruned;
         match store.prune(keep_after, retention.bytes_max) {
             Ok(pruned) if pruned.through > before => log::info!(
-                "events up to {} have left the window; {} MB of events, {} MB before",
+                "retention pruned_through={} events_mb={} before_mb={}",
                 pruned.through,
                 pruned.bytes_after >> 20,
                 pruned.bytes_before >> 20,

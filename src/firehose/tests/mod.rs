@@ -15,7 +15,7 @@ use tungstenite::{
     protocol::{Role, WebSocketConfig, frame::coding::CloseCode},
 };
 
-use super::*;
+use super::{frame::ws_message, *};
 use crate::{
     atproto::seq::Seq,
     store,
