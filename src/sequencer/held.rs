@@ -24,6 +24,9 @@ pub(super) struct Held {
     bytes: usize,
     /// The epoch and upstream seq of what is held, of each host.
     places: HashMap<HostId, BTreeSet<(u32, u64)>>,
+    /// The question that each host has not answered yet: one at a time, so that a host which takes
+    /// its time does not keep the others waiting.
+    asking: HashMap<HostId, Did>,
     /// When an account was last asked about, in milliseconds.
     asked: HashMap<Did, u64>,
     /// The next time to forget old ones, in milliseconds.
@@ -51,6 +54,7 @@ impl Held {
         matches!(event.kind, Kind::Commit(_) | Kind::Sync(_))
             && !self.asked.get(&event.did).is_some_and(lately)
             && !busy
+            && !self.asking.contains_key(&event.host)
             && self.has_room(event)
             && self.has_memory(now_ms)
     }
@@ -74,11 +78,17 @@ impl Held {
     /// Notes that the host was asked about the account.
     pub(super) fn asked(&mut self, event: &Event, now_ms: u64) {
         self.asked.insert(event.did.clone(), now_ms);
+        self.asking.insert(event.host, event.did.clone());
         let (since, count) = self.hosts.entry(event.host).or_insert((now_ms, 0));
         if now_ms.saturating_sub(*since) >= millis(STATUS_WINDOW) {
             (*since, *count) = (now_ms, 0);
         }
         *count += 1;
+    }
+
+    /// Notes that there is an answer about the account, or that there will be none.
+    pub(super) fn answered(&mut self, did: &Did) {
+        self.asking.retain(|_, asked| asked != did);
     }
 
     /// Holds an event behind those of its account.
