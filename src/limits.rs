@@ -118,9 +118,9 @@ pub const STATUS_HELD_BYTES_MAX: usize = 32 << 20;
 /// Questions that wait for a thread; beyond, events are rejected unasked.
 pub const STATUS_QUEUE_MAX: usize = 256;
 /// Threads that ask.
-pub const STATUS_THREADS: usize = 2;
+pub const STATUS_THREADS: usize = 4;
 /// One question, everything together.
-pub const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The answer, in bytes.
 pub const STATUS_BODY_BYTES_MAX: usize = 16 << 10;
 

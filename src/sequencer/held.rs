@@ -24,8 +24,13 @@ pub(super) struct Held {
     bytes: usize,
     /// The epoch and upstream seq of what is held, of each host.
     places: HashMap<HostId, BTreeSet<(u32, u64)>>,
+    /// The question that each host has not answered yet: one at a time, so that a host which takes
+    /// its time does not keep the others waiting.
+    asking: HashMap<HostId, Did>,
     /// When an account was last asked about, in milliseconds.
     asked: HashMap<Did, u64>,
+    /// The next time to forget old ones, in milliseconds.
+    forget_at: u64,
     /// How often each host was asked since the time, in milliseconds.
     hosts: HashMap<HostId, (u64, u32)>,
     /// Up to where a host would be processed, were it not for what is held.
@@ -40,7 +45,7 @@ impl Held {
 
     /// Whether its host may be asked about the account because of `event`, which would then be the
     /// first to be held.
-    pub(super) fn may_ask(&self, event: &Event, now_ms: u64) -> bool {
+    pub(super) fn may_ask(&mut self, event: &Event, now_ms: u64) -> bool {
         let lately = |asked: &u64| now_ms.saturating_sub(*asked) < millis(STATUS_INTERVAL);
         let of_host = self.hosts.get(&event.host);
         let busy = of_host.is_some_and(|(since, count)| {
@@ -49,8 +54,20 @@ impl Held {
         matches!(event.kind, Kind::Commit(_) | Kind::Sync(_))
             && !self.asked.get(&event.did).is_some_and(lately)
             && !busy
-            && self.asked.len() < STATUS_ACCOUNTS_MAX
+            && !self.asking.contains_key(&event.host)
             && self.has_room(event)
+            && self.has_memory(now_ms)
+    }
+
+    /// Whether one more account can be remembered. Those asked about long ago are forgotten when
+    /// there are too many; looking at all of them is done once in a while only.
+    fn has_memory(&mut self, now_ms: u64) -> bool {
+        if self.asked.len() >= STATUS_ACCOUNTS_MAX && now_ms >= self.forget_at {
+            let horizon = now_ms.saturating_sub(millis(STATUS_INTERVAL));
+            self.asked.retain(|_, asked| *asked > horizon);
+            self.forget_at = now_ms.saturating_add(millis(STATUS_WINDOW));
+        }
+        self.asked.len() < STATUS_ACCOUNTS_MAX
     }
 
     /// Whether one more event can be held.
@@ -60,16 +77,18 @@ impl Held {
 
     /// Notes that the host was asked about the account.
     pub(super) fn asked(&mut self, event: &Event, now_ms: u64) {
-        if self.asked.len() + 1 >= STATUS_ACCOUNTS_MAX {
-            let horizon = now_ms.saturating_sub(millis(STATUS_INTERVAL));
-            self.asked.retain(|_, asked| *asked > horizon);
-        }
         self.asked.insert(event.did.clone(), now_ms);
+        self.asking.insert(event.host, event.did.clone());
         let (since, count) = self.hosts.entry(event.host).or_insert((now_ms, 0));
         if now_ms.saturating_sub(*since) >= millis(STATUS_WINDOW) {
             (*since, *count) = (now_ms, 0);
         }
         *count += 1;
+    }
+
+    /// Notes that there is an answer about the account, or that there will be none.
+    pub(super) fn answered(&mut self, did: &Did) {
+        self.asking.retain(|_, asked| asked != did);
     }
 
     /// Holds an event behind those of its account.
@@ -134,4 +153,53 @@ impl Held {
 
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::atproto::{cid::Cid, prove::Proven, tid::Tid};
+
+    /// A commit of the account `n`, on a host of its own.
+    fn event(n: u32) -> Event {
+        let cid = Cid::of_cbor(b"x");
+        Event {
+            host: HostId(n),
+            upstream: Upstream {
+                epoch: 0,
+                seq: 1,
+                cursor: 1,
+            },
+            did: Did::parse(&format!("did:web:n{n}.test")).unwrap(),
+            authority_at: Some(1),
+            kind: Kind::Commit(Proven {
+                rev: Tid::from_raw(1),
+                since: None,
+                commit: cid,
+                data: cid,
+                prev_data: None,
+                legacy: false,
+            }),
+            frame: Box::default(),
+            seq_at: 0..0,
+        }
+    }
+
+    #[test]
+    fn who_was_asked_about_is_forgotten_in_time() {
+        let (mut held, start) = (Held::default(), millis(STATUS_INTERVAL));
+        let count = u32::try_from(STATUS_ACCOUNTS_MAX).unwrap();
+        for n in 0..count {
+            assert!(held.may_ask(&event(n), start), "{n}");
+            held.asked(&event(n), start);
+        }
+        assert!(
+            !held.may_ask(&event(count), start),
+            "as many as are remembered"
+        );
+        let later = start + millis(STATUS_INTERVAL);
+        assert!(!held.may_ask(&event(count), later - 1));
+        assert!(held.may_ask(&event(count), later - 1 + millis(STATUS_WINDOW)));
+        assert!(held.asked.is_empty());
+    }
 }

@@ -178,7 +178,10 @@ impl Sequencer {
                 self.advance(forming, host, epoch, cursor);
                 Ok(())
             }
-            Input::Status { did, status } => self.answered(&did, status, forming),
+            Input::Status { did, status } => {
+                self.held.answered(&did);
+                self.release(&did, status, forming)
+            }
             Input::Restart { host, done } => {
                 let record = self.host(forming, host);
                 record.epoch += 1;
@@ -196,7 +199,7 @@ impl Sequencer {
                 self.hold(event, forming);
                 return Ok(());
             }
-            self.answered(&event.did, None, forming)?;
+            self.release(&event.did, None, forming)?;
         }
         let known = self.known(&event.did, forming)?;
         let upstream = event.upstream;
@@ -277,8 +280,9 @@ impl Sequencer {
     }
 
     /// A host was asked about an inactive account: an account that is active again is so from here,
-    /// and what was held is judged.
-    fn answered(
+    /// and what was held is judged. Where the host's own word is among what is held, it is not lost,
+    /// and counts from its place on.
+    fn release(
         &mut self,
         did: &Did,
         status: Option<Status>,
@@ -290,6 +294,9 @@ impl Sequencer {
         let known = self.known(did, forming)?;
         if let (Some(status), Some(mut account)) = (status.filter(|s| s.active), known)
             && !events.is_empty()
+            && !events
+                .iter()
+                .any(|event| matches!(event.kind, Kind::Account(_)))
         {
             log::info!("did={did} its host says that it is active again");
             account.upstream = status;

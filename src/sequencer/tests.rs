@@ -600,6 +600,51 @@ fn an_account_that_still_is_inactive_is_asked_about_once_in_a_while() {
 }
 
 #[test]
+fn a_word_that_is_not_lost_counts_from_its_place_on() {
+    let dir = TempDir::new().unwrap();
+    let (mut f, asked, mut alice) = asking(dir.path());
+    let post = alice.post("while inactive");
+    let early = alice.clone().commit(&[post]);
+    f.sequence(proven(&alice, &early, 3));
+    let back = alice.account();
+    f.sequence(proven(&alice, &back, 4));
+    let post = alice.post("after");
+    let late = alice.commit(&[post]);
+    f.sequence(proven(&alice, &late, 5));
+    f.answer(asked.try_recv().unwrap(), Some(Status::ACTIVE));
+    assert_eq!(f.metrics.rejected.get(Reject::AccountInactive), 1);
+    assert_eq!(f.seqs(), [1, 2, 3, 4]);
+    assert_eq!(payload(&f.last()), &late.frame(4)[..]);
+    assert_eq!(f.host(HOME).cursor, 5);
+    f.close();
+}
+
+#[test]
+fn a_host_is_asked_one_thing_at_a_time() {
+    let dir = TempDir::new().unwrap();
+    let (mut f, asked, mut alice) = asking(dir.path());
+    let mut bob = person(2);
+    bob.status = Some("suspended");
+    f.sequence(proven(&bob, &bob.account(), 3));
+    for (person, seq) in [(&mut alice, 4), (&mut bob, 5)] {
+        let post = person.post("more");
+        let commit = person.commit(&[post]);
+        f.sequence(proven(person, &commit, seq));
+    }
+    assert_eq!(
+        f.metrics.rejected.get(Reject::AccountInactive),
+        1,
+        "bob is not asked about"
+    );
+    f.answer(asked.try_recv().unwrap(), None);
+    let post = bob.post("again");
+    let commit = bob.commit(&[post]);
+    f.sequence(proven(&bob, &commit, 6));
+    assert_eq!(asked.try_recv().unwrap().as_str(), &**bob.did());
+    f.check();
+}
+
+#[test]
 fn what_is_held_at_the_end_is_asked_for_again() {
     let dir = TempDir::new().unwrap();
     let (mut f, _asked, mut alice) = asking(dir.path());

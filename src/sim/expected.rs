@@ -31,6 +31,8 @@ struct Account {
     /// Events that were overtaken by a later one.
     overtaken: Vec<Awaited>,
     recent: VecDeque<Digest>,
+    /// Events that are rejected when they are first read, and may pass when they are read again.
+    tolerated: Vec<Digest>,
 }
 
 /// How an event of the relay's compares with what was expected.
@@ -42,6 +44,8 @@ pub enum Observation {
     Duplicate,
     /// An event that a later one of its account has overtaken.
     OutOfOrder,
+    /// An event that need not be forwarded, and may be.
+    Tolerated,
     /// An event that was never to be forwarded.
     Unexpected,
 }
@@ -137,6 +141,17 @@ impl Expected {
         *self.state().injected.entry(reject.name()).or_default() += 1;
     }
 
+    /// The relay must reject `event` now, but may forward it when it reads it once more, later: an
+    /// event of an account that is inactive, and then active again.
+    pub fn tolerate(&self, event: &Event) {
+        let mut state = self.state();
+        let account = state.accounts.entry(event.did.clone()).or_default();
+        account.tolerated.push(event.digest());
+        if account.tolerated.len() > RECENT_MAX {
+            account.tolerated.remove(0);
+        }
+    }
+
     /// Whether everything of `did` has come.
     pub fn is_settled(&self, did: &str) -> bool {
         let state = self.state();
@@ -213,6 +228,10 @@ impl Expected {
             differences.duplicates += 1;
             note(differences, differences.duplicates, "duplicate");
             return Observation::Duplicate;
+        }
+        if account.tolerated.contains(&digest) {
+            account.tolerated.retain(|tolerated| *tolerated != digest);
+            return Observation::Tolerated;
         }
         differences.unexpected += 1;
         note(differences, differences.unexpected, "unexpected");
@@ -316,6 +335,15 @@ mod tests {
             Observation::Expected(_)
         ));
         assert_eq!(expected.handles_left_out(), 1);
+    }
+
+    #[test]
+    fn what_is_tolerated_may_come_once() {
+        let (expected, events) = events();
+        let other = event::account(&events[0].did, Some("deactivated"), 1);
+        expected.tolerate(&other);
+        assert_eq!(observe(&expected, &other), Observation::Tolerated);
+        assert_eq!(observe(&expected, &other), Observation::Unexpected);
     }
 
     #[test]
