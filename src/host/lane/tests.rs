@@ -14,7 +14,7 @@ use crate::{
     limits::SERVICE_STACK_BYTES,
     metrics::Metrics,
     outbound::Outbound,
-    sequencer::Inbox,
+    sequencer::{Inbox, event::Kind},
     sim::{
         self, Network,
         account::Account,
@@ -22,7 +22,7 @@ use crate::{
         keys::{Curve, Key},
         plc::PlcFaults,
     },
-    threads::{Role, Stopper, Thread, stop_pair},
+    threads::{self, Role, Stopper, Thread, stop_pair},
 };
 
 /// No answer takes this long.

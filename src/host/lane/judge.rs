@@ -1,0 +1,178 @@
+//! What becomes of one event, given the identity of its account: proven, refused, or to be judged
+//! again by a newer document.
+
+use std::ops::Range;
+
+use super::Lane;
+use crate::{
+    atproto::{
+        did::Did,
+        envelope::{Body, Event as Parsed},
+        splice,
+    },
+    identity::{Identity, Outcome},
+    reject::Reject,
+    sequencer::event::Kind,
+    store::account::Status,
+    threads,
+};
+
+/// A proven event, but for its place in the stream.
+pub(super) struct Ready {
+    pub(super) kind: Kind,
+    pub(super) authority_at: Option<u64>,
+    pub(super) frame: Box<[u8]>,
+    pub(super) seq_at: Range<usize>,
+}
+
+/// What to do with an event, given the identity.
+pub(super) enum Next {
+    Send(Ready),
+    Reject(Reject),
+    /// Rejected by this identity; a newer one may say otherwise.
+    Refresh(Reject),
+}
+
+impl Lane {
+    /// Decides on an event with what the directory says. This is where a stranger's bytes are
+    /// looked into most, and on a resolver's thread a panic would end the process: a fault in it
+    /// costs the event, loudly, and nothing else.
+    pub(super) fn judge(
+        &self,
+        event: &Parsed<'_>,
+        did: &Did,
+        frame: &[u8],
+        outcome: &Outcome,
+    ) -> Next {
+        let judged = threads::survive(|| self.decide(event, did, frame, outcome));
+        judged.unwrap_or_else(|| {
+            log::error!(
+                "host={} did={did} judging an event of {} bytes panicked; it is rejected",
+                self.name,
+                frame.len()
+            );
+            Next::Reject(Reject::Internal)
+        })
+    }
+
+    fn decide(&self, event: &Parsed<'_>, did: &Did, frame: &[u8], outcome: &Outcome) -> Next {
+        if let Body::Identity { handle } = event.body {
+            return Next::Send(self.ready_identity(event, frame, handle, outcome));
+        }
+        let identity = match outcome {
+            Outcome::Found(identity) => identity,
+            Outcome::Missing(missing) => return Next::Reject(missing.reject()),
+            Outcome::Unreachable => return Next::Reject(Reject::IdentityUnresolved),
+        };
+        match &identity.host {
+            None => return Next::Refresh(Reject::IdentityNoHost),
+            Some(host) if *host != self.name => return Next::Refresh(Reject::WrongHost),
+            Some(_) => {}
+        }
+        match self.prove(event, did, frame, identity) {
+            Ok(ready) => Next::Send(ready),
+            Err(reject @ (Reject::SignatureInvalid | Reject::IdentityNoKey)) => {
+                Next::Refresh(reject)
+            }
+            Err(reject) => Next::Reject(reject),
+        }
+    }
+
+    /// An identity event passes from any host; its handle only from the account's own, and only
+    /// where the document claims it too (<https://atproto.com/specs/sync#identity-events>).
+    fn ready_identity(
+        &self,
+        event: &Parsed<'_>,
+        frame: &[u8],
+        handle: Option<&str>,
+        outcome: &Outcome,
+    ) -> Ready {
+        let identity = match outcome {
+            Outcome::Found(identity) if identity.host.as_ref() == Some(&self.name) => {
+                Some(identity)
+            }
+            _ => None,
+        };
+        let claimed = identity.and_then(|identity| identity.handle.as_ref());
+        let agrees = match (handle, claimed) {
+            (None, _) => true,
+            (Some(handle), Some(claimed)) => handle.eq_ignore_ascii_case(claimed.as_str()),
+            (Some(_), None) => false,
+        };
+        let spliced = if agrees {
+            None
+        } else {
+            splice::drop_handle(frame, &event.layout)
+        };
+        Ready::new(
+            Kind::Identity,
+            identity.map(|i| i.resolved_at),
+            event,
+            frame,
+            spliced,
+        )
+    }
+
+    /// Proves an event of an account that this host speaks for.
+    fn prove(
+        &self,
+        event: &Parsed<'_>,
+        did: &Did,
+        frame: &[u8],
+        identity: &Identity,
+    ) -> Result<Ready, Reject> {
+        let key = identity.key.as_ref().ok_or(Reject::IdentityNoKey);
+        let mut spliced = None;
+        let kind = match &event.body {
+            Body::Commit(message) => {
+                let mut workspace = self.shared.workspaces.borrow();
+                let workspace = workspace.get();
+                let (did, lenient) = (did.as_str(), self.shared.lenient);
+                let proven = workspace.prove_commit(frame, did, message, key?, lenient)?;
+                spliced = splice::fill_commit(frame, &event.layout);
+                Kind::Commit(proven)
+            }
+            Body::Sync(message) => {
+                let mut workspace = self.shared.workspaces.borrow();
+                Kind::Sync(
+                    workspace
+                        .get()
+                        .prove_sync(frame, did.as_str(), message, key?)?,
+                )
+            }
+            Body::Account { active, status } => Kind::Account(Status {
+                active: *active,
+                reason: status.map(Into::into),
+            }),
+            Body::Identity { .. } => Kind::Identity,
+        };
+        Ok(Ready::new(
+            kind,
+            Some(identity.resolved_at),
+            event,
+            frame,
+            spliced,
+        ))
+    }
+}
+
+impl Ready {
+    fn new(
+        kind: Kind,
+        authority_at: Option<u64>,
+        event: &Parsed<'_>,
+        frame: &[u8],
+        spliced: Option<splice::Spliced>,
+    ) -> Ready {
+        let (frame, seq_at) = match spliced {
+            Some(spliced) => (spliced.frame.into(), spliced.seq),
+            None => (frame.into(), event.layout.seq.clone()),
+        };
+        Ready {
+            kind,
+            authority_at,
+            frame,
+            seq_at,
+        }
+    }
+}
