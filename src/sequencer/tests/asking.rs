@@ -1,0 +1,165 @@
+//! What is held of an inactive account while its host is asked whether it still is so.
+
+use std::path::Path;
+
+use crossbeam_channel::bounded;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A sequencer that asks, what it asks, and an account that is inactive here since seq 2.
+fn asking(dir: &Path) -> (Fixture, crossbeam_channel::Receiver<Did>, Person) {
+    let mut f = Fixture::open(dir);
+    let (ask, asked) = bounded(1);
+    f.sequencer.ask_through(ask);
+    let mut alice = person(1);
+    let post = alice.post("one");
+    let commit = alice.commit(&[post]);
+    f.sequence(proven(&alice, &commit, 1));
+    let mut gone = alice.clone();
+    gone.status = Some("deactivated");
+    f.sequence(proven(&gone, &gone.account(), 2));
+    (f, asked, alice)
+}
+
+impl Fixture {
+    fn answer(&mut self, did: Did, status: Option<Status>) {
+        self.inbox.send(Input::Status { did, status }).unwrap();
+        self.work();
+    }
+}
+
+#[test]
+fn an_account_whose_reactivation_was_lost_is_heard_again() {
+    let dir = TempDir::new().unwrap();
+    let (mut f, asked, mut alice) = asking(dir.path());
+    let bob = person(2);
+    let post = alice.post("two");
+    let second = alice.commit(&[post]);
+    f.sequence(proven(&alice, &second, 3));
+    f.sequence(proven(&bob, &bob.identity(), 4));
+    f.sequence(proven(&alice, &alice.identity(), 5));
+    // Both of hers wait, others pass, and no cursor passes what waits.
+    assert_eq!(f.seqs(), [1, 2, 3]);
+    assert_eq!(f.host(HOME).cursor, 2);
+    let did = asked.try_recv().unwrap();
+    assert_eq!(did.as_str(), &**alice.did());
+    f.answer(did, Some(Status::ACTIVE));
+    assert_eq!(f.seqs(), [1, 2, 3, 4, 5]);
+    let published = f.published.lock().unwrap()[3].clone();
+    assert_eq!(payload(&published), &second.frame(4)[..]);
+    assert_eq!(f.account(&alice).upstream, Status::ACTIVE);
+    assert_eq!(f.host(HOME).cursor, 5);
+    assert_eq!(f.metrics.rejected.total(), 0);
+    f.close();
+}
+
+#[test]
+fn an_account_that_still_is_inactive_is_asked_about_once_in_a_while() {
+    let dir = TempDir::new().unwrap();
+    let (mut f, asked, mut alice) = asking(dir.path());
+    let inactive = Status {
+        active: false,
+        reason: Some("deactivated".into()),
+    };
+    for (seq, answer) in [(3, Some(inactive.clone())), (4, None)] {
+        let post = alice.post("more");
+        let commit = alice.commit(&[post]);
+        f.sequence(proven(&alice, &commit, seq));
+        if seq == 3 {
+            f.answer(asked.try_recv().unwrap(), answer);
+        }
+    }
+    assert!(asked.is_empty(), "asked once");
+    assert_eq!(f.metrics.status_asked.get(), 1);
+    assert_eq!(f.seqs(), [1, 2]);
+    assert_eq!(f.metrics.rejected.get(Reject::AccountInactive), 2);
+    assert_eq!(f.account(&alice).upstream, inactive);
+    assert_eq!(f.host(HOME).cursor, 4);
+    f.close();
+}
+
+#[test]
+fn a_word_that_is_not_lost_counts_from_its_place_on() {
+    let dir = TempDir::new().unwrap();
+    let (mut f, asked, mut alice) = asking(dir.path());
+    let post = alice.post("while inactive");
+    let early = alice.clone().commit(&[post]);
+    f.sequence(proven(&alice, &early, 3));
+    let back = alice.account();
+    f.sequence(proven(&alice, &back, 4));
+    let post = alice.post("after");
+    let late = alice.commit(&[post]);
+    f.sequence(proven(&alice, &late, 5));
+    f.answer(asked.try_recv().unwrap(), Some(Status::ACTIVE));
+    assert_eq!(f.metrics.rejected.get(Reject::AccountInactive), 1);
+    assert_eq!(f.seqs(), [1, 2, 3, 4]);
+    assert_eq!(payload(&f.last()), &late.frame(4)[..]);
+    assert_eq!(f.host(HOME).cursor, 5);
+    f.close();
+}
+
+#[test]
+fn a_host_is_asked_one_thing_at_a_time() {
+    let dir = TempDir::new().unwrap();
+    let (mut f, asked, mut alice) = asking(dir.path());
+    let mut bob = person(2);
+    bob.status = Some("suspended");
+    f.sequence(proven(&bob, &bob.account(), 3));
+    for (person, seq) in [(&mut alice, 4), (&mut bob, 5)] {
+        let post = person.post("more");
+        let commit = person.commit(&[post]);
+        f.sequence(proven(person, &commit, seq));
+    }
+    assert_eq!(
+        f.metrics.rejected.get(Reject::AccountInactive),
+        1,
+        "bob is not asked about"
+    );
+    f.answer(asked.try_recv().unwrap(), None);
+    let post = bob.post("again");
+    let commit = bob.commit(&[post]);
+    f.sequence(proven(&bob, &commit, 6));
+    assert_eq!(asked.try_recv().unwrap().as_str(), &**bob.did());
+    f.check();
+}
+
+#[test]
+fn what_is_held_at_the_end_is_asked_for_again() {
+    let dir = TempDir::new().unwrap();
+    let (mut f, _asked, mut alice) = asking(dir.path());
+    let post = alice.post("two");
+    let commit = alice.commit(&[post]);
+    f.sequence(proven(&alice, &commit, 3));
+    f.inbox
+        .send(Input::Progress {
+            host: HOME,
+            epoch: 0,
+            cursor: 9,
+        })
+        .unwrap();
+    f.work();
+    f.close();
+    let f = Fixture::open(dir.path());
+    assert_eq!(f.host(HOME).cursor, 2);
+}
+
+#[test]
+fn the_operators_word_is_not_asked_about() {
+    let dir = TempDir::new().unwrap();
+    let (mut f, asked, mut alice) = asking(dir.path());
+    let mut account = f.account(&alice);
+    account.local = Status {
+        active: false,
+        reason: Some("takendown".into()),
+    };
+    let mut batch = f.store.batch();
+    batch.put_account(&did(&alice), &account);
+    f.store.commit(batch).unwrap();
+    let post = alice.post("two");
+    let commit = alice.commit(&[post]);
+    f.sequence(proven(&alice, &commit, 3));
+    assert!(asked.is_empty());
+    assert_eq!(f.metrics.rejected.get(Reject::AccountInactive), 1);
+    f.close();
+}
