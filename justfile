@@ -22,6 +22,14 @@ run *args: binaries
 test *args:
     cargo test --locked {{ args }}
 
+# every rule of the protocol against the real program (docs/conformance.md)
+conformance *args:
+    cargo test --locked --test conformance -- {{ args }}
+
+# write into docs/conformance.md which tests show each rule
+conformance-table:
+    ZLAY_UPDATE_TABLE=1 cargo test --locked --test conformance -- table
+
 # the relay against real PDSes, a real directory and subscribers nobody here wrote (minutes)
 test-real *args: binaries
     node tests/real/run.mjs {{ args }}

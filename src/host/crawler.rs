@@ -9,6 +9,7 @@ use super::{
     dial::Plug,
     lane::Lane,
     now_ms,
+    table::HostTable,
     thread::{HostThread, Start},
 };
 use crate::{
@@ -90,9 +91,15 @@ enum Command {
 #[derive(Clone)]
 pub struct CrawlerHandle {
     commands: Sender<Command>,
+    table: Arc<HostTable>,
 }
 
 impl CrawlerHandle {
+    /// What is known of the hosts, without asking.
+    pub fn table(&self) -> &Arc<HostTable> {
+        &self.table
+    }
+
     /// Crawls a host that was admitted: starts it, or tries it now if it waits.
     pub fn crawl(&self, endpoint: Endpoint, start: Start) -> CrawlAnswer {
         let (answer, answered) = bounded(1);
@@ -125,6 +132,7 @@ pub struct Crawler {
     reports: (Sender<Report>, Receiver<Report>),
     hosts: HashMap<HostId, Host>,
     names: HashMap<Hostname, HostId>,
+    table: Arc<HostTable>,
 }
 
 struct Host {
@@ -148,6 +156,11 @@ impl Crawler {
         let (sender, commands) = bounded(64);
         let reports = unbounded();
         let (hosts, names) = (HashMap::new(), HashMap::new());
+        let table = Arc::new(HostTable::default());
+        let handle = CrawlerHandle {
+            commands: sender,
+            table: table.clone(),
+        };
         let crawler = Crawler {
             shared,
             control,
@@ -156,8 +169,9 @@ impl Crawler {
             reports,
             hosts,
             names,
+            table,
         };
-        (crawler, CrawlerHandle { commands: sender })
+        (crawler, handle)
     }
 
     /// Starts every host of the control store, then works until the stop is asked for; returns
@@ -244,6 +258,7 @@ impl Crawler {
 
     /// Starts the thread of a host; false where that fails.
     fn start(&mut self, row: HostRow, start: Start) -> bool {
+        self.table.put(&row, None);
         if row.status == HostStatus::Banned {
             return false;
         }
@@ -347,6 +362,7 @@ impl Crawler {
             }
         }
         host.state = Some(report.state);
+        self.table.put(row, host.state.as_ref());
         if let Err(error) = self.control.update_host(&host.row) {
             log::error!("host={} can not keep its state: {error}", host.row.name);
         }

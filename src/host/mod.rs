@@ -7,6 +7,7 @@ mod dial;
 pub mod discovery;
 mod lane;
 pub mod status;
+pub mod table;
 pub mod thread;
 mod workspaces;
 

@@ -10,14 +10,14 @@
 )]
 
 mod crashes;
-mod cursors;
 mod directory;
 mod follower;
-mod forgeries;
 mod hosts;
 mod process;
-mod reasons;
+#[path = "../support/scripted.rs"]
 mod scripted;
+#[path = "../support/site.rs"]
 mod site;
 mod smoke;
+#[path = "../support/subscriber.rs"]
 mod subscriber;

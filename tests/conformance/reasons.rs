@@ -15,8 +15,8 @@ use zlay::{
 };
 
 use crate::{
-    site::{Relay, Site, next_commit, wait_until},
-    subscriber::Subscriber,
+    site::{next_commit, wait_until},
+    stage::Stage,
 };
 
 /// Makes the relay refuse something for one reason, and shows that all goes on.
@@ -48,61 +48,6 @@ const EXCEPTIONS: &[(Reject, &str)] = &[
     ),
 ];
 
-struct Stage {
-    site: Site,
-    relay: Relay,
-    subscriber: Subscriber,
-    /// An account that has nothing to do with it.
-    bystander: Account,
-}
-
-impl Stage {
-    fn set_up() -> Stage {
-        let mut site = Site::new(2);
-        let relay = site.start_crawling();
-        let mut subscriber = Subscriber::from_the_beginning(&relay);
-        let mut bystander = site.account(0);
-        subscriber.expect(&[&site.publish_post(&mut bystander)]);
-        Stage {
-            site,
-            relay,
-            subscriber,
-            bystander,
-        }
-    }
-
-    /// An account of the first host, of which the relay knows.
-    fn known_account(&mut self) -> Account {
-        let mut account = self.site.account(0);
-        let event = self.site.publish_post(&mut account);
-        self.subscriber.expect(&[&event]);
-        account
-    }
-
-    fn refused(&self, reject: Reject) -> u64 {
-        let rejects = self.relay.rejects();
-        rejects.get(reject.name()).copied().unwrap_or_default()
-    }
-
-    /// Sends an event from a host; waits until it is refused for this reason, while a bystander's
-    /// passes.
-    fn publish_refused(&mut self, host: usize, event: &Event, reject: Reject) {
-        let before = self.refused(reject);
-        self.site.network.publish_invalid(host, event, reject);
-        let sentinel = next_commit(&mut self.bystander);
-        self.publish_expected(&[&sentinel]);
-        wait_until(reject.name(), || self.refused(reject) == before + 1);
-    }
-
-    /// Sends events of the first host, which must arrive.
-    fn publish_expected(&mut self, events: &[&Event]) {
-        for event in events {
-            self.site.network.publish(0, event);
-        }
-        self.subscriber.expect(events);
-    }
-}
-
 fn broken_messages(stage: &mut Stage) {
     let mut account = stage.known_account();
     let mut rng = fastrand::Rng::with_seed(1);
@@ -116,7 +61,7 @@ fn broken_messages(stage: &mut Stage) {
             _ => forge::broken(&event, host.seq() + 1, &mut rng),
         });
         let next = next_commit(&mut account);
-        stage.publish_expected(&[&next]);
+        stage.pass(&[&next]);
         assert_eq!(stage.refused(Reject::FrameMalformed), before + 1);
         assert_eq!(host.connections(), connections + 1, "the host was dropped");
     }
@@ -129,14 +74,14 @@ fn a_seq_twice(stage: &mut Stage) {
     host.emit_at(&repeated, host.seq());
     let before = host.seq() - 1;
     host.emit_at(&repeated, before);
-    stage.publish_expected(&[&next_commit(&mut account)]);
+    stage.pass(&[&next_commit(&mut account)]);
     assert_eq!(stage.refused(Reject::SeqNotIncreasing), 2);
 }
 
 fn nobody_knows_the_account(stage: &mut Stage) {
     let mut account = stage.site.stranger(0);
     let early = next_commit(&mut account);
-    stage.publish_refused(0, &early, Reject::IdentityNotFound);
+    stage.refuse(0, &early, Reject::IdentityNotFound);
     becomes_known(stage, account);
 }
 
@@ -150,8 +95,8 @@ fn the_document_is_none(stage: &mut Stage) {
         // An identity event makes the relay look again, and needs no document itself.
         let identity = zlay::sim::event::identity(account.did(), None, 1_700_000_000_000_000);
         let early = next_commit(&mut account);
-        stage.publish_expected(&[&identity]);
-        stage.publish_refused(0, &early, Reject::IdentityInvalid);
+        stage.pass(&[&identity]);
+        stage.refuse(0, &early, Reject::IdentityInvalid);
     }
     becomes_known(stage, account);
 }
@@ -172,7 +117,7 @@ fn without(stage: &mut Stage, field: &str, reject: Reject) {
     let network = &stage.site.network;
     network.plc().set(account.did(), &document.to_string());
     let early = next_commit(&mut account);
-    stage.publish_refused(0, &early, reject);
+    stage.refuse(0, &early, reject);
     becomes_known(stage, account);
 }
 
@@ -180,17 +125,17 @@ fn without(stage: &mut Stage, field: &str, reject: Reject) {
 fn becomes_known(stage: &mut Stage, mut account: Account) {
     stage.site.network.register(&account);
     let (identity, commit) = (account.identity(), next_commit(&mut account));
-    stage.publish_expected(&[&identity, &commit]);
+    stage.pass(&[&identity, &commit]);
 }
 
 fn another_host_speaks(stage: &mut Stage) {
     let mut account = stage.known_account();
     let commit = next_commit(&mut account.clone());
-    stage.publish_refused(1, &commit, Reject::WrongHost);
+    stage.refuse(1, &commit, Reject::WrongHost);
     account.status = Some("deleted");
-    stage.publish_refused(1, &account.account(), Reject::WrongHost);
+    stage.refuse(1, &account.account(), Reject::WrongHost);
     account.status = None;
-    stage.publish_expected(&[&next_commit(&mut account)]);
+    stage.pass(&[&next_commit(&mut account)]);
 }
 
 fn a_commit_while_inactive(stage: &mut Stage) {
@@ -199,13 +144,13 @@ fn a_commit_while_inactive(stage: &mut Stage) {
         account.status = Some(status);
         // The host says the same when it is asked.
         stage.site.network.register(&account);
-        stage.publish_expected(&[&account.account()]);
+        stage.pass(&[&account.account()]);
         let commit = next_commit(&mut account.clone());
-        stage.publish_refused(0, &commit, Reject::AccountInactive);
+        stage.refuse(0, &commit, Reject::AccountInactive);
         account.status = None;
         stage.site.network.register(&account);
         let (active, commit) = (account.account(), next_commit(&mut account));
-        stage.publish_expected(&[&active, &commit]);
+        stage.pass(&[&active, &commit]);
     }
 }
 
@@ -218,7 +163,7 @@ fn a_replay_with_what_is_known(stage: &mut Stage) {
         stage.refused(Reject::Duplicate) == 1
     });
     host.set_inclusive(false);
-    stage.publish_expected(&[&next_commit(&mut account)]);
+    stage.pass(&[&next_commit(&mut account)]);
 }
 
 #[test]
@@ -231,7 +176,7 @@ fn what_depends_on_state_is_refused_for_its_reason_and_changes_nothing() {
         assert_eq!(reasons, [reject.name()], "nothing else was refused");
         // The bystander's last word: what was not to come has not come before it.
         let last = next_commit(&mut stage.bystander);
-        stage.publish_expected(&[&last]);
+        stage.pass(&[&last]);
     }
 }
 

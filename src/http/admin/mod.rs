@@ -1,6 +1,9 @@
 //! Who may do what only the operator may. The password is compared in constant time and appears
 //! in no log.
 
+mod accounts;
+mod hosts;
+
 use std::time::Instant;
 
 use aws_lc_rs::{constant_time, digest};
@@ -77,7 +80,11 @@ pub fn route(app: &App, request: &Request) -> Response {
     }
     match request.path.as_str() {
         REQUEST_CRAWL => app.desk.operator(request),
-        _ => Response::error(501, "MethodNotImplemented", "There is no such admin method"),
+        _ => hosts::route(app, request)
+            .or_else(|| accounts::route(app, request))
+            .unwrap_or_else(|| {
+                Response::error(501, "MethodNotImplemented", "There is no such admin method")
+            }),
     }
 }
 

@@ -1,0 +1,1 @@
+//! Who may speak for an account, migrations, and what the directory says.

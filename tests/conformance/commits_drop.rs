@@ -1,0 +1,1 @@
+//! Commits that must not pass: one valid signed commit each, with one thing wrong.

@@ -1,0 +1,1 @@
+//! Commits that must pass, unusual as they are.

@@ -1,0 +1,1 @@
+//! What the frames of the firehose look like, to the byte.

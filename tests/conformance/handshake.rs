@@ -1,0 +1,1 @@
+//! How a subscription begins: HTTP and the upgrade.

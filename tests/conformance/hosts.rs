@@ -1,0 +1,1 @@
+//! What the relay does as the client of a host.

@@ -1,0 +1,1 @@
+//! Identity events and keys that change.

@@ -1,0 +1,33 @@
+//! The protocol, rule by rule, shown from outside: the real program as a process, between a made-up
+//! directory and made-up hosts and a websocket client that shares no code with it. The rules, their
+//! sources and the case of each are listed in `docs/conformance.md`; see [`table`].
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod account;
+mod authority;
+mod commits_drop;
+mod commits_pass;
+mod cursors;
+mod forgeries;
+mod framing;
+mod handshake;
+mod hosts;
+mod identity;
+mod operation;
+mod reasons;
+#[path = "../support/scripted.rs"]
+mod scripted;
+#[path = "../support/site.rs"]
+mod site;
+mod stage;
+#[path = "../support/subscriber.rs"]
+mod subscriber;
+mod sync;
+mod table;
+mod xrpc;

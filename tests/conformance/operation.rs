@@ -1,0 +1,1 @@
+//! What holds while everything around the relay fails.
