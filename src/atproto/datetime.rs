@@ -30,6 +30,31 @@ pub fn check(text: &str) -> Result<(), DatetimeError> {
     }
 }
 
+/// A time in milliseconds since 1970 as `2026-01-31T23:59:59.123Z`.
+pub fn from_millis(millis: u64) -> String {
+    let (seconds, milli) = (millis / 1_000, millis % 1_000);
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+/// Year, month and day of the month of a day counted from 1970.
+///
+/// Counted from 1 March of the year 0, so that the leap day is the last of its year:
+/// <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>
+pub fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
 fn is_datetime(text: &[u8]) -> Option<()> {
     let (clock, rest) = text.split_at_checked(19)?;
     let [
@@ -117,6 +142,21 @@ fn days_of(month: u32, year: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_become_datetimes() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_007, "2000-02-29T00:00:00.007Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (1_735_689_599_500, "2024-12-31T23:59:59.500Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(from_millis(millis), text);
+            assert_eq!(check(text), Ok(()));
+        }
+    }
 
     #[test]
     fn days_and_times_must_exist() {
