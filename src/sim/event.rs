@@ -273,12 +273,17 @@ pub fn identity(did: &Arc<str>, handle: Option<&str>, micros: u64) -> Event {
 
 /// An `#account`: active without a status, inactive with one.
 pub fn account(did: &Arc<str>, status: Option<&str>, micros: u64) -> Event {
+    account_saying(did, status.is_none(), status, micros)
+}
+
+/// An `#account` with any combination of `active` and `status`.
+pub fn account_saying(did: &Arc<str>, active: bool, status: Option<&str>, micros: u64) -> Event {
     let mut head = Writer::append_to(header(Kind::Account.name()));
     head.map(4 + usize::from(status.is_some()));
     head.text("did").text(did).text("seq");
     let mut tail = Writer::new();
     tail.text("time").text(&clock::datetime(micros));
-    tail.text("active").bool(status.is_none());
+    tail.text("active").bool(active);
     if let Some(status) = status {
         tail.text("status").text(status);
     }

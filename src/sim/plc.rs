@@ -59,6 +59,15 @@ impl Plc {
         documents.insert(did.clone(), document.into());
     }
 
+    /// Does not know `did` any more.
+    pub fn forget(&self, did: &Arc<str>) {
+        let mut documents = self
+            .documents
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        documents.remove(did);
+    }
+
     /// Makes the directory fail or hesitate from now on; the default ends that.
     pub fn set_faults(&self, faults: PlcFaults) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;

@@ -25,6 +25,12 @@ pub struct Frame<'a> {
     pub rev: &'a str,
     /// `blocks`, where there are any.
     pub blocks: &'a [u8],
+    /// `active` of an `#account`.
+    pub active: Option<bool>,
+    /// `status`, where there is one.
+    pub status: Option<&'a str>,
+    /// `time`, where there is one.
+    pub time: &'a str,
 }
 
 /// One item's major type, its argument, and where its content begins.
@@ -120,6 +126,15 @@ pub fn read(bytes: &[u8]) -> Option<Frame<'_>> {
             "rev" => frame.rev = text(bytes, value.start)?,
             "error" | "name" => frame.name = text(bytes, value.start)?,
             "blocks" => frame.blocks = content(bytes, value.start, 2)?,
+            "time" => frame.time = text(bytes, value.start)?,
+            "status" => frame.status = Some(text(bytes, value.start)?),
+            "active" => {
+                frame.active = match bytes.get(value.start)? {
+                    0xf4 => Some(false),
+                    0xf5 => Some(true),
+                    _ => return None,
+                };
+            }
             _ => {}
         }
         Some(())
@@ -146,6 +161,12 @@ mod tests {
             assert_eq!(&bytes[frame.seq_at.end..], &event.tail[..]);
             assert_eq!(read(&bytes[..bytes.len() - 1]), None);
             assert_eq!(read(&[&bytes[..], &[0]].concat()), None);
+        }
+        for (active, status) in [(true, None), (true, Some("x")), (false, None)] {
+            let bytes = event::account_saying(&did, active, status, 1_000_000).frame(9);
+            let frame = read(&bytes).unwrap();
+            assert_eq!((frame.active, frame.status), (Some(active), status));
+            assert_eq!(frame.time, "1970-01-01T00:00:01.000Z");
         }
         let bytes = event::error("FutureCursor", "no");
         let frame = read(&bytes).unwrap();
