@@ -52,6 +52,8 @@ rejects! {
     WrongHost = "wrong_host",
     /// The account is deactivated, deleted, suspended or taken down.
     AccountInactive = "account_inactive",
+    /// The account's host has as many accounts as it may, without this one: it is throttled.
+    AccountLimit = "account_limit",
     /// `rev` is not a TID.
     RevInvalid = "rev_invalid",
     /// `rev` is not newer than the last one: a retransmission.

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use crate::{
-    atproto::{cbor::Writer, seq::Seq},
+    atproto::{cbor::Writer, datetime, did::Did, seq::Seq},
     limits,
+    store::account::Status,
 };
 
 /// A published frame: the complete websocket bytes (header and payload, unmasked), built once and
@@ -100,6 +101,22 @@ pub(super) enum CloseCode {
     Policy = 1008,
     /// The relay failed.
     Internal = 1011,
+}
+
+/// An `#account` of the relay's own: a status that no host has said, at a time in milliseconds since
+/// 1970 (<https://atproto.com/specs/account#hosting-status-propagation>).
+pub fn account(seq: Seq, did: &Did, now_ms: u64, status: &Status) -> Arc<[u8]> {
+    let mut out = Writer::new();
+    out.map(2).text("t").text("#account").text("op").int(1);
+    out.map(4 + usize::from(status.reason.is_some()));
+    out.text("did").text(did.as_str());
+    out.text("seq").uint(seq.get());
+    out.text("time").text(&datetime::from_millis(now_ms));
+    out.text("active").bool(status.active);
+    if let Some(reason) = &status.reason {
+        out.text("status").text(reason);
+    }
+    ws_message(&[&out.into_bytes()])
 }
 
 /// The info message for a cursor that is older than the window

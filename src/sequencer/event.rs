@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crossbeam_channel::Sender;
+
 use crate::{
     atproto::{did::Did, prove::Proven},
     store::account::{HostId, Status},
@@ -51,6 +53,24 @@ pub enum Kind {
     Account(Status),
 }
 
+/// The operator's word on an account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ruling {
+    /// It is taken down.
+    Takedown,
+    /// It is not taken down any more.
+    Reversal,
+}
+
+/// What became of a ruling.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ruled {
+    /// It holds, and is stored.
+    Holds,
+    /// No event of such an account was ever seen.
+    Unknown,
+}
+
 /// A message to the sequencer.
 #[derive(Debug)]
 pub enum Input {
@@ -72,6 +92,15 @@ pub enum Input {
         /// What its host says; none where it did not answer.
         status: Option<Status>,
     },
+    /// The operator says something of an account.
+    Rule {
+        /// The account.
+        did: Did,
+        /// What is said of it.
+        ruling: Ruling,
+        /// Told what became of it when that is stored.
+        done: Sender<Ruled>,
+    },
     /// How many accounts a host may have, from now on. A host of which nothing was said has no
     /// limit.
     AccountLimit {
@@ -85,7 +114,7 @@ pub enum Input {
         /// The host.
         host: HostId,
         /// Told the new epoch when it is stored.
-        done: crossbeam_channel::Sender<u32>,
+        done: Sender<u32>,
     },
 }
 
@@ -96,6 +125,7 @@ impl Input {
             Input::Event(event) => event.frame.len() + size_of::<Event>(),
             Input::Progress { .. }
             | Input::Status { .. }
+            | Input::Rule { .. }
             | Input::AccountLimit { .. }
             | Input::Restart { .. } => 0,
         }

@@ -6,6 +6,7 @@ pub mod event;
 mod held;
 mod inbox;
 pub mod rules;
+pub mod status;
 #[cfg(test)]
 mod tests;
 
@@ -16,14 +17,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crossbeam_channel::select;
+use crossbeam_channel::{Sender, select};
 
 pub use self::inbox::{Closed, Inbox};
 use self::{
-    event::{Event, Input, Kind},
+    event::{Event, Input, Kind, Ruled, Ruling},
     held::Held,
     inbox::Outbox,
-    rules::Verdict,
+    rules::{Change, Terms, Verdict},
+    status::Cause,
 };
 use crate::{
     atproto::{did::Did, envelope::Message, seq::Seq, splice},
@@ -33,7 +35,7 @@ use crate::{
     reject::Reject,
     store::{
         Batch, Counters, Store, StoreError,
-        account::{Account, HostId, HostRecord, Status},
+        account::{Account, HostId, HostRecord, Sanction, Status},
     },
     threads::Stop,
 };
@@ -79,10 +81,16 @@ pub struct Sequencer {
     /// How many accounts a host may have; a host that is not here has no limit.
     limits: HashMap<HostId, u64>,
     /// Replies that are due once the batch is durable.
-    replies: Vec<(crossbeam_channel::Sender<u32>, u32)>,
+    replies: Vec<Reply>,
     held: Held,
     /// Takes questions about the status of accounts.
-    questions: Option<crossbeam_channel::Sender<Did>>,
+    questions: Option<Sender<Did>>,
+}
+
+/// An answer to a command, and who waits for it.
+enum Reply {
+    Epoch(Sender<u32>, u32),
+    Ruled(Sender<Ruled>, Ruled),
 }
 
 /// One batch while it forms.
@@ -127,7 +135,7 @@ impl Sequencer {
 
     /// Where to ask, without waiting, what the host of an account says of it now. Each question
     /// that is taken must be answered with an [`Input::Status`].
-    pub fn ask_through(&mut self, questions: crossbeam_channel::Sender<Did>) {
+    pub fn ask_through(&mut self, questions: Sender<Did>) {
         self.questions = Some(questions);
     }
 
@@ -197,7 +205,12 @@ impl Sequencer {
                 record.epoch += 1;
                 record.cursor = 0;
                 let epoch = record.epoch;
-                self.replies.push((done, epoch));
+                self.replies.push(Reply::Epoch(done, epoch));
+                Ok(())
+            }
+            Input::Rule { did, ruling, done } => {
+                let ruled = self.rule(&did, ruling, forming)?;
+                self.replies.push(Reply::Ruled(done, ruled));
                 Ok(())
             }
         }
@@ -212,52 +225,134 @@ impl Sequencer {
             self.release(&event.did, None, forming)?;
         }
         let known = self.known(&event.did, forming)?;
-        let upstream = event.upstream;
-        match rules::judge(known.as_ref(), &event, self.counters.next_ordinal) {
-            Verdict::Reject(Reject::AccountInactive)
-                if known.as_ref().is_some_and(|account| account.local.active)
-                    && self.ask(&event, forming.now_ms) =>
-            {
+        let terms = Terms {
+            ordinal: self.counters.next_ordinal,
+            room: self.has_room(event.host, forming),
+        };
+        match rules::judge(known.as_ref(), &event, terms) {
+            Verdict::Reject { ask: true, .. } if self.ask(&event, forming.now_ms) => {
                 self.hold(event, forming);
                 return Ok(());
             }
-            Verdict::Reject(reject) => {
-                self.metrics.rejected.inc(reject);
-                log::debug!(
-                    "rejected did={} host={} upstream_seq={} reason={reject}",
-                    event.did,
-                    event.host,
-                    upstream.seq
-                );
-            }
-            Verdict::Forward {
-                account,
-                discontinuous,
-            } => {
-                let seq = Seq::new(self.last_seq + 1).ok_or(SequencerError::SeqExhausted)?;
-                let Some(bytes) = published(&event, account.as_ref(), seq) else {
-                    self.metrics.rejected.inc(Reject::FrameMalformed);
-                    self.advance(forming, event.host, upstream.epoch, upstream.cursor);
-                    return Ok(());
-                };
-                self.last_seq = seq.get();
-                if discontinuous {
-                    self.metrics.discontinuous.inc();
-                }
-                if let Kind::Commit(proven) = &event.kind
-                    && proven.legacy
-                {
-                    self.metrics.lenient.inc();
-                }
-                forming.batch.put_event(seq, forming.now_ms, &bytes);
-                forming.frames.push(Frame { seq, bytes });
-                if let Some(account) = account {
+            Verdict::Reject { reject, change, .. } => {
+                self.reject(&event, reject);
+                if let Some(Change { account, announce }) = change {
+                    if announce {
+                        self.announce(&event.did, &account, forming)?;
+                    }
                     self.keep_account(&event.did, known.as_ref(), account, forming);
                 }
             }
+            Verdict::Forward {
+                change,
+                discontinuous,
+            } => self.forward(&event, known.as_ref(), change, discontinuous, forming)?,
         }
+        let upstream = event.upstream;
         self.advance(forming, event.host, upstream.epoch, upstream.cursor);
         Ok(())
+    }
+
+    fn reject(&self, event: &Event, reject: Reject) {
+        self.metrics.rejected.inc(reject);
+        log::debug!(
+            "rejected did={} host={} upstream_seq={} reason={reject}",
+            event.did,
+            event.host,
+            event.upstream.seq
+        );
+    }
+
+    /// Publishes an event, and before it what it does not say of its account.
+    fn forward(
+        &mut self,
+        event: &Event,
+        known: Option<&Account>,
+        change: Option<Change>,
+        discontinuous: bool,
+        forming: &mut Forming,
+    ) -> Result<(), SequencerError> {
+        let announces = change.as_ref().is_some_and(|change| change.announce);
+        let seq = self.seq_after(u64::from(announces))?;
+        let account = change.as_ref().map(|change| &change.account);
+        let Some(bytes) = published(event, account, seq) else {
+            self.reject(event, Reject::FrameMalformed);
+            return Ok(());
+        };
+        if let Some(Change { account, announce }) = change {
+            if announce {
+                self.announce(&event.did, &account, forming)?;
+            }
+            self.keep_account(&event.did, known, account, forming);
+        }
+        if discontinuous {
+            self.metrics.discontinuous.inc();
+        }
+        if let Kind::Commit(proven) = &event.kind
+            && proven.legacy
+        {
+            self.metrics.lenient.inc();
+        }
+        self.append(seq, bytes, forming);
+        Ok(())
+    }
+
+    /// The seq that the event gets which is published after `count` others.
+    fn seq_after(&self, count: u64) -> Result<Seq, SequencerError> {
+        Seq::new(self.last_seq + 1 + count).ok_or(SequencerError::SeqExhausted)
+    }
+
+    /// Adds a frame to the batch.
+    fn append(&mut self, seq: Seq, bytes: Arc<[u8]>, forming: &mut Forming) {
+        self.last_seq = seq.get();
+        forming.batch.put_event(seq, forming.now_ms, &bytes);
+        forming.frames.push(Frame { seq, bytes });
+    }
+
+    /// Tells subscribers the status of an account, where no host's event does.
+    fn announce(
+        &mut self,
+        did: &Did,
+        account: &Account,
+        forming: &mut Forming,
+    ) -> Result<(), SequencerError> {
+        let seq = self.seq_after(0)?;
+        let bytes = frame::account(seq, did, forming.now_ms, account.effective());
+        self.append(seq, bytes, forming);
+        Ok(())
+    }
+
+    /// The operator's word on an account.
+    fn rule(
+        &mut self,
+        did: &Did,
+        ruling: Ruling,
+        forming: &mut Forming,
+    ) -> Result<Ruled, SequencerError> {
+        let Some(known) = self.known(did, forming)? else {
+            return Ok(Ruled::Unknown);
+        };
+        let cause = match ruling {
+            Ruling::Takedown => Cause::Takedown,
+            Ruling::Reversal => Cause::Reversal,
+        };
+        let mut account = known.clone();
+        if status::apply(&mut account, cause) {
+            let is_down = account.local.sanction == Some(Sanction::Takedown);
+            forming.batch.put_takedown(did, is_down);
+            self.announce(did, &account, forming)?;
+            self.keep_account(did, Some(&known), account, forming);
+        }
+        Ok(Ruled::Holds)
+    }
+
+    /// Whether a host may have one more account.
+    fn has_room(&self, host: HostId, forming: &Forming) -> bool {
+        let Some(limit) = self.limits.get(&host) else {
+            return true;
+        };
+        let record = forming.hosts.get(&host).or_else(|| self.hosts.get(&host));
+        record.map_or(0, |record| record.accounts) < *limit
     }
 
     /// The account as the batch leaves it.
@@ -302,14 +397,14 @@ impl Sequencer {
         let mut hosts: Vec<HostId> = events.iter().map(|event| event.host).collect();
         hosts.dedup();
         let known = self.known(did, forming)?;
-        if let (Some(status), Some(mut account)) = (status.filter(|s| s.active), known)
+        if let (Some(said), Some(mut account)) = (status.filter(|s| s.active), known)
             && !events.is_empty()
             && !events
                 .iter()
                 .any(|event| matches!(event.kind, Kind::Account(_)))
         {
             log::info!("did={did} its host says that it is active again");
-            account.upstream = status;
+            status::apply(&mut account, Cause::Answered(&said));
             forming.accounts.insert(did.clone(), account);
         }
         for event in events {
@@ -331,19 +426,21 @@ impl Sequencer {
         account: Account,
         forming: &mut Forming,
     ) {
-        match known {
-            None => {
-                forming.batch.put_account_order(account.ordinal, did);
-                self.counters.next_ordinal += 1;
-                self.counters.accounts += 1;
-                self.host(forming, account.host).accounts += 1;
+        if known.is_none() {
+            forming.batch.put_account_order(account.ordinal, did);
+            self.counters.next_ordinal += 1;
+            self.counters.accounts += 1;
+        }
+        let place = |account: &Account| (!account.local.throttled).then_some(account.host);
+        let (before, after) = (known.and_then(place), place(&account));
+        if before != after {
+            if let Some(host) = before {
+                let record = self.host(forming, host);
+                record.accounts = record.accounts.saturating_sub(1);
             }
-            Some(known) if known.host != account.host => {
-                let before = self.host(forming, known.host);
-                before.accounts = before.accounts.saturating_sub(1);
-                self.host(forming, account.host).accounts += 1;
+            if let Some(host) = after {
+                self.host(forming, host).accounts += 1;
             }
-            Some(_) => {}
         }
         forming.accounts.insert(did.clone(), account);
     }
@@ -398,9 +495,12 @@ impl Sequencer {
         if !frames.is_empty() {
             (self.publish)(frames);
         }
-        for (reply, epoch) in self.replies.drain(..) {
+        for reply in self.replies.drain(..) {
             // Who asked may have gone meanwhile.
-            let _ = reply.send(epoch);
+            match reply {
+                Reply::Epoch(done, epoch) => drop(done.send(epoch)),
+                Reply::Ruled(done, ruled) => drop(done.send(ruled)),
+            }
         }
         Ok(())
     }

@@ -1,85 +1,137 @@
 //! The account rules: pure decisions on what is known of an account and an event that claims to
 //! change it (<https://atproto.com/specs/sync>, <https://atproto.com/specs/account>).
 
-use super::event::{Event, Kind};
+use super::{
+    event::{Event, Kind},
+    status::{self, Bar, Cause},
+};
 use crate::{
     atproto::prove::Proven,
     reject::Reject,
-    store::account::{Account, Head, HostId, Seen, Status},
+    store::account::{Account, Head, HostId, Local, Seen, Status},
 };
 
 /// What to do with an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Publish it, and let the account be this from now on.
+    /// Publish it.
     Forward {
-        /// The account after the event; none where it is not known and does not become so.
-        account: Option<Account>,
+        /// What becomes of the account; none where it is not known and does not become so, or
+        /// where the event moves nothing.
+        change: Option<Change>,
         /// The commit does not continue the last known one; subscribers can see that themselves.
         discontinuous: bool,
     },
-    /// Do not publish it; nothing changes.
-    Reject(Reject),
+    /// Do not publish it.
+    Reject {
+        /// Why not.
+        reject: Reject,
+        /// What becomes of the account all the same.
+        change: Option<Change>,
+        /// Only the word of the account's host is against it, which may have changed meanwhile.
+        ask: bool,
+    },
 }
 
-/// Judges an event. `ordinal` is the one that a new account gets.
-pub fn judge(known: Option<&Account>, event: &Event, ordinal: u64) -> Verdict {
-    match decide(known, event, ordinal) {
-        Ok((account, discontinuous)) => Verdict::Forward {
-            account,
-            discontinuous,
-        },
-        Err(reject) => Verdict::Reject(reject),
+/// What becomes of an account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The account from now on.
+    pub account: Account,
+    /// Subscribers are to be told its status before the event, which does not say it.
+    pub announce: bool,
+}
+
+/// What a verdict needs to know beside the account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// The ordinal that a new account gets.
+    pub ordinal: u64,
+    /// Whether the event's host may have one more account.
+    pub room: bool,
+}
+
+impl Verdict {
+    /// The event is not published, and nothing changes.
+    const fn reject(reject: Reject) -> Verdict {
+        Verdict::Reject {
+            reject,
+            change: None,
+            ask: false,
+        }
     }
 }
 
-fn decide(
-    known: Option<&Account>,
-    event: &Event,
-    ordinal: u64,
-) -> Result<(Option<Account>, bool), Reject> {
+/// Judges an event.
+pub fn judge(known: Option<&Account>, event: &Event, terms: Terms) -> Verdict {
     if known.is_some_and(|account| was_seen(account, event)) {
-        return Err(Reject::Duplicate);
+        return Verdict::reject(Reject::Duplicate);
     }
-    let Some(authority_at) = event.authority_at else {
+    // Between the proof and now a newer document may have moved the account elsewhere.
+    let outdated = |at: u64| {
+        known.is_some_and(|account| account.host != event.host && at < account.authority_at)
+    };
+    let Some(authority_at) = event.authority_at.filter(|at| !outdated(*at)) else {
         // Anybody may say that an identity has changed; it moves nothing.
         return match event.kind {
-            Kind::Identity => Ok((known.cloned(), false)),
-            _ => Err(Reject::WrongHost),
+            Kind::Identity => Verdict::Forward {
+                change: None,
+                discontinuous: false,
+            },
+            _ => Verdict::reject(Reject::WrongHost),
         };
     };
-    // Between the proof and now a newer document may have moved the account elsewhere.
-    let outdated =
-        |account: &Account| account.host != event.host && authority_at < account.authority_at;
-    if known.is_some_and(outdated) {
-        return match event.kind {
-            Kind::Identity => Ok((known.cloned(), false)),
-            _ => Err(Reject::WrongHost),
-        };
-    }
     let mut account = known
         .cloned()
-        .unwrap_or_else(|| new_account(ordinal, event.host));
+        .unwrap_or_else(|| new_account(terms.ordinal, event.host));
+    let arrives = known.is_none_or(|known| known.host != event.host);
     account.host = event.host;
     account.authority_at = account.authority_at.max(authority_at);
     account.seen = Seen {
         epoch: event.upstream.epoch,
         seq: event.upstream.seq,
     };
+    let mut announce = false;
+    if arrives || account.local.throttled {
+        let cause = if terms.room {
+            Cause::Room
+        } else {
+            Cause::NoRoom
+        };
+        // Of an account that nobody has heard of there is nothing to take back.
+        announce = status::apply(&mut account, cause) && known.is_some();
+    }
     let mut discontinuous = false;
     match &event.kind {
         Kind::Identity => {}
-        Kind::Account(status) => account.upstream = status.clone(),
-        Kind::Commit(proven) => {
-            discontinuous = check_commit(&account, proven)?;
-            account.head = Some(head(proven));
+        Kind::Account(said) => {
+            status::apply(&mut account, Cause::Said(said));
+            // It says the status itself.
+            announce = false;
         }
-        Kind::Sync(proven) => {
-            check_content(&account, proven)?;
+        Kind::Commit(proven) | Kind::Sync(proven) => {
+            if let Some(bar) = status::bar(&account) {
+                // That an account has arrived at a full host is kept, or it would count as one of
+                // the host that it came from, and nobody would learn why nothing of it passes.
+                let change = (bar == Bar::Limit && arrives).then_some(Change { account, announce });
+                return Verdict::Reject {
+                    reject: bar.reject(),
+                    change,
+                    ask: bar == Bar::Host,
+                };
+            }
+            let is_commit = matches!(event.kind, Kind::Commit(_));
+            match check_content(&account, proven, is_commit) {
+                Ok(is_discontinuous) => discontinuous = is_discontinuous,
+                Err(reject) => return Verdict::reject(reject),
+            }
             account.head = Some(head(proven));
         }
     }
-    Ok((Some(account), discontinuous))
+    Verdict::Forward {
+        change: Some(Change { account, announce }),
+        discontinuous,
+    }
 }
 
 /// Whether this very event was processed before: the same host, the same epoch, and a seq up to
@@ -96,30 +148,24 @@ fn new_account(ordinal: u64, host: HostId) -> Account {
         host,
         authority_at: 0,
         upstream: Status::ACTIVE,
-        local: Status::ACTIVE,
+        local: Local::default(),
         head: None,
         seen: Seen::default(),
     }
 }
 
-/// What a commit and a sync have in common: the account is active, and the revision is newer than
-/// the last one, across all hosts that the account ever had.
-fn check_content(account: &Account, proven: &Proven) -> Result<(), Reject> {
-    if !account.effective().active {
-        return Err(Reject::AccountInactive);
-    }
-    match &account.head {
-        Some(head) if proven.rev <= head.rev => Err(Reject::RevStale),
-        _ => Ok(()),
-    }
-}
-
-/// Whether a commit is discontinuous, if it may pass at all.
-fn check_commit(account: &Account, proven: &Proven) -> Result<bool, Reject> {
-    check_content(account, proven)?;
+/// Whether a commit is discontinuous, if it or a sync may pass at all: the revision must be newer
+/// than the last one, across all hosts that the account ever had.
+fn check_content(account: &Account, proven: &Proven, is_commit: bool) -> Result<bool, Reject> {
     let Some(head) = &account.head else {
         return Ok(false);
     };
+    if proven.rev <= head.rev {
+        return Err(Reject::RevStale);
+    }
+    if !is_commit {
+        return Ok(false);
+    }
     if proven.prev_data.is_none() && !proven.legacy {
         return Err(Reject::NotInductive);
     }
@@ -141,6 +187,7 @@ mod tests {
     use crate::{
         atproto::{cid::Cid, did::Did, tid::Tid},
         sequencer::event::Upstream,
+        store::account::Sanction,
     };
 
     const HOME: HostId = HostId(1);
@@ -193,28 +240,46 @@ mod tests {
         }
     }
 
+    const ROOM: Terms = Terms {
+        ordinal: 99,
+        room: true,
+    };
+    const FULL: Terms = Terms {
+        room: false,
+        ..ROOM
+    };
+
     fn forwarded(known: Option<&Account>, event: &Event) -> (Account, bool) {
-        match judge(known, event, 99) {
+        match judge(known, event, ROOM) {
             Verdict::Forward {
-                account,
+                change,
                 discontinuous,
-            } => (account.unwrap(), discontinuous),
-            Verdict::Reject(reject) => panic!("{reject}"),
+            } => {
+                let change = change.unwrap();
+                assert!(!change.announce);
+                (change.account, discontinuous)
+            }
+            reject => panic!("{reject:?}"),
         }
     }
 
+    /// The reason of a rejection that changes nothing.
     fn rejected(known: Option<&Account>, event: &Event) -> Reject {
-        match judge(known, event, 99) {
-            Verdict::Reject(reject) => reject,
-            forward => panic!("{forward:?}"),
+        match judge(known, event, ROOM) {
+            Verdict::Reject {
+                reject,
+                change: None,
+                ..
+            } => reject,
+            other => panic!("{other:?}"),
         }
     }
 
-    fn inactive(reason: &str) -> Status {
-        Status {
-            active: false,
-            reason: Some(reason.into()),
-        }
+    /// The event with a later upstream seq.
+    fn at(seq: u64, kind: Kind) -> Event {
+        let mut event = event(kind);
+        event.upstream.seq = seq;
+        event
     }
 
     #[test]
@@ -285,14 +350,10 @@ mod tests {
     fn inactive_accounts_have_no_content_but_identity_and_status() {
         let (gone, _) = forwarded(
             Some(&after(3)),
-            &event(Kind::Account(inactive("deactivated"))),
+            &event(Kind::Account(Status::inactive("deactivated"))),
         );
-        assert_eq!(gone.effective(), &inactive("deactivated"));
-        let next = |kind| {
-            let mut next = event(kind);
-            next.upstream.seq = 51;
-            next
-        };
+        assert_eq!(gone.effective(), &Status::inactive("deactivated"));
+        let next = |kind| at(51, kind);
         for kind in [Kind::Commit(commit(4)), Kind::Sync(commit(4))] {
             assert_eq!(rejected(Some(&gone), &next(kind)), Reject::AccountInactive);
         }
@@ -306,11 +367,14 @@ mod tests {
     #[test]
     fn the_operators_word_goes_before_the_hosts() {
         let taken = Account {
-            local: inactive("takendown"),
+            local: Local {
+                sanction: Some(Sanction::Takedown),
+                throttled: false,
+            },
             ..after(3)
         };
         let (account, _) = forwarded(Some(&taken), &event(Kind::Account(Status::ACTIVE)));
-        assert_eq!(account.effective(), &inactive("takendown"));
+        assert_eq!(account.effective(), &Status::inactive("takendown"));
         let reject = rejected(Some(&taken), &event(Kind::Commit(commit(4))));
         assert_eq!(reject, Reject::AccountInactive);
     }
@@ -330,14 +394,15 @@ mod tests {
         let mut foreign = event(Kind::Identity);
         foreign.host = AWAY;
         foreign.authority_at = None;
-        assert_eq!(forwarded(Some(&after(3)), &foreign).0, after(3));
-        assert_eq!(
-            judge(None, &foreign, 99),
-            Verdict::Forward {
-                account: None,
-                discontinuous: false
-            }
-        );
+        for known in [None, Some(&after(3))] {
+            assert_eq!(
+                judge(known, &foreign, ROOM),
+                Verdict::Forward {
+                    change: None,
+                    discontinuous: false
+                }
+            );
+        }
         for kind in [
             Kind::Account(Status::ACTIVE),
             Kind::Commit(commit(4)),
@@ -360,12 +425,97 @@ mod tests {
             (AWAY, 20, 7)
         );
         // Proven by the old document, judged after the move.
-        let mut late = event(Kind::Account(inactive("deactivated")));
+        let mut late = event(Kind::Account(Status::inactive("deactivated")));
         late.upstream.seq = 60;
         assert_eq!(rejected(Some(&account), &late), Reject::WrongHost);
         moved.kind = Kind::Commit(commit(2));
         moved.upstream.seq = 2;
         assert_eq!(rejected(Some(&account), &moved), Reject::RevStale);
+    }
+
+    /// What becomes of an account of `HOME`, or of a new one, on a host that is full or not.
+    fn arrival(
+        known: Option<&Account>,
+        event: &Event,
+        terms: Terms,
+    ) -> (Result<(), Reject>, Change) {
+        match judge(known, event, terms) {
+            Verdict::Forward { change, .. } => (Ok(()), change.unwrap()),
+            Verdict::Reject { reject, change, .. } => (Err(reject), change.unwrap()),
+        }
+    }
+
+    #[test]
+    fn an_account_that_is_too_many_for_its_host_is_throttled() {
+        let dropped = Err(Reject::AccountLimit);
+        let home = Some(after(3));
+        // A new account is not spoken of before it speaks; one that has moved is.
+        for (known, host) in [(None, HOME), (home, AWAY)] {
+            for (kind, outcome) in [
+                (Kind::Commit(commit(4)), dropped),
+                (Kind::Sync(commit(4)), dropped),
+                (Kind::Identity, Ok(())),
+                (Kind::Account(Status::ACTIVE), Ok(())),
+            ] {
+                let says_so = matches!(kind, Kind::Account(_));
+                let mut event = event(kind);
+                (event.host, event.authority_at) = (host, Some(20));
+                let (passed, change) = arrival(known.as_ref(), &event, FULL);
+                assert_eq!((passed, change.account.host), (outcome, host));
+                assert_eq!(change.account.effective(), &Status::inactive("throttled"));
+                assert_eq!(change.announce, known.is_some() && !says_so);
+                assert_eq!(change.account.head, known.as_ref().and_then(|k| k.head));
+            }
+        }
+        // One that is there has its place.
+        let verdict = judge(Some(&after(3)), &event(Kind::Commit(commit(4))), FULL);
+        assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_throttled_account_is_let_in_by_an_event_that_passes() {
+        let throttled = Account {
+            local: Local {
+                sanction: None,
+                throttled: true,
+            },
+            ..after(3)
+        };
+        for kind in [
+            Kind::Commit(commit(4)),
+            Kind::Sync(commit(4)),
+            Kind::Identity,
+            Kind::Account(Status::ACTIVE),
+        ] {
+            let says_so = matches!(kind, Kind::Account(_));
+            let (passed, change) = arrival(Some(&throttled), &event(kind), ROOM);
+            assert_eq!((passed, change.announce), (Ok(()), !says_so));
+            assert_eq!(change.account.effective(), &Status::ACTIVE);
+        }
+        let stale = event(Kind::Commit(commit(3)));
+        assert_eq!(rejected(Some(&throttled), &stale), Reject::RevStale);
+        // While there is no room, nothing of it changes that has not passed.
+        let next = event(Kind::Commit(commit(4)));
+        assert_eq!(
+            judge(Some(&throttled), &next, FULL),
+            Verdict::reject(Reject::AccountLimit)
+        );
+        // Room does not make the host's own word another one, but that can be asked for.
+        let gone = Account {
+            upstream: Status::inactive("deactivated"),
+            ..throttled
+        };
+        assert_eq!(
+            judge(Some(&gone), &next, ROOM),
+            Verdict::Reject {
+                reject: Reject::AccountInactive,
+                change: None,
+                ask: true
+            }
+        );
+        let (_, change) = arrival(Some(&gone), &event(Kind::Identity), ROOM);
+        assert_eq!(change.account.effective(), &gone.upstream);
+        assert!(change.announce);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The sequencer on a real store: what is written together, what is published, what survives.
 
 mod asking;
+mod limit;
+mod takedown;
 
 use std::{path::Path, sync::Mutex, time::Duration};
 
@@ -90,6 +92,28 @@ impl Fixture {
 
     fn host(&self, host: HostId) -> HostRecord {
         self.store.host(host).unwrap().unwrap_or_default()
+    }
+
+    /// The operator's word on an account, and what became of it.
+    fn rule(&mut self, person: &Person, ruling: Ruling) -> Ruled {
+        let (done, ruled) = bounded(1);
+        let did = did(person);
+        self.inbox.send(Input::Rule { did, ruling, done }).unwrap();
+        assert!(ruled.try_recv().is_err(), "not before it is stored");
+        self.work();
+        ruled.try_recv().unwrap()
+    }
+
+    /// The last frame, which is an `#account`: its seq, and what it says.
+    fn told(&self) -> (u64, Status) {
+        let frame = self.last();
+        let told = parse(payload(&frame));
+        assert_eq!(told.seq, frame.seq);
+        let Body::Account { active, status } = told.body else {
+            panic!("{told:?}");
+        };
+        let reason = status.map(Into::into);
+        (told.seq.get(), Status { active, reason })
     }
 
     /// What was published is what the store has, seqs without a gap.
@@ -354,6 +378,7 @@ fn a_cursor_never_goes_back() {
     f.close();
 }
 
+/// Rules 149, 159: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/listHosts.json>
 #[test]
 fn accounts_are_counted_where_they_are() {
     let dir = TempDir::new().unwrap();
@@ -389,31 +414,19 @@ fn accounts_are_counted_where_they_are() {
     f.close();
 }
 
+/// Rule 143: <https://atproto.com/specs/account#hosting-status-propagation>
 #[test]
 fn subscribers_are_told_the_status_that_counts_here() {
     let dir = TempDir::new().unwrap();
     let mut f = Fixture::open(dir.path());
     let alice = person(1);
     f.sequence(proven(&alice, &alice.identity(), 1));
-    let mut taken = f.account(&alice);
-    taken.local = Status {
-        active: false,
-        reason: Some("takendown".into()),
-    };
-    let mut batch = f.store.batch();
-    batch.put_account(&did(&alice), &taken);
-    f.store.commit(batch).unwrap();
+    assert_eq!(f.rule(&alice, Ruling::Takedown), Ruled::Holds);
     let mut deactivated = alice.clone();
     deactivated.status = Some("deactivated");
-    for (seq, said) in [(2, alice.account()), (3, deactivated.account())] {
+    for (seq, said) in [(3, alice.account()), (4, deactivated.account())] {
         f.sequence(proven(&alice, &said, seq));
-        let frame = f.last();
-        let told = parse(payload(&frame));
-        assert_eq!(told.seq.get(), seq);
-        let Body::Account { active, status } = told.body else {
-            panic!("{told:?}");
-        };
-        assert_eq!((active, status), (false, Some("takendown")));
+        assert_eq!(f.told(), (seq, Status::inactive("takendown")));
     }
     assert_eq!(
         f.account(&alice).upstream.reason.as_deref(),

@@ -1,6 +1,6 @@
 //! What the relay knows of one account, and its bytes in the store.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 use crate::atproto::{cid::Cid, tid::Tid};
 
@@ -30,6 +30,47 @@ impl Status {
         active: true,
         reason: None,
     };
+
+    /// Inactive, and why.
+    pub fn inactive(reason: &str) -> Status {
+        Status {
+            active: false,
+            reason: Some(reason.into()),
+        }
+    }
+}
+
+/// What this relay itself has against an account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Local {
+    /// What its operator has against it.
+    pub sanction: Option<Sanction>,
+    /// Its host has as many accounts as it may, not counting this one.
+    pub throttled: bool,
+}
+
+/// What an operator has against an account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sanction {
+    /// It is taken down.
+    Takedown,
+    /// It is suspended.
+    Suspension,
+}
+
+static TAKENDOWN: LazyLock<Status> = LazyLock::new(|| Status::inactive("takendown"));
+static SUSPENDED: LazyLock<Status> = LazyLock::new(|| Status::inactive("suspended"));
+static THROTTLED: LazyLock<Status> = LazyLock::new(|| Status::inactive("throttled"));
+
+impl Local {
+    /// The status that follows from it; none where nothing is against the account.
+    pub fn status(self) -> Option<&'static Status> {
+        match self.sanction {
+            Some(Sanction::Takedown) => Some(&TAKENDOWN),
+            Some(Sanction::Suspension) => Some(&SUSPENDED),
+            None => self.throttled.then_some(&THROTTLED),
+        }
+    }
 }
 
 /// The last commit or sync of an account that was accepted.
@@ -65,8 +106,8 @@ pub struct Account {
     pub authority_at: u64,
     /// What the host says.
     pub upstream: Status,
-    /// What the operator of this relay says.
-    pub local: Status,
+    /// What this relay itself has against it.
+    pub local: Local,
     /// The last commit, if any was seen.
     pub head: Option<Head>,
     /// How far the host's stream was processed for it.
@@ -74,14 +115,11 @@ pub struct Account {
 }
 
 impl Account {
-    /// The status that subscribers are told: active only where both are; the operator's word goes
-    /// before the host's (<https://atproto.com/specs/account>).
+    /// The status that subscribers are told: active only where nothing here is against it and the
+    /// host says so too; what is against it here goes before what the host says
+    /// (<https://atproto.com/specs/account#hosting-status-propagation>).
     pub fn effective(&self) -> &Status {
-        if self.local.active {
-            &self.upstream
-        } else {
-            &self.local
-        }
+        self.local.status().unwrap_or(&self.upstream)
     }
 }
 
@@ -92,7 +130,8 @@ pub struct HostRecord {
     pub cursor: u64,
     /// Grows when the host's sequence starts anew.
     pub epoch: u32,
-    /// Accounts that this host speaks for.
+    /// Accounts that this host speaks for, but for those that are throttled: what its limit is
+    /// about.
     pub accounts: u64,
 }
 
@@ -101,10 +140,13 @@ const VERSION: u8 = 1;
 
 const UPSTREAM_ACTIVE: u8 = 1;
 const UPSTREAM_REASON: u8 = 1 << 1;
+/// None of the three local ones.
 const LOCAL_ACTIVE: u8 = 1 << 2;
-const LOCAL_REASON: u8 = 1 << 3;
+const TAKENDOWN_HERE: u8 = 1 << 3;
 const HAS_HEAD: u8 = 1 << 4;
-const FLAGS: u8 = (1 << 5) - 1;
+const SUSPENDED_HERE: u8 = 1 << 5;
+const THROTTLED_HERE: u8 = 1 << 6;
+const FLAGS: u8 = (1 << 7) - 1;
 
 impl Account {
     /// The bytes in the store. Numbers are little-endian:
@@ -112,15 +154,18 @@ impl Account {
     /// ```text
     /// version 1 | flags 1 | ordinal 8 | host 4 | authority_at 8 | seen epoch 4, seq 8
     ///           | head, if any: rev 8, commit 36, data 36
-    ///           | upstream reason, then local reason, if any: length 4, text
+    ///           | upstream reason, if any: length 4, text
     /// ```
     pub fn encode(&self) -> Vec<u8> {
         let mut flags = 0;
+        let sanction = self.local.sanction;
         for (is_set, flag) in [
             (self.upstream.active, UPSTREAM_ACTIVE),
             (self.upstream.reason.is_some(), UPSTREAM_REASON),
-            (self.local.active, LOCAL_ACTIVE),
-            (self.local.reason.is_some(), LOCAL_REASON),
+            (self.local.status().is_none(), LOCAL_ACTIVE),
+            (sanction == Some(Sanction::Takedown), TAKENDOWN_HERE),
+            (sanction == Some(Sanction::Suspension), SUSPENDED_HERE),
+            (self.local.throttled, THROTTLED_HERE),
             (self.head.is_some(), HAS_HEAD),
         ] {
             flags |= if is_set { flag } else { 0 };
@@ -137,11 +182,9 @@ impl Account {
             out.extend_from_slice(head.commit.as_bytes());
             out.extend_from_slice(head.data.as_bytes());
         }
-        for status in [&self.upstream, &self.local] {
-            if let Some(reason) = &status.reason {
-                out.extend_from_slice(&(reason.len() as u32).to_le_bytes());
-                out.extend_from_slice(reason.as_bytes());
-            }
+        if let Some(reason) = &self.upstream.reason {
+            out.extend_from_slice(&(reason.len() as u32).to_le_bytes());
+            out.extend_from_slice(reason.as_bytes());
         }
         out
     }
@@ -154,6 +197,18 @@ impl Account {
             return None;
         }
         let has = |flag: u8| flags & flag != 0;
+        let local = Local {
+            sanction: match (has(TAKENDOWN_HERE), has(SUSPENDED_HERE)) {
+                (false, false) => None,
+                (true, false) => Some(Sanction::Takedown),
+                (false, true) => Some(Sanction::Suspension),
+                (true, true) => return None,
+            },
+            throttled: has(THROTTLED_HERE),
+        };
+        if has(LOCAL_ACTIVE) != local.status().is_none() {
+            return None;
+        }
         let mut account = Account {
             ordinal: input.u64()?,
             host: HostId(input.u32()?),
@@ -167,10 +222,7 @@ impl Account {
                 active: has(UPSTREAM_ACTIVE),
                 reason: None,
             },
-            local: Status {
-                active: has(LOCAL_ACTIVE),
-                reason: None,
-            },
+            local,
         };
         if has(HAS_HEAD) {
             account.head = Some(Head {
@@ -181,9 +233,6 @@ impl Account {
         }
         if has(UPSTREAM_REASON) {
             account.upstream.reason = Some(input.text()?);
-        }
-        if has(LOCAL_REASON) {
-            account.local.reason = Some(input.text()?);
         }
         input.0.is_empty().then_some(account)
     }
@@ -259,6 +308,16 @@ mod tests {
         })
     }
 
+    fn local() -> impl Strategy<Value = Local> {
+        let sanctions = vec![None, Some(Sanction::Takedown), Some(Sanction::Suspension)];
+        (proptest::sample::select(sanctions), any::<bool>()).prop_map(|(sanction, throttled)| {
+            Local {
+                sanction,
+                throttled,
+            }
+        })
+    }
+
     prop_compose! {
         fn head()(rev: u64, commit: [u8; 8], data: [u8; 8]) -> Head {
             Head {
@@ -273,7 +332,7 @@ mod tests {
         fn account()(
             numbers: (u64, u32, u64, u32, u64),
             upstream in status(),
-            local in status(),
+            local in local(),
             head in proptest::option::of(head()),
         ) -> Account {
             Account {

@@ -69,6 +69,16 @@ impl Batch {
         self.batch.put_cf(&family, key, did.as_str());
     }
 
+    /// Adds an account to those that the operator has taken down, or removes it.
+    pub fn put_takedown(&mut self, did: &Did, is_down: bool) {
+        let family = self.db.family(Family::Takedowns);
+        if is_down {
+            self.batch.put_cf(&family, did.as_str(), b"");
+        } else {
+            self.batch.delete_cf(&family, did.as_str());
+        }
+    }
+
     /// Sets what is known of a host.
     pub fn put_host(&mut self, host: HostId, record: &HostRecord) {
         let family = self.db.family(Family::Hosts);

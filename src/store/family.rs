@@ -19,15 +19,19 @@ pub(super) enum Family {
     AccountOrder,
     /// Host number (4 bytes, big-endian) to [`HostRecord`](super::account::HostRecord).
     Hosts,
+    /// The DIDs of accounts that the operator has taken down, to nothing: a list of them takes no
+    /// look at every account.
+    Takedowns,
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 5] = [
+    pub(super) const ALL: [Family; 6] = [
         Family::Meta,
         Family::Events,
         Family::Accounts,
         Family::AccountOrder,
         Family::Hosts,
+        Family::Takedowns,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -37,6 +41,7 @@ impl Family {
             Family::Accounts => "accounts",
             Family::AccountOrder => "account_order",
             Family::Hosts => "hosts",
+            Family::Takedowns => "takedowns",
         }
     }
 }

@@ -88,9 +88,9 @@ fn what_was_committed_is_there_after_a_reopen() {
         host: HostId(7),
         authority_at: 1_700_000_000_000,
         upstream: Status::ACTIVE,
-        local: Status {
-            active: false,
-            reason: Some("takendown".into()),
+        local: Local {
+            sanction: Some(Sanction::Takedown),
+            throttled: false,
         },
         head: Some(Head {
             rev: Tid::parse("3jzfcijpj2z2a").unwrap(),

@@ -38,6 +38,10 @@ const CASES: &[(Reject, Show)] = &[
 /// Reasons without a test here, and why.
 const EXCEPTIONS: &[(Reject, &str)] = &[
     (
+        Reject::AccountLimit,
+        "it takes a relay with another limit than that of these tests: see the cases of accounts",
+    ),
+    (
         Reject::IdentityUnresolved,
         "only the host of a did:web, and only after it has failed for a minute: too long for a \
          test that runs on every change",

@@ -29,6 +29,7 @@ impl Fixture {
     }
 }
 
+/// Rule 139: <https://atproto.com/specs/account#hosting-status-propagation>
 #[test]
 fn an_account_whose_reactivation_was_lost_is_heard_again() {
     let dir = TempDir::new().unwrap();
@@ -54,6 +55,7 @@ fn an_account_whose_reactivation_was_lost_is_heard_again() {
     f.close();
 }
 
+/// Rule 135: <https://atproto.com/specs/account#hosting-status-propagation>
 #[test]
 fn an_account_that_still_is_inactive_is_asked_about_once_in_a_while() {
     let dir = TempDir::new().unwrap();
@@ -144,18 +146,12 @@ fn what_is_held_at_the_end_is_asked_for_again() {
     assert_eq!(f.host(HOME).cursor, 2);
 }
 
+/// Rule 143: <https://atproto.com/specs/account#hosting-status-propagation>
 #[test]
 fn the_operators_word_is_not_asked_about() {
     let dir = TempDir::new().unwrap();
     let (mut f, asked, mut alice) = asking(dir.path());
-    let mut account = f.account(&alice);
-    account.local = Status {
-        active: false,
-        reason: Some("takendown".into()),
-    };
-    let mut batch = f.store.batch();
-    batch.put_account(&did(&alice), &account);
-    f.store.commit(batch).unwrap();
+    f.rule(&alice, Ruling::Takedown);
     let post = alice.post("two");
     let commit = alice.commit(&[post]);
     f.sequence(proven(&alice, &commit, 3));

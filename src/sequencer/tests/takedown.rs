@@ -1,0 +1,106 @@
+//! The operator's word on accounts.
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::account::{Local, Sanction};
+
+const DOWN: Local = Local {
+    sanction: Some(Sanction::Takedown),
+    throttled: false,
+};
+
+impl Fixture {
+    fn takedowns(&self) -> Vec<Did> {
+        self.store.takedowns_after("", 10).unwrap()
+    }
+}
+
+/// Rule 143: <https://atproto.com/specs/account#hosting-status-propagation>
+#[test]
+fn a_takedown_and_its_reversal_are_told_once_and_outlive_the_process() {
+    let dir = TempDir::new().unwrap();
+    let mut f = Fixture::open(dir.path());
+    let mut alice = person(1);
+    let post = alice.post("one");
+    let commit = alice.commit(&[post]);
+    f.sequence(proven(&alice, &commit, 1));
+    for _ in 0..2 {
+        assert_eq!(f.rule(&alice, Ruling::Takedown), Ruled::Holds);
+        assert_eq!(f.told(), (2, Status::inactive("takendown")));
+    }
+    assert_eq!(f.takedowns(), [did(&alice)]);
+    assert_eq!(f.host(HOME).accounts, 1, "its place is not free");
+    f.close();
+
+    let mut f = Fixture::open(dir.path());
+    assert_eq!(f.account(&alice).local, DOWN);
+    let post = alice.post("two");
+    let dropped = alice.clone().commit(&[post]);
+    f.sequence(proven(&alice, &dropped, 2));
+    f.sequence(proven(&alice, &alice.account(), 3));
+    assert_eq!(f.told(), (3, Status::inactive("takendown")));
+    let mut gone = alice.clone();
+    gone.status = Some("deactivated");
+    f.sequence(proven(&gone, &gone.account(), 4));
+    for _ in 0..2 {
+        assert_eq!(f.rule(&alice, Ruling::Reversal), Ruled::Holds);
+        assert_eq!(f.told(), (5, Status::inactive("deactivated")));
+    }
+    assert_eq!(f.takedowns(), []);
+    f.sequence(proven(&alice, &alice.account(), 5));
+    let post = alice.post("three");
+    let commit = alice.commit(&[post]);
+    f.sequence(proven(&alice, &commit, 6));
+    assert_eq!(payload(&f.last()), &commit.frame(7)[..]);
+    assert_eq!(f.metrics.rejected.get(Reject::AccountInactive), 1);
+    assert_eq!(f.metrics.rejected.total(), 1);
+    assert_eq!(f.metrics.discontinuous.get(), 0);
+    f.close();
+}
+
+#[test]
+fn what_is_told_is_a_canonical_frame_of_now() {
+    let dir = TempDir::new().unwrap();
+    let mut f = Fixture::open(dir.path());
+    let alice = person(1);
+    f.sequence(proven(&alice, &alice.identity(), 1));
+    let before = now_ms();
+    f.rule(&alice, Ruling::Takedown);
+    let frame = f.last();
+    let parsed = parse(payload(&frame));
+    // It is what another writer makes of the same values.
+    let at = (before..=now_ms()).find(|ms| {
+        let same = event::account(alice.did(), Some("takendown"), ms * 1_000);
+        payload(&frame) == &same.frame(2)[..]
+    });
+    assert!(at.is_some(), "{parsed:?}");
+    f.close();
+}
+
+#[test]
+fn an_account_that_was_never_seen_is_not_taken_down() {
+    let dir = TempDir::new().unwrap();
+    let mut f = Fixture::open(dir.path());
+    let alice = person(1);
+    for ruling in [Ruling::Takedown, Ruling::Reversal] {
+        assert_eq!(f.rule(&alice, ruling), Ruled::Unknown);
+    }
+    assert_eq!(f.seqs(), [0u64; 0]);
+    assert_eq!(f.takedowns(), []);
+    f.close();
+}
+
+#[test]
+fn a_ruling_finds_the_account_that_the_same_batch_has_brought() {
+    let dir = TempDir::new().unwrap();
+    let mut f = Fixture::open(dir.path());
+    let alice = person(1);
+    f.send(proven(&alice, &alice.identity(), 1));
+    assert_eq!(f.rule(&alice, Ruling::Takedown), Ruled::Holds);
+    f.send(proven(&alice, &alice.identity(), 2));
+    assert_eq!(f.rule(&alice, Ruling::Reversal), Ruled::Holds);
+    assert_eq!(f.metrics.batches.get(), 2);
+    assert_eq!(f.told(), (4, Status::ACTIVE));
+    f.close();
+}
