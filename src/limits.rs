@@ -196,6 +196,11 @@ pub const CRAWL_REQUESTS_MAX: u32 = 10;
 pub const CRAWL_REQUESTS_WINDOW: Duration = Duration::from_secs(60);
 /// Failed log-ins of one address in [`CRAWL_REQUESTS_WINDOW`]; one more try is answered 429.
 pub const ADMIN_FAILURES_MAX: u32 = 10;
+/// What the operator says of an account waits so long for the sequencer, which is busy writing;
+/// then it is answered 503, though it may still be done.
+pub const RULING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Accounts of one page of those that are taken down.
+pub const TAKEDOWNS_PAGE_MAX: usize = 500;
 /// Addresses whose requests are counted; when there are more, the counting begins anew.
 pub const RATE_ADDRESSES_MAX: usize = 16_384;
 /// Hosts that are checked for requestCrawl at the same time; one more is answered 429.

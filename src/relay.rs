@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 
 use self::{
     health::{RelayHealth, State},
-    ports::CrawlPort,
+    ports::{CrawlPort, TakedownPort},
 };
 use crate::{
     atproto::did::Did,
@@ -118,6 +118,10 @@ impl Relay {
             stop: stop.clone(),
         };
         let askers = asker.start(&questions)?;
+        let takedowns = TakedownPort {
+            inbox: inbox.clone(),
+            store: store.clone(),
+        };
         let shared = Shared::new(
             inbox,
             directory,
@@ -142,6 +146,7 @@ impl Relay {
             firehose,
             crawl: Arc::new(CrawlPort(handle.clone())),
             admission: Admission::new(config, outbound.clone()),
+            takedowns: Arc::new(takedowns),
         };
         let app = Arc::new(App::new(config, parts));
         let internal_at = SocketAddr::new(config.metrics_bind, config.metrics_port);

@@ -8,7 +8,13 @@ use super::{
     status::StatusBoard,
     subscribe::Subscribe,
 };
-use crate::{config::Config, host::admission::Admission, metrics::Metrics};
+use crate::{
+    atproto::did::Did,
+    config::Config,
+    host::admission::Admission,
+    metrics::Metrics,
+    sequencer::event::{Ruled, Ruling},
+};
 
 /// The relay as HTTP sees it.
 pub struct App {
@@ -22,6 +28,8 @@ pub struct App {
     pub desk: CrawlDesk,
     /// Who may do what only the operator may.
     pub admin: Admin,
+    /// Takes the operator's word on accounts.
+    pub takedowns: Arc<dyn Takedowns>,
     /// What the status pages show.
     pub status: StatusBoard,
 }
@@ -38,6 +46,18 @@ pub struct Parts {
     pub crawl: Arc<dyn Crawl>,
     /// Who may become a host.
     pub admission: Admission,
+    /// The operator's word on accounts.
+    pub takedowns: Arc<dyn Takedowns>,
+}
+
+/// The operator's word on accounts. Every error is one line for the log.
+pub trait Takedowns: Send + Sync {
+    /// Says it, and waits until it is stored: only for requests that may take long.
+    fn rule(&self, did: Did, ruling: Ruling) -> Result<Ruled, String>;
+
+    /// Accounts that are taken down, in the order of their DIDs, after `after` (which may be
+    /// empty), at most `limit` of them.
+    fn list(&self, after: &str, limit: usize) -> Result<Vec<Did>, String>;
 }
 
 /// How the relay does. Every error is one line for people; none of the calls may wait.
@@ -62,6 +82,7 @@ impl App {
             firehose: parts.firehose,
             desk: CrawlDesk::new(config, parts.admission, parts.crawl),
             admin: Admin::new(config.admin_password.as_ref()),
+            takedowns: parts.takedowns,
         }
     }
 }

@@ -44,10 +44,13 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
     }
 }
 
-/// Whether the answer may have to wait for another machine.
+/// Whether the answer may have to wait for another machine, or for the sequencer.
 pub fn waits(request: &Request) -> bool {
     request.method == Method::Post
-        && matches!(request.path.as_str(), crawl::PATH | admin::REQUEST_CRAWL)
+        && matches!(
+            request.path.as_str(),
+            crawl::PATH | admin::REQUEST_CRAWL | admin::TAKE_DOWN | admin::REVERSE_TAKEDOWN
+        )
 }
 
 fn reading(request: &Request, answer: impl FnOnce() -> Response) -> Response {

@@ -1,6 +1,7 @@
 //! The two ports over real sockets, with a fake relay behind them.
 
 use std::{
+    collections::BTreeMap,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
     sync::{
@@ -11,26 +12,31 @@ use std::{
 };
 
 use clap::Parser;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+mod accounts;
 mod connections;
 mod crawling;
 mod routes;
 mod subscribing;
 
 use super::{
-    app::{App, Health, Parts},
+    app::{App, Health, Parts, Takedowns},
     crawl::{Crawl, Standing},
     front_door::{Bounds, FrontDoor, Times, listen},
     subscribe::{Handover, Seat, Subscribe},
 };
 use crate::{
-    atproto::hostname::{Endpoint, Hostname},
+    atproto::{
+        did::Did,
+        hostname::{Endpoint, Hostname},
+    },
     config::Cli,
     firehose::{Cursor, TooMany},
     host::{admission::Admission, crawler::CrawlAnswer},
     metrics::Metrics,
     outbound::Outbound,
+    sequencer::event::{Ruled, Ruling},
 };
 
 /// What is left of a subscription: cursor, leftover bytes, user agent, address.
@@ -44,6 +50,8 @@ pub(super) struct Fake {
     crawled: Mutex<Vec<String>>,
     subscribed: Mutex<Vec<Seen>>,
     full: AtomicBool,
+    /// Accounts that are known, and whether they are taken down.
+    rulings: Mutex<BTreeMap<Did, bool>>,
 }
 
 impl Health for Fake {
@@ -83,6 +91,26 @@ impl Crawl for Fake {
     fn request_crawl(&self, endpoint: Endpoint) -> CrawlAnswer {
         self.crawled.lock().unwrap().push(endpoint.origin());
         CrawlAnswer::Started
+    }
+}
+
+impl Takedowns for Fake {
+    fn rule(&self, did: Did, ruling: Ruling) -> Result<Ruled, String> {
+        self.storage()?;
+        let mut accounts = self.rulings.lock().unwrap();
+        let Some(is_down) = accounts.get_mut(&did) else {
+            return Ok(Ruled::Unknown);
+        };
+        *is_down = ruling == Ruling::Takedown;
+        Ok(Ruled::Holds)
+    }
+
+    fn list(&self, after: &str, limit: usize) -> Result<Vec<Did>, String> {
+        self.storage()?;
+        let accounts = self.rulings.lock().unwrap();
+        let down = accounts.iter().filter(|(_, is_down)| **is_down);
+        let later = down.filter(|(did, _)| did.as_str() > after);
+        Ok(later.take(limit).map(|(did, _)| did.clone()).collect())
     }
 }
 
@@ -137,6 +165,7 @@ fn app_with(
         firehose,
         crawl: Arc::clone(fake) as Arc<dyn Crawl>,
         admission: Admission::new(&config, outbound),
+        takedowns: Arc::clone(fake) as Arc<dyn Takedowns>,
     };
     Arc::new(App::new(&config, parts))
 }
