@@ -230,6 +230,7 @@ fn a_host_that_becomes_a_relay_is_not_listened_to() {
     stage.subscriber.expect(&[&events[1]]);
 }
 
+/// Rule 139: <https://atproto.com/specs/account#hosting-status-propagation>
 #[test]
 fn an_account_is_heard_again_though_the_word_of_it_was_lost() {
     let mut site = Site::new(1);

@@ -228,12 +228,8 @@ impl Relay {
     pub(crate) fn request_crawl(&self, hostname: &str) -> (u16, Value) {
         let url = format!("http://{}/xrpc/com.atproto.sync.requestCrawl", self.public);
         let request = agent().post(url).header("Content-Type", "application/json");
-        let mut response = request
-            .send(json!({"hostname": hostname}).to_string())
-            .unwrap();
-        let body = response.body_mut().read_to_string().unwrap();
-        let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
-        (response.status().as_u16(), body)
+        let body = json!({"hostname": hostname}).to_string();
+        answer(request.send(body).unwrap())
     }
 
     /// Every number of `/metrics`, by name and labels.
@@ -284,13 +280,21 @@ impl Drop for Relay {
     }
 }
 
-fn agent() -> ureq::Agent {
+/// Makes requests.
+pub(crate) fn agent() -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
         .http_status_as_error(false)
         .proxy(None)
         .build();
     config.new_agent()
+}
+
+/// Status and body.
+pub(crate) fn answer(mut response: ureq::http::Response<ureq::Body>) -> (u16, Value) {
+    let body = response.body_mut().read_to_string().unwrap();
+    let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
+    (response.status().as_u16(), body)
 }
 
 /// The two addresses of the line that says where the relay listens.

@@ -21,6 +21,8 @@ pub(crate) struct Seen {
     pub(crate) did: String,
     pub(crate) kind: String,
     pub(crate) digest: Digest,
+    /// What an `#account` says: `active`, and `status` where there is one.
+    pub(crate) status: Option<(bool, Option<String>)>,
 }
 
 /// What came next.
@@ -140,6 +142,9 @@ pub(crate) fn read(bytes: &[u8]) -> Next {
             did: frame.did.to_owned(),
             kind: frame.t.to_owned(),
             digest: Digest::of(&bytes[..frame.seq_at.start], &bytes[frame.seq_at.end..]),
+            status: frame
+                .active
+                .map(|active| (active, frame.status.map(str::to_owned))),
         }),
     }
 }
