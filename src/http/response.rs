@@ -7,8 +7,6 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::atproto::datetime;
-
 /// An answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response {
@@ -158,11 +156,21 @@ fn http_date(time: SystemTime) -> String {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = datetime::civil(days);
+    // Counted from 1 March of the year 0, so that the leap day is the last of its year:
+    // https://howardhinnant.github.io/date_algorithms.html#civil_from_days
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = era * 400 + year_of_era + u64::from(month < 2);
     format!(
         "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
         DAYS[(days % 7) as usize],
-        MONTHS[(month - 1) as usize],
+        MONTHS[month as usize],
         second / 3_600,
         second / 60 % 60,
         second % 60,
