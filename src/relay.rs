@@ -2,6 +2,7 @@
 
 mod health;
 mod ports;
+mod takedowns;
 
 use std::{error::Error, net::SocketAddr, sync::Arc};
 
@@ -9,7 +10,8 @@ use crossbeam_channel::Sender;
 
 use self::{
     health::{RelayHealth, State},
-    ports::{CrawlPort, TakedownPort},
+    ports::CrawlPort,
+    takedowns::TakedownPort,
 };
 use crate::{
     atproto::did::Did,

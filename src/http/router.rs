@@ -44,13 +44,10 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
     }
 }
 
-/// Whether the answer may have to wait for another machine, or for the sequencer.
+/// Whether the answer may have to wait for another machine, or for another thread.
 pub fn waits(request: &Request) -> bool {
     request.method == Method::Post
-        && matches!(
-            request.path.as_str(),
-            crawl::PATH | admin::REQUEST_CRAWL | admin::TAKE_DOWN | admin::REVERSE_TAKEDOWN
-        )
+        && (request.path == crawl::PATH || request.path.starts_with(admin::PREFIX))
 }
 
 fn reading(request: &Request, answer: impl FnOnce() -> Response) -> Response {

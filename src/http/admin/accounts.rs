@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// An account is to be taken down.
-pub const TAKE_DOWN: &str = "/admin/repo/takeDown";
+const TAKE_DOWN: &str = "/admin/repo/takeDown";
 /// A takedown is to be taken back.
-pub const REVERSE_TAKEDOWN: &str = "/admin/repo/reverseTakedown";
+const REVERSE_TAKEDOWN: &str = "/admin/repo/reverseTakedown";
 /// Which accounts are taken down.
 const TAKEDOWNS: &str = "/admin/repo/takedowns";
 

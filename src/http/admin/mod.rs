@@ -21,8 +21,6 @@ pub const PREFIX: &str = "/admin/";
 /// A host is to be crawled, whatever the limits say.
 pub const REQUEST_CRAWL: &str = "/admin/pds/requestCrawl";
 
-pub use self::accounts::{REVERSE_TAKEDOWN, TAKE_DOWN};
-
 /// The only user there is.
 const USER: &str = "admin";
 

@@ -1,8 +1,29 @@
 //! What the operator says of accounts.
 
 use super::*;
+use crate::sequencer::event::{Ruled, Ruling};
 
 const LOGIN: &str = "Authorization: Bearer sesame\r\n";
+
+impl Takedowns for Fake {
+    fn rule(&self, did: Did, ruling: Ruling) -> Result<Ruled, String> {
+        self.storage()?;
+        let mut accounts = self.rulings.lock().unwrap();
+        let Some(is_down) = accounts.get_mut(&did) else {
+            return Ok(Ruled::Unknown);
+        };
+        *is_down = ruling == Ruling::Takedown;
+        Ok(Ruled::Holds)
+    }
+
+    fn list(&self, after: &str, limit: usize) -> Result<Vec<Did>, String> {
+        self.storage()?;
+        let accounts = self.rulings.lock().unwrap();
+        let down = accounts.iter().filter(|(_, is_down)| **is_down);
+        let later = down.filter(|(did, _)| did.as_str() > after);
+        Ok(later.take(limit).map(|(did, _)| did.clone()).collect())
+    }
+}
 
 fn rule(relay: &Relay, path: &str, body: &str) -> (u16, Value) {
     post(relay.door.address(), path, LOGIN, body)

@@ -36,7 +36,6 @@ use crate::{
     host::{admission::Admission, crawler::CrawlAnswer},
     metrics::Metrics,
     outbound::Outbound,
-    sequencer::event::{Ruled, Ruling},
 };
 
 /// What is left of a subscription: cursor, leftover bytes, user agent, address.
@@ -91,26 +90,6 @@ impl Crawl for Fake {
     fn request_crawl(&self, endpoint: Endpoint) -> CrawlAnswer {
         self.crawled.lock().unwrap().push(endpoint.origin());
         CrawlAnswer::Started
-    }
-}
-
-impl Takedowns for Fake {
-    fn rule(&self, did: Did, ruling: Ruling) -> Result<Ruled, String> {
-        self.storage()?;
-        let mut accounts = self.rulings.lock().unwrap();
-        let Some(is_down) = accounts.get_mut(&did) else {
-            return Ok(Ruled::Unknown);
-        };
-        *is_down = ruling == Ruling::Takedown;
-        Ok(Ruled::Holds)
-    }
-
-    fn list(&self, after: &str, limit: usize) -> Result<Vec<Did>, String> {
-        self.storage()?;
-        let accounts = self.rulings.lock().unwrap();
-        let down = accounts.iter().filter(|(_, is_down)| **is_down);
-        let later = down.filter(|(did, _)| did.as_str() > after);
-        Ok(later.take(limit).map(|(did, _)| did.clone()).collect())
     }
 }
 
