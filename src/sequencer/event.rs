@@ -72,6 +72,14 @@ pub enum Input {
         /// What its host says; none where it did not answer.
         status: Option<Status>,
     },
+    /// How many accounts a host may have, from now on. A host of which nothing was said has no
+    /// limit.
+    AccountLimit {
+        /// The host.
+        host: HostId,
+        /// So many; none: no limit.
+        limit: Option<u64>,
+    },
     /// The host's stream starts anew, from its first seq: a new epoch.
     Restart {
         /// The host.
@@ -86,7 +94,10 @@ impl Input {
     pub fn bytes(&self) -> usize {
         match self {
             Input::Event(event) => event.frame.len() + size_of::<Event>(),
-            Input::Progress { .. } | Input::Status { .. } | Input::Restart { .. } => 0,
+            Input::Progress { .. }
+            | Input::Status { .. }
+            | Input::AccountLimit { .. }
+            | Input::Restart { .. } => 0,
         }
     }
 }

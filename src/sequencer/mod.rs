@@ -76,6 +76,8 @@ pub struct Sequencer {
     last_seq: u64,
     counters: Counters,
     hosts: HashMap<HostId, HostRecord>,
+    /// How many accounts a host may have; a host that is not here has no limit.
+    limits: HashMap<HostId, u64>,
     /// Replies that are due once the batch is durable.
     replies: Vec<(crossbeam_channel::Sender<u32>, u32)>,
     held: Held,
@@ -115,6 +117,7 @@ impl Sequencer {
             last_seq,
             counters,
             hosts,
+            limits: HashMap::new(),
             replies,
             held: Held::default(),
             questions: None,
@@ -181,6 +184,13 @@ impl Sequencer {
             Input::Status { did, status } => {
                 self.held.answered(&did);
                 self.release(&did, status, forming)
+            }
+            Input::AccountLimit { host, limit } => {
+                match limit {
+                    Some(limit) => self.limits.insert(host, limit),
+                    None => self.limits.remove(&host),
+                };
+                Ok(())
             }
             Input::Restart { host, done } => {
                 let record = self.host(forming, host);
