@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 
 use self::{
     health::{RelayHealth, State},
-    ports::CrawlPort,
+    ports::{CrawlPort, HostsPort},
 };
 use crate::{
     atproto::did::Did,
@@ -21,6 +21,7 @@ use crate::{
         admission::Admission,
         crawler::{CrawlAnswer, Crawler, CrawlerHandle},
         discovery, status,
+        terms::Policy,
         thread::Start,
     },
     http::{
@@ -118,16 +119,16 @@ impl Relay {
             stop: stop.clone(),
         };
         let askers = asker.start(&questions)?;
+        let policy = Policy::new(config);
         let shared = Shared::new(
             inbox,
             directory,
             outbound.clone(),
             metrics.clone(),
             stop.clone(),
-            config.lenient_sync_validation,
-            config.connection_stack_bytes(),
+            policy.clone(),
         );
-        let (crawler, handle) = Crawler::new(shared, control, store.clone());
+        let (crawler, handle) = Crawler::new(shared, control, store.clone())?;
         let body = move || crawler.run();
         let crawler = threads::spawn(Role::Crawler, "", SERVICE_STACK_BYTES, body)?;
         let mut hosts = Part {
@@ -141,6 +142,12 @@ impl Relay {
             health: Arc::new(RelayHealth::new(state.clone(), metrics.clone())),
             firehose,
             crawl: Arc::new(CrawlPort(handle.clone())),
+            hosts: Arc::new(HostsPort {
+                crawler: handle.clone(),
+                policy,
+                store: store.clone(),
+                metrics: metrics.clone(),
+            }),
             admission: Admission::new(config, outbound.clone()),
         };
         let app = Arc::new(App::new(config, parts));
@@ -251,7 +258,8 @@ fn start_discovery(
         let Ok(endpoint) = admission.check(name) else {
             return false;
         };
-        if crawler.knows(&endpoint.host) {
+        let table = crawler.table();
+        if table.is_banned(&endpoint.host) || table.get(&endpoint.host).is_some() {
             return false;
         }
         match admission.probe(&endpoint) {

@@ -1,21 +1,29 @@
 //! The crawler: owns the set of hosts, starts and stops their threads, keeps their rows.
 
+mod decide;
+
 use std::{collections::HashMap, sync::Arc};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick, unbounded};
 
 use super::{
     Shared,
+    decision::{Decision, DecisionError},
     dial::Plug,
     lane::Lane,
     now_ms,
+    quota::{Quota, Span, Throttled},
     table::HostTable,
+    terms::Terms,
     thread::{HostThread, Start},
 };
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
-    control::{Control, HostRow, HostStatus},
-    limits::{HOST_FAILURES_LOGGED, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL},
+    control::{Control, ControlError, HostRow, HostStatus},
+    limits::{
+        HOST_ACCOUNTS_INTERVAL, HOST_FAILURES_LOGGED, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL,
+    },
+    sequencer::event::Input,
     store::{Store, account::HostId},
     threads::{self, Role, Thread},
 };
@@ -27,6 +35,15 @@ pub enum State {
     Connected {
         /// Since when, in milliseconds since 1970.
         at_ms: u64,
+    },
+    /// Connected, and over a limit: its events are delayed.
+    Throttled {
+        /// Connected since then, in milliseconds since 1970.
+        at_ms: u64,
+        /// The limit.
+        span: Span,
+        /// When the next event may be taken, in milliseconds since 1970.
+        until_ms: u64,
     },
     /// The host has less than it once had: it is read from now on.
     Idle {
@@ -53,11 +70,20 @@ pub enum State {
     },
 }
 
-/// A host's state.
+/// What the thread of a host tells.
 #[derive(Debug)]
 pub struct Report {
     pub(super) id: HostId,
-    pub(super) state: State,
+    pub(super) news: News,
+}
+
+/// The thread of a host has something to say.
+#[derive(Debug)]
+pub(super) enum News {
+    /// How the host does.
+    State(State),
+    /// The thread ends: this is its last word.
+    Ended,
 }
 
 /// What became of a request to crawl a host.
@@ -81,9 +107,9 @@ enum Command {
         start: Start,
         answer: Sender<CrawlAnswer>,
     },
-    Known {
-        name: Hostname,
-        answer: Sender<bool>,
+    Decide {
+        decision: Decision,
+        answer: Sender<Result<(), DecisionError>>,
     },
 }
 
@@ -112,14 +138,12 @@ impl CrawlerHandle {
         answer.unwrap_or_else(|| CrawlAnswer::Failed("the relay is stopping".into()))
     }
 
-    /// Whether the host is in the set already.
-    pub fn knows(&self, name: &Hostname) -> bool {
+    /// Puts a decision of the operator into force; returns when it is.
+    pub fn decide(&self, decision: Decision) -> Result<(), DecisionError> {
         let (answer, answered) = bounded(1);
-        let sent = self.commands.send(Command::Known {
-            name: name.clone(),
-            answer,
-        });
-        sent.is_ok() && answered.recv().unwrap_or(false)
+        let sent = self.commands.send(Command::Decide { decision, answer });
+        let answer = sent.ok().and_then(|()| answered.recv().ok());
+        answer.unwrap_or_else(|| Err(DecisionError::Failed("the relay is stopping".into())))
     }
 }
 
@@ -140,6 +164,14 @@ struct Host {
     state: Option<State>,
     /// The log has said that it fails.
     in_trouble: bool,
+    terms: Arc<Terms>,
+    /// Who listens to it; none while it is banned, or where there was no thread for it.
+    running: Option<Running>,
+    /// Who listened to it before it was banned, and has not ended yet.
+    leaving: Option<Thread>,
+}
+
+struct Running {
     lane: Arc<Lane>,
     plug: Arc<Plug>,
     retry: Sender<()>,
@@ -147,12 +179,12 @@ struct Host {
 }
 
 impl Crawler {
-    /// A crawler without hosts, and how to ask it.
+    /// A crawler that knows the hosts and the bans of the control store, and how to ask it.
     pub fn new(
         shared: Arc<Shared>,
         control: Arc<dyn Control>,
         store: Arc<Store>,
-    ) -> (Crawler, CrawlerHandle) {
+    ) -> Result<(Crawler, CrawlerHandle), ControlError> {
         let (sender, commands) = bounded(64);
         let reports = unbounded();
         let (hosts, names) = (HashMap::new(), HashMap::new());
@@ -161,7 +193,7 @@ impl Crawler {
             commands: sender,
             table: table.clone(),
         };
-        let crawler = Crawler {
+        let mut crawler = Crawler {
             shared,
             control,
             store,
@@ -171,44 +203,51 @@ impl Crawler {
             names,
             table,
         };
-        (crawler, handle)
+        // Before anybody can ask: nobody is to see fewer hosts, or fewer bans, than there are.
+        for domain in crawler.control.banned_domains()? {
+            crawler.table.set_banned(&domain, true);
+        }
+        for row in crawler.control.hosts()? {
+            crawler.add(row);
+        }
+        Ok((crawler, handle))
     }
 
-    /// Starts every host of the control store, then works until the stop is asked for; returns
-    /// when all host threads have ended.
+    /// Starts every host, then works until the stop is asked for; returns when all host threads
+    /// have ended.
     pub fn run(mut self) {
-        match self.control.hosts() {
-            Ok(rows) => {
-                log::info!("hosts known={}", rows.len());
-                for row in rows {
-                    self.start(row, Start::Live);
-                }
-            }
-            Err(error) => log::error!("can not read the hosts: {error}"),
+        log::info!("hosts known={}", self.hosts.len());
+        let mut known: Vec<HostId> = self.hosts.keys().copied().collect();
+        known.sort_unstable();
+        for id in known {
+            self.tell_account_limit(id);
+            self.start(id, Start::Live);
         }
         let stop = self.shared.stop.clone();
         let rounds = tick(HOST_REVIVE_INTERVAL);
         let summaries = tick(HOST_REPORT_INTERVAL);
+        let counts = tick(HOST_ACCOUNTS_INTERVAL);
         loop {
             select! {
                 recv(self.commands) -> command => match command {
                     Ok(command) => self.obey(command),
                     Err(_) => break,
                 },
-                recv(self.reports.1) -> report => {
-                    if let Ok(report) = report {
-                        self.note(report);
-                    }
-                }
+                recv(self.reports.1) -> report => match report {
+                    Ok(Report { id, news: News::State(state) }) => self.note(id, state),
+                    Ok(Report { id, news: News::Ended }) => self.has_left(id),
+                    Err(_) => break,
+                },
                 recv(rounds) -> _ => self.revive(),
                 recv(summaries) -> _ => self.log_summary(),
+                recv(counts) -> _ => self.hosts.values().for_each(|host| self.count_accounts(host)),
                 recv(stop.channel()) -> _ => break,
             }
         }
         // Every connection is ended before the first thread is waited for.
-        for host in self.hosts.values() {
-            host.plug.pull();
-            host.lane.close();
+        for running in self.hosts.values().filter_map(|host| host.running.as_ref()) {
+            running.plug.pull();
+            running.lane.close();
         }
         self.hosts.clear();
     }
@@ -223,90 +262,103 @@ impl Crawler {
                 // Who asked may have gone.
                 let _ = answer.send(self.crawl(&endpoint, start));
             }
-            Command::Known { name, answer } => {
-                let _ = answer.send(self.names.contains_key(&name));
+            Command::Decide { decision, answer } => {
+                let _ = answer.send(self.decide(decision));
             }
         }
     }
 
     fn crawl(&mut self, endpoint: &Endpoint, start: Start) -> CrawlAnswer {
-        let known = self
-            .names
-            .get(&endpoint.host)
-            .and_then(|id| self.hosts.get(id));
-        if let Some(host) = known.filter(|host| !host.thread.is_finished()) {
-            if host.row.status == HostStatus::Banned {
-                return CrawlAnswer::Banned;
-            }
-            if matches!(host.state, Some(State::Connected { .. })) {
-                return CrawlAnswer::AlreadyConnected;
-            }
-            // One wake-up is enough, and it may be there already.
-            let _ = host.retry.try_send(());
-            return CrawlAnswer::Retrying;
+        if self.table.is_banned(&endpoint.host) {
+            return CrawlAnswer::Banned;
         }
-        let row = match self.control.add_host(endpoint, now_ms()) {
-            Ok(row) if row.status == HostStatus::Banned => return CrawlAnswer::Banned,
-            Ok(row) => row,
-            Err(error) => return CrawlAnswer::Failed(error.to_string()),
+        let id = match self.names.get(&endpoint.host) {
+            Some(id) => *id,
+            None => match self.control.add_host(endpoint, now_ms()) {
+                Ok(row) => {
+                    let id = self.add(row);
+                    self.tell_account_limit(id);
+                    id
+                }
+                Err(error) => return CrawlAnswer::Failed(error.to_string()),
+            },
         };
-        match self.start(row, start) {
+        if let Some(answer) = self.hosts.get(&id).and_then(Host::wake) {
+            return answer;
+        }
+        match self.start(id, start) {
             true => CrawlAnswer::Started,
             false => CrawlAnswer::Failed("no thread for it could be started".into()),
         }
     }
 
-    /// Starts the thread of a host; false where that fails.
-    fn start(&mut self, row: HostRow, start: Start) -> bool {
+    /// Takes a host of the control store into the set; it is not started by that.
+    fn add(&mut self, row: HostRow) -> HostId {
+        let id = row.id;
         self.table.put(&row, None);
-        if row.status == HostStatus::Banned {
+        self.names.insert(row.name.clone(), id);
+        let host = Host {
+            terms: Arc::new(Terms::new(&self.shared.policy, &row)),
+            row,
+            state: None,
+            in_trouble: false,
+            running: None,
+            leaving: None,
+        };
+        self.hosts.insert(id, host);
+        id
+    }
+
+    /// Starts the thread of a host that has none, unless it is banned; false where that fails.
+    fn start(&mut self, id: HostId, start: Start) -> bool {
+        let Some(host) = self.hosts.get_mut(&id) else {
+            return false;
+        };
+        let name = &host.row.name;
+        if self.table.is_banned(name) || host.leaving.is_some() {
             return false;
         }
-        let record = match self.store.host(row.id) {
+        let record = match self.store.host(id) {
             Ok(record) => record.unwrap_or_default(),
             Err(error) => {
-                log::error!("host={} can not read its cursor: {error}", row.name);
+                log::error!("host={name} can not read its cursor: {error}");
                 return false;
             }
         };
-        let shared = self.shared.clone();
-        let name = row.name.clone();
+        host.terms.set_accounts(record.accounts);
         let lane = Lane::new(
-            shared.clone(),
-            row.id,
+            self.shared.clone(),
+            id,
             name.clone(),
+            host.terms.clone(),
             record.epoch,
             record.cursor,
         );
         let plug = Arc::new(Plug::default());
         let (retry, retried) = bounded(1);
         let thread = HostThread {
-            shared,
-            id: row.id,
-            endpoint: row.endpoint(),
+            shared: self.shared.clone(),
+            id,
+            endpoint: host.row.endpoint(),
             start,
+            terms: host.terms.clone(),
             lane: lane.clone(),
             plug: plug.clone(),
             retry: retried,
             reports: self.reports.0.clone(),
+            quota: Quota::default(),
+            throttled: Throttled::default(),
+            connected_ms: 0,
         };
-        let stack = self.shared.stack_bytes;
+        let stack = self.shared.policy.stack_bytes;
         match threads::spawn(Role::Host, name.as_str(), stack, move || thread.run()) {
             Ok(thread) => {
-                self.names.insert(name, row.id);
-                let id = row.id;
-                let host = Host {
-                    row,
-                    state: None,
-                    in_trouble: false,
+                host.running = Some(Running {
                     lane,
                     plug,
                     retry,
                     thread,
-                };
-                if let Some(ended) = self.hosts.insert(id, host) {
-                    ended.lane.close();
-                }
+                });
                 true
             }
             Err(error) => {
@@ -316,42 +368,85 @@ impl Crawler {
         }
     }
 
-    /// Starts the threads anew that a panic has ended. What they had read or parked and not handed
-    /// on is behind the stored cursor, and is asked for again.
+    /// Starts threads anew that a panic has ended, and those for which there was none. What they
+    /// had read or parked and not handed on is behind the stored cursor, and is asked for again.
     fn revive(&mut self) {
-        let ended = |(id, host): (&HostId, &Host)| host.thread.is_finished().then_some(*id);
-        let ended: Vec<HostId> = self.hosts.iter().filter_map(ended).collect();
-        for id in ended {
-            if let Some(host) = self.hosts.remove(&id) {
-                log::warn!(
-                    "host={} its thread has ended and is started anew",
-                    host.row.name
-                );
-                host.lane.close();
-                self.start(host.row, Start::Live);
+        let ended = |host: &Host| match (&host.running, &host.leaving) {
+            (Some(running), _) => running.thread.is_finished(),
+            (None, leaving) => leaving.as_ref().is_none_or(Thread::is_finished),
+        };
+        let hosts = self.hosts.iter().filter(|(_, host)| ended(host));
+        let due: Vec<HostId> = hosts.map(|(id, _)| *id).collect();
+        for id in due {
+            let Some(host) = self.hosts.get_mut(&id) else {
+                continue;
+            };
+            if let Some(running) = host.running.take() {
+                let name = &host.row.name;
+                log::warn!("host={name} its thread has ended and is started anew");
+                running.lane.close();
             }
+            host.leaving = None;
+            self.start(id, Start::Live);
+        }
+    }
+
+    /// The thread of a host that was let go has ended. The host may be wanted again meanwhile.
+    fn has_left(&mut self, id: HostId) {
+        let left = self.hosts.get_mut(&id).and_then(|host| host.leaving.take());
+        if left.is_some() {
+            drop(left);
+            self.start(id, Start::Live);
+        }
+    }
+
+    /// Tells the sequencer how many accounts a host may have.
+    fn tell_account_limit(&self, id: HostId) {
+        let Some(host) = self.hosts.get(&id) else {
+            return;
+        };
+        let limit = self.shared.policy.account_limit(&host.row);
+        // Without a sequencer there are no accounts any more.
+        let _ = self
+            .shared
+            .inbox
+            .send(Input::AccountLimit { host: id, limit });
+    }
+
+    /// The limits of a host grow with its accounts.
+    fn count_accounts(&self, host: &Host) {
+        if let Ok(Some(record)) = self.store.host(host.row.id) {
+            host.terms.set_accounts(record.accounts);
         }
     }
 
     /// Keeps what a host's thread tells of itself.
-    fn note(&mut self, report: Report) {
-        let Some(host) = self.hosts.get_mut(&report.id) else {
+    fn note(&mut self, id: HostId, state: State) {
+        let Some(host) = self.hosts.get_mut(&id) else {
             return;
         };
-        host.log_change(&report.state);
+        // What the thread of a host that was banned says is over.
+        if host.running.is_none() {
+            return;
+        }
+        host.log_change(&state);
         let row = &mut host.row;
-        match &report.state {
+        match &state {
             State::Connected { at_ms } => {
                 row.status = HostStatus::Active;
                 row.last_connected_ms = Some(*at_ms);
                 row.last_error = None;
                 row.failures = 0;
             }
+            State::Throttled { .. } => row.status = HostStatus::Throttled,
             State::Idle { why } => {
                 row.status = HostStatus::Idle;
                 row.last_error = Some(why.clone());
             }
             State::BackingOff { why, failures, .. } => {
+                if row.status == HostStatus::Throttled {
+                    row.status = HostStatus::Active;
+                }
                 row.last_error = Some(why.clone());
                 row.failures = *failures;
             }
@@ -361,7 +456,7 @@ impl Crawler {
                 row.failures = *failures;
             }
         }
-        host.state = Some(report.state);
+        host.state = Some(state);
         self.table.put(row, host.state.as_ref());
         if let Err(error) = self.control.update_host(&host.row) {
             log::error!("host={} can not keep its state: {error}", host.row.name);
@@ -404,7 +499,36 @@ impl Host {
                     log::info!("host={name} fails failures={failures}: {why}");
                 }
             }
-            State::Idle { .. } => {}
+            State::Throttled { .. } | State::Idle { .. } => {}
+        }
+    }
+
+    /// Sees to it that the host is tried soon; nothing where it has no thread.
+    fn wake(&self) -> Option<CrawlAnswer> {
+        if self.leaving.is_some() {
+            return Some(CrawlAnswer::Retrying);
+        }
+        let running = self.running.as_ref();
+        let running = running.filter(|running| !running.thread.is_finished())?;
+        if matches!(
+            self.state,
+            Some(State::Connected { .. } | State::Throttled { .. })
+        ) {
+            return Some(CrawlAnswer::AlreadyConnected);
+        }
+        // One wake-up is enough, and it may be there already.
+        let _ = running.retry.try_send(());
+        Some(CrawlAnswer::Retrying)
+    }
+
+    /// Ends the connection at once: nothing more of the host is handed on.
+    fn end(&mut self) {
+        self.state = None;
+        if let Some(running) = self.running.take() {
+            running.lane.silence();
+            running.plug.pull();
+            // Its thread ends by itself, and is not waited for: it may be connecting.
+            self.leaving = Some(running.thread);
         }
     }
 }
@@ -417,6 +541,7 @@ mod tests {
     use crate::{
         config::Cli,
         control::embedded::Embedded,
+        host::terms::Policy,
         identity::Directory,
         metrics::Metrics,
         outbound::Outbound,
@@ -438,24 +563,34 @@ mod tests {
             Directory::start(&config, outbound.clone(), metrics.clone(), stop.clone()).unwrap();
         let (_sequencer, inbox) =
             Sequencer::new(store.clone(), Box::new(|_| {}), metrics.clone()).unwrap();
-        let shared = Shared::new(inbox, directory, outbound, metrics, stop, false, 512 << 10);
-        let (mut crawler, _handle) = Crawler::new(shared, control, store);
+        let policy = Policy::new(&config);
+        let shared = Shared::new(inbox, directory, outbound, metrics, stop, policy);
+        let (mut crawler, _handle) = Crawler::new(shared, control, store).unwrap();
 
         // Nobody listens there: its thread waits between attempts.
         let endpoint = Endpoint::parse("http://localhost:1").unwrap();
         assert_eq!(crawler.crawl(&endpoint, Start::Live), CrawlAnswer::Started);
         let id = crawler.names[&endpoint.host];
+        let is_finished = |crawler: &Crawler| {
+            crawler.hosts[&id]
+                .running
+                .as_ref()
+                .unwrap()
+                .thread
+                .is_finished()
+        };
         let before = panics();
         let panicking = threads::spawn(Role::Host, "test", 512 << 10, || panic!("on purpose"));
         let host = crawler.hosts.get_mut(&id).unwrap();
-        host.plug.pull();
-        let old = std::mem::replace(&mut host.thread, panicking.unwrap());
-        while !crawler.hosts[&id].thread.is_finished() {
+        let running = host.running.as_mut().unwrap();
+        running.plug.pull();
+        let old = std::mem::replace(&mut running.thread, panicking.unwrap());
+        while !is_finished(&crawler) {
             std::thread::yield_now();
         }
         assert!(panics() > before);
         crawler.revive();
-        assert!(!crawler.hosts[&id].thread.is_finished());
+        assert!(!is_finished(&crawler));
         assert_eq!(crawler.crawl(&endpoint, Start::Live), CrawlAnswer::Retrying);
         drop(stopper);
         drop((old, crawler, resolvers));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     admin::Admin,
     crawl::{Crawl, CrawlDesk},
+    hosts::Hosts,
     status::StatusBoard,
     subscribe::Subscribe,
 };
@@ -18,6 +19,8 @@ pub struct App {
     pub health: Arc<dyn Health>,
     /// Where websockets go.
     pub firehose: Arc<dyn Subscribe>,
+    /// What is known of hosts, and decided about them.
+    pub hosts: Arc<dyn Hosts>,
     /// Takes requests to crawl.
     pub desk: CrawlDesk,
     /// Who may do what only the operator may.
@@ -36,6 +39,8 @@ pub struct Parts {
     pub firehose: Arc<dyn Subscribe>,
     /// The set of hosts.
     pub crawl: Arc<dyn Crawl>,
+    /// What is known of hosts, and decided about them.
+    pub hosts: Arc<dyn Hosts>,
     /// Who may become a host.
     pub admission: Admission,
 }
@@ -60,6 +65,7 @@ impl App {
             metrics: parts.metrics,
             health: parts.health,
             firehose: parts.firehose,
+            hosts: parts.hosts,
             desk: CrawlDesk::new(config, parts.admission, parts.crawl),
             admin: Admin::new(config.admin_password.as_ref()),
         }

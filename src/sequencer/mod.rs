@@ -29,7 +29,7 @@ use crate::{
     atproto::{did::Did, envelope::Message, seq::Seq, splice},
     firehose::{Frame, frame},
     limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, FRAME_BYTES_MAX},
-    metrics::Metrics,
+    metrics::{Metrics, hosts::Refusal},
     reject::Reject,
     store::{
         Batch, Counters, Store, StoreError,
@@ -222,7 +222,7 @@ impl Sequencer {
                 return Ok(());
             }
             Verdict::Reject(reject) => {
-                self.metrics.rejected.inc(reject);
+                self.refuse(&event, reject, forming.now_ms);
                 log::debug!(
                     "rejected did={} host={} upstream_seq={} reason={reject}",
                     event.did,
@@ -236,18 +236,22 @@ impl Sequencer {
             } => {
                 let seq = Seq::new(self.last_seq + 1).ok_or(SequencerError::SeqExhausted)?;
                 let Some(bytes) = published(&event, account.as_ref(), seq) else {
-                    self.metrics.rejected.inc(Reject::FrameMalformed);
+                    self.refuse(&event, Reject::FrameMalformed, forming.now_ms);
                     self.advance(forming, event.host, upstream.epoch, upstream.cursor);
                     return Ok(());
                 };
                 self.last_seq = seq.get();
+                let tally = self.metrics.hosts.of(event.host);
+                tally.forwarded.inc();
                 if discontinuous {
                     self.metrics.discontinuous.inc();
+                    tally.discontinuous.inc();
                 }
                 if let Kind::Commit(proven) = &event.kind
                     && proven.legacy
                 {
                     self.metrics.lenient.inc();
+                    tally.lenient.inc();
                 }
                 forming.batch.put_event(seq, forming.now_ms, &bytes);
                 forming.frames.push(Frame { seq, bytes });
@@ -258,6 +262,14 @@ impl Sequencer {
         }
         self.advance(forming, event.host, upstream.epoch, upstream.cursor);
         Ok(())
+    }
+
+    /// Counts an event that is not forwarded.
+    fn refuse(&self, event: &Event, reject: Reject, now_ms: u64) {
+        let tally = self.metrics.hosts.of(event.host);
+        let (did, seq) = (event.did.as_str(), event.upstream.seq);
+        let refusal = Refusal::new(reject, did, seq, now_ms);
+        self.metrics.refuse(&tally, refusal);
     }
 
     /// The account as the batch leaves it.
