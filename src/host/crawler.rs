@@ -1,11 +1,13 @@
 //! The crawler: owns the set of hosts, starts and stops their threads, keeps their rows.
 
 mod decide;
+mod host;
 
 use std::{collections::HashMap, sync::Arc};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick, unbounded};
 
+use self::host::{Host, Running};
 use super::{
     Shared,
     decision::{Decision, DecisionError},
@@ -14,15 +16,12 @@ use super::{
     now_ms,
     quota::{Quota, Span, Throttled},
     table::HostTable,
-    terms::Terms,
     thread::{HostThread, Start},
 };
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
     control::{Control, ControlError, HostRow, HostStatus},
-    limits::{
-        HOST_ACCOUNTS_INTERVAL, HOST_FAILURES_LOGGED, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL,
-    },
+    limits::{HOST_ACCOUNTS_INTERVAL, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL},
     sequencer::event::Input,
     store::{Store, account::HostId},
     threads::{self, Role, Thread},
@@ -159,25 +158,6 @@ pub struct Crawler {
     table: Arc<HostTable>,
 }
 
-struct Host {
-    row: HostRow,
-    state: Option<State>,
-    /// The log has said that it fails.
-    in_trouble: bool,
-    terms: Arc<Terms>,
-    /// Who listens to it; none while it is banned, or where there was no thread for it.
-    running: Option<Running>,
-    /// Who listened to it before it was banned, and has not ended yet.
-    leaving: Option<Thread>,
-}
-
-struct Running {
-    lane: Arc<Lane>,
-    plug: Arc<Plug>,
-    retry: Sender<()>,
-    thread: Thread,
-}
-
 impl Crawler {
     /// A crawler that knows the hosts and the bans of the control store, and how to ask it.
     pub fn new(
@@ -297,19 +277,12 @@ impl Crawler {
         let id = row.id;
         self.table.put(&row, None);
         self.names.insert(row.name.clone(), id);
-        let host = Host {
-            terms: Arc::new(Terms::new(&self.shared.policy, &row)),
-            row,
-            state: None,
-            in_trouble: false,
-            running: None,
-            leaving: None,
-        };
+        let host = Host::new(row, &self.shared.policy);
         self.hosts.insert(id, host);
         id
     }
 
-    /// Starts the thread of a host that has none, unless it is banned; false where that fails.
+    /// Starts the thread of a host of which none runs, unless it is banned; false where that fails.
     fn start(&mut self, id: HostId, start: Start) -> bool {
         let Some(host) = self.hosts.get_mut(&id) else {
             return false;
@@ -353,12 +326,15 @@ impl Crawler {
         let stack = self.shared.policy.stack_bytes;
         match threads::spawn(Role::Host, name.as_str(), stack, move || thread.run()) {
             Ok(thread) => {
-                host.running = Some(Running {
+                let running = Running {
                     lane,
                     plug,
                     retry,
                     thread,
-                });
+                };
+                if let Some(ended) = host.running.replace(running) {
+                    ended.lane.close();
+                }
                 true
             }
             Err(error) => {
@@ -381,10 +357,9 @@ impl Crawler {
             let Some(host) = self.hosts.get_mut(&id) else {
                 continue;
             };
-            if let Some(running) = host.running.take() {
+            if host.running.is_some() {
                 let name = &host.row.name;
                 log::warn!("host={name} its thread has ended and is started anew");
-                running.lane.close();
             }
             host.leaving = None;
             self.start(id, Start::Live);
@@ -425,39 +400,10 @@ impl Crawler {
         let Some(host) = self.hosts.get_mut(&id) else {
             return;
         };
-        // What the thread of a host that was banned says is over.
-        if host.running.is_none() {
+        if !host.note(state) {
             return;
         }
-        host.log_change(&state);
-        let row = &mut host.row;
-        match &state {
-            State::Connected { at_ms } => {
-                row.status = HostStatus::Active;
-                row.last_connected_ms = Some(*at_ms);
-                row.last_error = None;
-                row.failures = 0;
-            }
-            State::Throttled { .. } => row.status = HostStatus::Throttled,
-            State::Idle { why } => {
-                row.status = HostStatus::Idle;
-                row.last_error = Some(why.clone());
-            }
-            State::BackingOff { why, failures, .. } => {
-                if row.status == HostStatus::Throttled {
-                    row.status = HostStatus::Active;
-                }
-                row.last_error = Some(why.clone());
-                row.failures = *failures;
-            }
-            State::Offline { why, failures, .. } => {
-                row.status = HostStatus::Offline;
-                row.last_error = Some(why.clone());
-                row.failures = *failures;
-            }
-        }
-        host.state = Some(state);
-        self.table.put(row, host.state.as_ref());
+        self.table.put(&host.row, host.state.as_ref());
         if let Err(error) = self.control.update_host(&host.row) {
             log::error!("host={} can not keep its state: {error}", host.row.name);
         }
@@ -479,60 +425,6 @@ impl Crawler {
     }
 }
 
-impl Host {
-    /// Says what an operator wants to know of a host: that it is there for the first time, that it
-    /// fails and goes on failing, and that it is back. Single connections are for `debug`.
-    fn log_change(&mut self, state: &State) {
-        let name = &self.row.name;
-        match state {
-            State::Connected { .. } => {
-                if self.row.last_connected_ms.is_none() {
-                    log::info!("host={name} connected for the first time");
-                } else if self.in_trouble {
-                    log::info!("host={name} connected again");
-                }
-                self.in_trouble = false;
-            }
-            State::BackingOff { why, failures, .. } | State::Offline { why, failures, .. } => {
-                if *failures >= HOST_FAILURES_LOGGED && !self.in_trouble {
-                    self.in_trouble = true;
-                    log::info!("host={name} fails failures={failures}: {why}");
-                }
-            }
-            State::Throttled { .. } | State::Idle { .. } => {}
-        }
-    }
-
-    /// Sees to it that the host is tried soon; nothing where it has no thread.
-    fn wake(&self) -> Option<CrawlAnswer> {
-        if self.leaving.is_some() {
-            return Some(CrawlAnswer::Retrying);
-        }
-        let running = self.running.as_ref();
-        let running = running.filter(|running| !running.thread.is_finished())?;
-        if matches!(
-            self.state,
-            Some(State::Connected { .. } | State::Throttled { .. })
-        ) {
-            return Some(CrawlAnswer::AlreadyConnected);
-        }
-        // One wake-up is enough, and it may be there already.
-        let _ = running.retry.try_send(());
-        Some(CrawlAnswer::Retrying)
-    }
-
-    /// Ends the connection at once: nothing more of the host is handed on.
-    fn end(&mut self) {
-        self.state = None;
-        if let Some(running) = self.running.take() {
-            running.lane.silence();
-            running.plug.pull();
-            // Its thread ends by itself, and is not waited for: it may be connecting.
-            self.leaving = Some(running.thread);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -540,59 +432,189 @@ mod tests {
     use super::*;
     use crate::{
         config::Cli,
-        control::embedded::Embedded,
-        host::terms::Policy,
+        control::{domain::Domain, embedded::Embedded},
+        host::{decision::Change, terms::Policy},
         identity::Directory,
         metrics::Metrics,
         outbound::Outbound,
-        sequencer::Sequencer,
+        sequencer::Inbox,
         store::Options,
-        threads::{panics, stop_pair},
+        threads::{Stopper, panics, stop_pair},
     };
+
+    struct Fixture {
+        crawler: Crawler,
+        inputs: Receiver<Input>,
+        stopper: Option<Stopper>,
+        resolvers: Vec<Thread>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            self.stopper.take();
+            self.crawler.hosts.clear();
+            self.resolvers.clear();
+        }
+    }
+
+    impl Fixture {
+        fn start(flags: &[&str]) -> Fixture {
+            let dir = tempfile::tempdir().unwrap();
+            let flags = [&["zlay", "--allow-private-hosts", "true"], flags].concat();
+            let config = Cli::parse_from(flags).config;
+            let metrics = Arc::new(Metrics::default());
+            let store = Arc::new(Store::open(dir.path(), Options::default()).unwrap());
+            let control = Arc::new(Embedded::open(dir.path()).unwrap());
+            let outbound = Outbound::new(&config).unwrap();
+            let (stopper, stop) = stop_pair();
+            let (directory, resolvers) =
+                Directory::start(&config, outbound.clone(), metrics.clone(), stop.clone()).unwrap();
+            let (inbox, inputs) = Inbox::with_receiver(metrics.clone());
+            let policy = Policy::new(&config);
+            let shared = Shared::new(inbox, directory, outbound, metrics, stop, policy);
+            let (crawler, _handle) = Crawler::new(shared, control, store).unwrap();
+            Fixture {
+                crawler,
+                inputs,
+                stopper: Some(stopper),
+                resolvers,
+                _dir: dir,
+            }
+        }
+
+        /// Crawls a host where nobody listens: its thread waits between attempts.
+        fn crawl(&mut self, name: &str) -> CrawlAnswer {
+            self.crawler.crawl(&endpoint(name), Start::Live)
+        }
+
+        fn decide(&mut self, decision: Decision) {
+            self.crawler.decide(decision).unwrap();
+        }
+
+        fn host(&self, name: &str) -> &Host {
+            &self.crawler.hosts[&self.crawler.names[&endpoint(name).host]]
+        }
+
+        /// What the sequencer was told of limits since this was asked last.
+        fn limits(&self) -> Vec<Option<u64>> {
+            let inputs = self.inputs.try_iter();
+            inputs
+                .map(|input| match input {
+                    Input::AccountLimit { limit, .. } => limit,
+                    other => panic!("{other:?}"),
+                })
+                .collect()
+        }
+
+        /// Takes the reports of threads until a host has left.
+        fn wait_until_left(&mut self) {
+            loop {
+                match self.crawler.reports.1.recv().unwrap() {
+                    Report {
+                        id,
+                        news: News::Ended,
+                    } => return self.crawler.has_left(id),
+                    Report {
+                        id,
+                        news: News::State(state),
+                    } => self.crawler.note(id, state),
+                }
+            }
+        }
+    }
+
+    fn endpoint(name: &str) -> Endpoint {
+        Endpoint::parse(name).unwrap()
+    }
 
     #[test]
     fn a_host_whose_thread_panicked_is_listened_to_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Cli::parse_from(["zlay", "--allow-private-hosts", "true"]).config;
-        let metrics = Arc::new(Metrics::default());
-        let store = Arc::new(Store::open(dir.path(), Options::default()).unwrap());
-        let control = Arc::new(Embedded::open(dir.path()).unwrap());
-        let outbound = Outbound::new(&config).unwrap();
-        let (stopper, stop) = stop_pair();
-        let (directory, resolvers) =
-            Directory::start(&config, outbound.clone(), metrics.clone(), stop.clone()).unwrap();
-        let (_sequencer, inbox) =
-            Sequencer::new(store.clone(), Box::new(|_| {}), metrics.clone()).unwrap();
-        let policy = Policy::new(&config);
-        let shared = Shared::new(inbox, directory, outbound, metrics, stop, policy);
-        let (mut crawler, _handle) = Crawler::new(shared, control, store).unwrap();
-
-        // Nobody listens there: its thread waits between attempts.
-        let endpoint = Endpoint::parse("http://localhost:1").unwrap();
-        assert_eq!(crawler.crawl(&endpoint, Start::Live), CrawlAnswer::Started);
-        let id = crawler.names[&endpoint.host];
+        let mut fixture = Fixture::start(&[]);
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Started);
+        let id = fixture.host("localhost:1").row.id;
         let is_finished = |crawler: &Crawler| {
-            crawler.hosts[&id]
-                .running
-                .as_ref()
-                .unwrap()
-                .thread
-                .is_finished()
+            let running = crawler.hosts[&id].running.as_ref();
+            running.unwrap().thread.is_finished()
         };
         let before = panics();
         let panicking = threads::spawn(Role::Host, "test", 512 << 10, || panic!("on purpose"));
-        let host = crawler.hosts.get_mut(&id).unwrap();
-        let running = host.running.as_mut().unwrap();
+        let crawler = &mut fixture.crawler;
+        let running = crawler.hosts.get_mut(&id).unwrap().running.as_mut();
+        let running = running.unwrap();
         running.plug.pull();
         let old = std::mem::replace(&mut running.thread, panicking.unwrap());
-        while !is_finished(&crawler) {
+        while !is_finished(crawler) {
             std::thread::yield_now();
         }
         assert!(panics() > before);
         crawler.revive();
-        assert!(!is_finished(&crawler));
-        assert_eq!(crawler.crawl(&endpoint, Start::Live), CrawlAnswer::Retrying);
-        drop(stopper);
-        drop((old, crawler, resolvers));
+        assert!(!is_finished(crawler));
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Retrying);
+        drop(fixture);
+        drop(old);
+    }
+
+    #[test]
+    fn a_host_has_one_thread_at_a_time_whatever_is_decided() {
+        let mut fixture = Fixture::start(&[]);
+        let ban = |banned| Decision::Ban {
+            host: endpoint("localhost:1").host,
+            banned,
+        };
+        let below = |banned| Decision::BanDomain {
+            domain: Domain::parse("localhost").unwrap(),
+            banned,
+        };
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Started);
+        fixture.decide(ban(true));
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Banned);
+        let host = fixture.host("localhost:1");
+        assert!(host.running.is_none() && host.leaving.is_some());
+        // Wanted again while the thread of before has not ended.
+        fixture.decide(ban(false));
+        assert!(fixture.host("localhost:1").running.is_none());
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Retrying);
+        fixture.decide(below(true));
+        fixture.decide(ban(true));
+        fixture.decide(below(false));
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Banned);
+        fixture.decide(ban(false));
+        fixture.wait_until_left();
+        let host = fixture.host("localhost:1");
+        assert!(host.running.is_some() && host.leaving.is_none());
+
+        fixture.decide(below(true));
+        assert_eq!(fixture.crawl("localhost:2"), CrawlAnswer::Banned);
+        fixture.wait_until_left();
+        let host = fixture.host("localhost:1");
+        assert!(host.running.is_none() && host.leaving.is_none());
+        assert_eq!(host.row.status, HostStatus::Active, "that is not its own");
+        fixture.decide(below(false));
+        assert!(fixture.host("localhost:1").running.is_some());
+    }
+
+    #[test]
+    fn the_sequencer_is_told_how_many_accounts_a_host_may_have() {
+        let mut fixture = Fixture::start(&[]);
+        let change = |account_limit, lenient| Decision::Change {
+            host: endpoint("localhost:1").host,
+            change: Change {
+                account_limit,
+                lenient,
+            },
+        };
+        fixture.crawl("localhost:1");
+        fixture.crawl("localhost:1");
+        assert_eq!(fixture.limits(), [Some(100)]);
+        fixture.decide(change(None, Some(true)));
+        fixture.decide(change(Some(7), None));
+        assert_eq!(fixture.limits(), [Some(7)]);
+        assert!(fixture.host("localhost:1").terms.lenient());
+
+        let mut trusting = Fixture::start(&["--trusted-domains", "localhost"]);
+        trusting.crawl("localhost:1");
+        trusting.decide(change(Some(7), None));
+        assert_eq!(trusting.limits(), [None, Some(7)]);
     }
 }

@@ -205,6 +205,22 @@ fn a_host_that_fails_can_be_banned() {
     });
 }
 
+/// However quickly bans come and go: the last one counts, and there is one connection.
+#[test]
+fn a_ban_that_is_taken_back_at_once_costs_nothing_but_a_connection() {
+    let mut stage = Stage::set_up();
+    let host = stage.site.network.host(0).clone();
+    for _ in 0..10 {
+        for word in ["block", "unblock"] {
+            let path = format!("/admin/pds/{word}?host={}", host.name());
+            stage.relay.decide(&path, "");
+        }
+    }
+    stage.sentinel();
+    wait_until("the other connections have ended", || host.connected() == 1);
+    stage.sentinel();
+}
+
 /// Only the operator decides, and about hosts that there are.
 ///
 /// Rule 181: <https://atproto.com/specs/xrpc>

@@ -499,3 +499,13 @@ fn frames_are_told_apart() {
         .collect();
     assert_eq!(seqs, [10, 12]);
 }
+
+#[test]
+fn a_lane_that_is_silenced_hands_nothing_on() {
+    let mut fixture = Fixture::start();
+    let person = fixture.known(1);
+    fixture.lane.silence();
+    fixture.take(&person.account(), 2);
+    fixture.lane.report();
+    assert!(fixture.inputs.try_recv().is_err());
+}
