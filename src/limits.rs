@@ -74,6 +74,28 @@ pub const HOST_PARKED_BYTES_MAX: usize = 16 << 20;
 pub const PARKED_BYTES_MAX: usize = 1 << 30;
 /// Bytes of one host's events that may wait whatever the other hosts do.
 pub const HOST_PARKED_BYTES_FAIR: usize = 128 << 10;
+/// Events of one host in a second, and one more for every
+/// [`HOST_ACCOUNTS_PER_EVENT_A_SECOND`] accounts of it. What is over this limit, or one of the next
+/// two, waits: the host is not read meanwhile.
+pub const HOST_EVENTS_A_SECOND_MAX: u64 = 50;
+/// Accounts that give their host one more event a second.
+pub const HOST_ACCOUNTS_PER_EVENT_A_SECOND: u64 = 1_000;
+/// Events of one host in an hour, and one more for every account of it.
+pub const HOST_EVENTS_AN_HOUR_MAX: u64 = 2_500;
+/// Events of one host in a day, and [`HOST_EVENTS_A_DAY_PER_ACCOUNT`] more for every account.
+pub const HOST_EVENTS_A_DAY_MAX: u64 = 20_000;
+/// Events a day that each account gives to its host.
+pub const HOST_EVENTS_A_DAY_PER_ACCOUNT: u64 = 10;
+/// Events in a second of a host of a trusted domain, which has no other limit.
+pub const TRUSTED_HOST_EVENTS_A_SECOND_MAX: u64 = 5_000;
+/// A host that is over a limit for this long is shown as throttled.
+pub const HOST_THROTTLED_SHOWN: Duration = Duration::from_secs(1);
+/// And until nothing of it has waited for this long.
+pub const HOST_THROTTLED_CALM: Duration = Duration::from_secs(3);
+/// How often the number of accounts by which a host's limits grow is looked up.
+pub const HOST_ACCOUNTS_INTERVAL: Duration = Duration::from_secs(60);
+/// What is kept of the DID of a host's last refused event, in characters.
+pub const REFUSAL_DID_CHARS_MAX: usize = 128;
 /// Hosts that are dialed at the same time; the others wait their turn.
 pub const HOST_DIALS_MAX: usize = 64;
 
@@ -285,6 +307,8 @@ pub const SERVICE_STACK_BYTES: usize = 1 << 20;
 /// How long a stop may take before the process ends all the same.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
+const _: () = assert!(HOST_EVENTS_A_SECOND_MAX < TRUSTED_HOST_EVENTS_A_SECOND_MAX);
+const _: () = assert!(HOST_THROTTLED_CALM.as_secs() < HOST_PING_INTERVAL.as_secs());
 const _: () = assert!(IDENTITY_REFRESH_QUEUE_MAX < IDENTITY_QUEUE_MAX);
 const _: () = assert!(COMMIT_BLOCKS_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SYNC_BLOCKS_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);

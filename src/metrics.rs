@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::reject::Reject;
+use self::hosts::{HostTallies, Refusal, Tally};
+use crate::{host::quota::Span, reject::Reject};
+
+pub mod hosts;
 
 /// A number that only grows.
 #[derive(Default, Debug)]
@@ -78,6 +81,22 @@ impl Rejects {
     }
 }
 
+/// Events that had to wait, by the limit that their host was over.
+#[derive(Default, Debug)]
+pub struct Delays([Counter; Span::ALL.len()]);
+
+impl Delays {
+    /// Counts one.
+    pub fn inc(&self, span: Span) {
+        self.0[span as usize].inc();
+    }
+
+    /// How many because of this limit.
+    pub fn get(&self, span: Span) -> u64 {
+        self.0[span as usize].get()
+    }
+}
+
 macro_rules! metrics {
     ($($kind:ident $field:ident = $name:literal $help:literal,)+) => {
         /// Everything the relay counts, shared by all threads.
@@ -85,6 +104,10 @@ macro_rules! metrics {
         pub struct Metrics {
             /// Events that were not forwarded, by reason.
             pub rejected: Rejects,
+            /// Events that waited because their host was over a limit, by the limit.
+            pub delayed: Delays,
+            /// What is counted of each host.
+            pub hosts: HostTallies,
             $(#[doc = $help] pub $field: $kind,)+
         }
 
@@ -151,6 +174,12 @@ metrics! {
 }
 
 impl Metrics {
+    /// Counts an event that was not forwarded, of all hosts and of its own.
+    pub fn refuse(&self, tally: &Tally, refusal: Refusal) {
+        self.rejected.inc(refusal.reject);
+        tally.refuse(refusal);
+    }
+
     /// The Prometheus text form.
     pub fn render(&self) -> String {
         use std::fmt::Write;
@@ -169,6 +198,18 @@ impl Metrics {
             let _ = writeln!(
                 out,
                 "relay_events_rejected_total{{reason=\"{reject}\"}} {value}"
+            );
+        }
+        out.push_str(
+            "# HELP relay_events_delayed_total Events that waited because their host was over a \
+             limit, by the time that the limit is for.\n",
+        );
+        out.push_str("# TYPE relay_events_delayed_total counter\n");
+        for span in Span::ALL {
+            let (name, value) = (span.name(), self.delayed.get(span));
+            let _ = writeln!(
+                out,
+                "relay_events_delayed_total{{limit=\"{name}\"}} {value}"
             );
         }
         out.push_str("# HELP relay_threads Threads running, by role.\n");

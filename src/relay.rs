@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 
 use self::{
     health::{RelayHealth, State},
-    ports::CrawlPort,
+    ports::{CrawlPort, HostsPort},
     takedowns::TakedownPort,
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
         admission::Admission,
         crawler::{CrawlAnswer, Crawler, CrawlerHandle},
         discovery, status,
+        terms::Policy,
         thread::Start,
     },
     http::{
@@ -124,16 +125,16 @@ impl Relay {
             inbox: inbox.clone(),
             store: store.clone(),
         };
+        let policy = Policy::new(config);
         let shared = Shared::new(
             inbox,
             directory,
             outbound.clone(),
             metrics.clone(),
             stop.clone(),
-            config.lenient_sync_validation,
-            config.connection_stack_bytes(),
+            policy.clone(),
         );
-        let (crawler, handle) = Crawler::new(shared, control, store.clone());
+        let (crawler, handle) = Crawler::new(shared, control, store.clone())?;
         let body = move || crawler.run();
         let crawler = threads::spawn(Role::Crawler, "", SERVICE_STACK_BYTES, body)?;
         let mut hosts = Part {
@@ -147,6 +148,12 @@ impl Relay {
             health: Arc::new(RelayHealth::new(state.clone(), metrics.clone())),
             firehose,
             crawl: Arc::new(CrawlPort(handle.clone())),
+            hosts: Arc::new(HostsPort {
+                crawler: handle.clone(),
+                policy,
+                store: store.clone(),
+                metrics: metrics.clone(),
+            }),
             admission: Admission::new(config, outbound.clone()),
             takedowns: Arc::new(takedowns),
         };
@@ -258,7 +265,8 @@ fn start_discovery(
         let Ok(endpoint) = admission.check(name) else {
             return false;
         };
-        if crawler.knows(&endpoint.host) {
+        let table = crawler.table();
+        if table.is_banned(&endpoint.host) || table.get(&endpoint.host).is_some() {
             return false;
         }
         match admission.probe(&endpoint) {

@@ -6,12 +6,13 @@
 //! | `f` | format version, u32 big-endian |
 //! | `n` | the next host id, u32 big-endian |
 //! | `h` + id, u32 big-endian | the host, a JSON object |
+//! | `d` + name | a banned domain, a JSON object |
 //!
 //! Rows are JSON because they are few and small, and because a field that a later version adds
 //! can then be read, and left out, by either version.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -21,7 +22,7 @@ use rocksdb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Control, ControlError, HostRow, HostStatus};
+use super::{Control, ControlError, HostRow, HostStatus, domain::Domain};
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
     store::account::HostId,
@@ -32,6 +33,7 @@ const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"f";
 const NEXT_ID_KEY: &[u8] = b"n";
 const HOST_PREFIX: u8 = b'h';
+const DOMAIN_PREFIX: u8 = b'd';
 
 /// A few thousand small rows: RocksDB's defaults would take a hundred times what they need.
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
@@ -49,6 +51,13 @@ pub struct Embedded {
 struct Index {
     by_name: HashMap<Hostname, HostRow>,
     next_id: u32,
+    banned: BTreeSet<Domain>,
+}
+
+/// A ban as it is written; the name of the domain is the key.
+#[derive(Serialize)]
+struct StoredBan {
+    since_ms: u64,
 }
 
 /// A [`HostRow`] as it is written; the id is the key.
@@ -66,6 +75,8 @@ struct StoredHost {
     failures: u32,
     #[serde(default)]
     trusted: bool,
+    #[serde(default)]
+    lenient: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     account_limit: Option<u64>,
 }
@@ -137,6 +148,35 @@ impl Control for Embedded {
         *known = row.clone();
         Ok(())
     }
+
+    fn banned_domains(&self) -> Result<Vec<Domain>, ControlError> {
+        Ok(self.index().banned.iter().cloned().collect())
+    }
+
+    fn ban_domain(&self, domain: &Domain, now_ms: u64) -> Result<(), ControlError> {
+        let mut index = self.index();
+        if index.banned.contains(domain) {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        let ban = StoredBan { since_ms: now_ms };
+        batch.put(domain_key(domain), json(&ban)?);
+        self.write(batch)?;
+        index.banned.insert(domain.clone());
+        Ok(())
+    }
+
+    fn unban_domain(&self, domain: &Domain) -> Result<(), ControlError> {
+        let mut index = self.index();
+        if !index.banned.contains(domain) {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        batch.delete(domain_key(domain));
+        self.write(batch)?;
+        index.banned.remove(domain);
+        Ok(())
+    }
 }
 
 fn options() -> Options {
@@ -202,7 +242,35 @@ fn read_index(db: &DB) -> Result<Index, ControlError> {
             "the next host id, {next_id}, is taken"
         )));
     }
-    Ok(Index { by_name, next_id })
+    Ok(Index {
+        by_name,
+        next_id,
+        banned: read_bans(db)?,
+    })
+}
+
+fn read_bans(db: &DB) -> Result<BTreeSet<Domain>, ControlError> {
+    let mut banned = BTreeSet::new();
+    let from = IteratorMode::From(&[DOMAIN_PREFIX], Direction::Forward);
+    for entry in db.iterator(from) {
+        let (key, _) = entry.map_err(backend)?;
+        let Some((&DOMAIN_PREFIX, name)) = key.split_first() else {
+            break;
+        };
+        let name = String::from_utf8_lossy(name);
+        let domain = Domain::parse(&name)
+            .map_err(|e| ControlError::Damaged(format!("the banned domain {name:?} is {e}")))?;
+        banned.insert(domain);
+    }
+    Ok(banned)
+}
+
+fn domain_key(domain: &Domain) -> Vec<u8> {
+    [&[DOMAIN_PREFIX], domain.as_str().as_bytes()].concat()
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, ControlError> {
+    serde_json::to_vec(value).map_err(|e| ControlError::Backend(e.to_string()))
 }
 
 fn host_key(id: HostId) -> [u8; 5] {
@@ -220,9 +288,10 @@ fn encode(row: &HostRow) -> Result<Vec<u8>, ControlError> {
         last_error: row.last_error.clone(),
         failures: row.failures,
         trusted: row.trusted,
+        lenient: row.lenient,
         account_limit: row.account_limit,
     };
-    serde_json::to_vec(&stored).map_err(|e| ControlError::Backend(e.to_string()))
+    json(&stored)
 }
 
 fn decode(id: HostId, bytes: &[u8]) -> Result<HostRow, ControlError> {
@@ -240,6 +309,7 @@ fn decode(id: HostId, bytes: &[u8]) -> Result<HostRow, ControlError> {
         last_error: stored.last_error,
         failures: stored.failures,
         trusted: stored.trusted,
+        lenient: stored.lenient,
         account_limit: stored.account_limit,
     })
 }
@@ -296,6 +366,16 @@ mod tests {
             .db
             .put(host_key(row.id), b"{\"name\":\"10.0.0.1\"}")
             .unwrap();
+        drop(store);
+        let error = Embedded::open(dir.path()).err().unwrap();
+        assert!(matches!(error, ControlError::Damaged(_)), "{error}");
+    }
+
+    #[test]
+    fn a_ban_that_can_not_be_read_is_not_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(dir.path()).unwrap();
+        store.db.put(b"dcom", b"{}").unwrap();
         drop(store);
         let error = Embedded::open(dir.path()).err().unwrap();
         assert!(matches!(error, ControlError::Damaged(_)), "{error}");

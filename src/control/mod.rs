@@ -11,6 +11,9 @@ use crate::{
     store::account::HostId,
 };
 
+use self::domain::Domain;
+
+pub mod domain;
 pub mod embedded;
 #[cfg(test)]
 mod suite;
@@ -50,8 +53,10 @@ pub struct HostRow {
     pub last_error: Option<String>,
     /// Attempts that failed since the last success.
     pub failures: u32,
-    /// Whether the limit of accounts does not apply to it.
+    /// Whether it has the limits of a trusted domain.
     pub trusted: bool,
+    /// Whether its commits pass without the fields of Sync 1.1.
+    pub lenient: bool,
     /// Its own limit of accounts; none: the default one.
     pub account_limit: Option<u64>,
 }
@@ -69,6 +74,7 @@ impl HostRow {
             last_error: None,
             failures: 0,
             trusted: false,
+            lenient: false,
             account_limit: None,
         }
     }
@@ -92,6 +98,15 @@ pub trait Control: Send + Sync {
 
     /// Replaces the row of the host with this id. The name of a host never changes.
     fn update_host(&self, row: &HostRow) -> Result<(), ControlError>;
+
+    /// Every banned domain, in the order of their names.
+    fn banned_domains(&self) -> Result<Vec<Domain>, ControlError>;
+
+    /// Bans a domain, if it is not banned yet.
+    fn ban_domain(&self, domain: &Domain, now_ms: u64) -> Result<(), ControlError>;
+
+    /// Lifts the ban of a domain, if there is one.
+    fn unban_domain(&self, domain: &Domain) -> Result<(), ControlError>;
 }
 
 /// Why the control store could not do what it was asked.

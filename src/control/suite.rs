@@ -28,9 +28,12 @@ pub(super) fn run(
     rows_are_replaced(&*store, &first);
     wrong_updates_are_refused(&*store, &second);
 
+    domains_are_banned_once_and_until_they_are_not(&*store);
+
     let before = store.hosts().unwrap();
     store = reopen(store);
     assert_eq!(store.hosts().unwrap(), before, "after reopening");
+    assert_eq!(banned(&*store), ["example.com", "zoo.org"]);
     let third = store.add_host(&endpoint("alpha.example.com"), 500).unwrap();
     let names: Vec<_> = store.hosts().unwrap().into_iter().map(|h| h.id).collect();
     assert_eq!(names, [first.id, second.id, third.id], "order of addition");
@@ -57,6 +60,7 @@ fn rows_are_replaced(store: &dyn Control, first: &HostRow) {
             last_error: Some("connection refused: \"quoted\"\n".into()),
             failures: u32::MAX,
             trusted: true,
+            lenient: true,
             account_limit: Some(u64::MAX),
             ..first.clone()
         };
@@ -67,6 +71,25 @@ fn rows_are_replaced(store: &dyn Control, first: &HostRow) {
             changed
         );
     }
+}
+
+fn banned(store: &dyn Control) -> Vec<String> {
+    let banned = store.banned_domains().unwrap();
+    banned.iter().map(Domain::to_string).collect()
+}
+
+fn domains_are_banned_once_and_until_they_are_not(store: &dyn Control) {
+    let domain = |text| Domain::parse(text).unwrap();
+    assert!(banned(store).is_empty());
+    for name in ["zoo.org", "example.com", "a.example.com", "Example.com"] {
+        store.ban_domain(&domain(name), 1_000).unwrap();
+    }
+    assert_eq!(banned(store), ["a.example.com", "example.com", "zoo.org"]);
+    for name in ["a.example.com", "a.example.com", "never.banned.org"] {
+        store.unban_domain(&domain(name)).unwrap();
+    }
+    assert_eq!(banned(store), ["example.com", "zoo.org"]);
+    assert_eq!(store.hosts().unwrap().len(), 2, "hosts are another matter");
 }
 
 fn wrong_updates_are_refused(store: &dyn Control, second: &HostRow) {

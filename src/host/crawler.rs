@@ -1,21 +1,28 @@
 //! The crawler: owns the set of hosts, starts and stops their threads, keeps their rows.
 
+mod decide;
+mod host;
+
 use std::{collections::HashMap, sync::Arc};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, tick, unbounded};
 
+use self::host::{Host, Running};
 use super::{
     Shared,
+    decision::{Decision, DecisionError},
     dial::Plug,
     lane::Lane,
     now_ms,
+    quota::{Quota, Span, Throttled},
     table::HostTable,
     thread::{HostThread, Start},
 };
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
-    control::{Control, HostRow, HostStatus},
-    limits::{HOST_FAILURES_LOGGED, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL},
+    control::{Control, ControlError, HostRow, HostStatus},
+    limits::{HOST_ACCOUNTS_INTERVAL, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL},
+    sequencer::event::Input,
     store::{Store, account::HostId},
     threads::{self, Role, Thread},
 };
@@ -27,6 +34,15 @@ pub enum State {
     Connected {
         /// Since when, in milliseconds since 1970.
         at_ms: u64,
+    },
+    /// Connected, and over a limit: its events are delayed.
+    Throttled {
+        /// Connected since then, in milliseconds since 1970.
+        at_ms: u64,
+        /// The limit.
+        span: Span,
+        /// When the next event may be taken, in milliseconds since 1970.
+        until_ms: u64,
     },
     /// The host has less than it once had: it is read from now on.
     Idle {
@@ -53,11 +69,20 @@ pub enum State {
     },
 }
 
-/// A host's state.
+/// What the thread of a host tells.
 #[derive(Debug)]
 pub struct Report {
     pub(super) id: HostId,
-    pub(super) state: State,
+    pub(super) news: News,
+}
+
+/// The thread of a host has something to say.
+#[derive(Debug)]
+pub(super) enum News {
+    /// How the host does.
+    State(State),
+    /// The thread ends: this is its last word.
+    Ended,
 }
 
 /// What became of a request to crawl a host.
@@ -81,9 +106,9 @@ enum Command {
         start: Start,
         answer: Sender<CrawlAnswer>,
     },
-    Known {
-        name: Hostname,
-        answer: Sender<bool>,
+    Decide {
+        decision: Decision,
+        answer: Sender<Result<(), DecisionError>>,
     },
 }
 
@@ -112,14 +137,12 @@ impl CrawlerHandle {
         answer.unwrap_or_else(|| CrawlAnswer::Failed("the relay is stopping".into()))
     }
 
-    /// Whether the host is in the set already.
-    pub fn knows(&self, name: &Hostname) -> bool {
+    /// Puts a decision of the operator into force; returns when it is.
+    pub fn decide(&self, decision: Decision) -> Result<(), DecisionError> {
         let (answer, answered) = bounded(1);
-        let sent = self.commands.send(Command::Known {
-            name: name.clone(),
-            answer,
-        });
-        sent.is_ok() && answered.recv().unwrap_or(false)
+        let sent = self.commands.send(Command::Decide { decision, answer });
+        let answer = sent.ok().and_then(|()| answered.recv().ok());
+        answer.unwrap_or_else(|| Err(DecisionError::Failed("the relay is stopping".into())))
     }
 }
 
@@ -135,24 +158,13 @@ pub struct Crawler {
     table: Arc<HostTable>,
 }
 
-struct Host {
-    row: HostRow,
-    state: Option<State>,
-    /// The log has said that it fails.
-    in_trouble: bool,
-    lane: Arc<Lane>,
-    plug: Arc<Plug>,
-    retry: Sender<()>,
-    thread: Thread,
-}
-
 impl Crawler {
-    /// A crawler without hosts, and how to ask it.
+    /// A crawler that knows the hosts and the bans of the control store, and how to ask it.
     pub fn new(
         shared: Arc<Shared>,
         control: Arc<dyn Control>,
         store: Arc<Store>,
-    ) -> (Crawler, CrawlerHandle) {
+    ) -> Result<(Crawler, CrawlerHandle), ControlError> {
         let (sender, commands) = bounded(64);
         let reports = unbounded();
         let (hosts, names) = (HashMap::new(), HashMap::new());
@@ -161,7 +173,7 @@ impl Crawler {
             commands: sender,
             table: table.clone(),
         };
-        let crawler = Crawler {
+        let mut crawler = Crawler {
             shared,
             control,
             store,
@@ -171,44 +183,51 @@ impl Crawler {
             names,
             table,
         };
-        (crawler, handle)
+        // Before anybody can ask: nobody is to see fewer hosts, or fewer bans, than there are.
+        for domain in crawler.control.banned_domains()? {
+            crawler.table.set_banned(&domain, true);
+        }
+        for row in crawler.control.hosts()? {
+            crawler.add(row);
+        }
+        Ok((crawler, handle))
     }
 
-    /// Starts every host of the control store, then works until the stop is asked for; returns
-    /// when all host threads have ended.
+    /// Starts every host, then works until the stop is asked for; returns when all host threads
+    /// have ended.
     pub fn run(mut self) {
-        match self.control.hosts() {
-            Ok(rows) => {
-                log::info!("hosts known={}", rows.len());
-                for row in rows {
-                    self.start(row, Start::Live);
-                }
-            }
-            Err(error) => log::error!("can not read the hosts: {error}"),
+        log::info!("hosts known={}", self.hosts.len());
+        let mut known: Vec<HostId> = self.hosts.keys().copied().collect();
+        known.sort_unstable();
+        for id in known {
+            self.tell_account_limit(id);
+            self.start(id, Start::Live);
         }
         let stop = self.shared.stop.clone();
         let rounds = tick(HOST_REVIVE_INTERVAL);
         let summaries = tick(HOST_REPORT_INTERVAL);
+        let counts = tick(HOST_ACCOUNTS_INTERVAL);
         loop {
             select! {
                 recv(self.commands) -> command => match command {
                     Ok(command) => self.obey(command),
                     Err(_) => break,
                 },
-                recv(self.reports.1) -> report => {
-                    if let Ok(report) = report {
-                        self.note(report);
-                    }
-                }
+                recv(self.reports.1) -> report => match report {
+                    Ok(Report { id, news: News::State(state) }) => self.note(id, state),
+                    Ok(Report { id, news: News::Ended }) => self.has_left(id),
+                    Err(_) => break,
+                },
                 recv(rounds) -> _ => self.revive(),
                 recv(summaries) -> _ => self.log_summary(),
+                recv(counts) -> _ => self.hosts.values().for_each(|host| self.count_accounts(host)),
                 recv(stop.channel()) -> _ => break,
             }
         }
         // Every connection is ended before the first thread is waited for.
-        for host in self.hosts.values() {
-            host.plug.pull();
-            host.lane.close();
+        for running in self.hosts.values().filter_map(|host| host.running.as_ref()) {
+            running.plug.pull();
+            running.lane.close();
         }
         self.hosts.clear();
     }
@@ -223,88 +242,97 @@ impl Crawler {
                 // Who asked may have gone.
                 let _ = answer.send(self.crawl(&endpoint, start));
             }
-            Command::Known { name, answer } => {
-                let _ = answer.send(self.names.contains_key(&name));
+            Command::Decide { decision, answer } => {
+                let _ = answer.send(self.decide(decision));
             }
         }
     }
 
     fn crawl(&mut self, endpoint: &Endpoint, start: Start) -> CrawlAnswer {
-        let known = self
-            .names
-            .get(&endpoint.host)
-            .and_then(|id| self.hosts.get(id));
-        if let Some(host) = known.filter(|host| !host.thread.is_finished()) {
-            if host.row.status == HostStatus::Banned {
-                return CrawlAnswer::Banned;
-            }
-            if matches!(host.state, Some(State::Connected { .. })) {
-                return CrawlAnswer::AlreadyConnected;
-            }
-            // One wake-up is enough, and it may be there already.
-            let _ = host.retry.try_send(());
-            return CrawlAnswer::Retrying;
+        if self.table.is_banned(&endpoint.host) {
+            return CrawlAnswer::Banned;
         }
-        let row = match self.control.add_host(endpoint, now_ms()) {
-            Ok(row) if row.status == HostStatus::Banned => return CrawlAnswer::Banned,
-            Ok(row) => row,
-            Err(error) => return CrawlAnswer::Failed(error.to_string()),
+        let id = match self.names.get(&endpoint.host) {
+            Some(id) => *id,
+            None => match self.control.add_host(endpoint, now_ms()) {
+                Ok(row) => {
+                    let id = self.add(row);
+                    self.tell_account_limit(id);
+                    id
+                }
+                Err(error) => return CrawlAnswer::Failed(error.to_string()),
+            },
         };
-        match self.start(row, start) {
+        if let Some(answer) = self.hosts.get(&id).and_then(Host::wake) {
+            return answer;
+        }
+        match self.start(id, start) {
             true => CrawlAnswer::Started,
             false => CrawlAnswer::Failed("no thread for it could be started".into()),
         }
     }
 
-    /// Starts the thread of a host; false where that fails.
-    fn start(&mut self, row: HostRow, start: Start) -> bool {
+    /// Takes a host of the control store into the set; it is not started by that.
+    fn add(&mut self, row: HostRow) -> HostId {
+        let id = row.id;
         self.table.put(&row, None);
-        if row.status == HostStatus::Banned {
+        self.names.insert(row.name.clone(), id);
+        let host = Host::new(row, &self.shared.policy);
+        self.hosts.insert(id, host);
+        id
+    }
+
+    /// Starts the thread of a host of which none runs, unless it is banned; false where that fails.
+    fn start(&mut self, id: HostId, start: Start) -> bool {
+        let Some(host) = self.hosts.get_mut(&id) else {
+            return false;
+        };
+        let name = &host.row.name;
+        if self.table.is_banned(name) || host.leaving.is_some() {
             return false;
         }
-        let record = match self.store.host(row.id) {
+        let record = match self.store.host(id) {
             Ok(record) => record.unwrap_or_default(),
             Err(error) => {
-                log::error!("host={} can not read its cursor: {error}", row.name);
+                log::error!("host={name} can not read its cursor: {error}");
                 return false;
             }
         };
-        let shared = self.shared.clone();
-        let name = row.name.clone();
+        host.terms.set_accounts(record.accounts);
         let lane = Lane::new(
-            shared.clone(),
-            row.id,
+            self.shared.clone(),
+            id,
             name.clone(),
+            host.terms.clone(),
             record.epoch,
             record.cursor,
         );
         let plug = Arc::new(Plug::default());
         let (retry, retried) = bounded(1);
         let thread = HostThread {
-            shared,
-            id: row.id,
-            endpoint: row.endpoint(),
+            shared: self.shared.clone(),
+            id,
+            endpoint: host.row.endpoint(),
             start,
+            terms: host.terms.clone(),
             lane: lane.clone(),
             plug: plug.clone(),
             retry: retried,
             reports: self.reports.0.clone(),
+            quota: Quota::default(),
+            throttled: Throttled::default(),
+            connected_ms: 0,
         };
-        let stack = self.shared.stack_bytes;
+        let stack = self.shared.policy.stack_bytes;
         match threads::spawn(Role::Host, name.as_str(), stack, move || thread.run()) {
             Ok(thread) => {
-                self.names.insert(name, row.id);
-                let id = row.id;
-                let host = Host {
-                    row,
-                    state: None,
-                    in_trouble: false,
+                let running = Running {
                     lane,
                     plug,
                     retry,
                     thread,
                 };
-                if let Some(ended) = self.hosts.insert(id, host) {
+                if let Some(ended) = host.running.replace(running) {
                     ended.lane.close();
                 }
                 true
@@ -316,53 +344,66 @@ impl Crawler {
         }
     }
 
-    /// Starts the threads anew that a panic has ended. What they had read or parked and not handed
-    /// on is behind the stored cursor, and is asked for again.
+    /// Starts threads anew that a panic has ended, and those for which there was none. What they
+    /// had read or parked and not handed on is behind the stored cursor, and is asked for again.
     fn revive(&mut self) {
-        let ended = |(id, host): (&HostId, &Host)| host.thread.is_finished().then_some(*id);
-        let ended: Vec<HostId> = self.hosts.iter().filter_map(ended).collect();
-        for id in ended {
-            if let Some(host) = self.hosts.remove(&id) {
-                log::warn!(
-                    "host={} its thread has ended and is started anew",
-                    host.row.name
-                );
-                host.lane.close();
-                self.start(host.row, Start::Live);
+        let ended = |host: &Host| match (&host.running, &host.leaving) {
+            (Some(running), _) => running.thread.is_finished(),
+            (None, leaving) => leaving.as_ref().is_none_or(Thread::is_finished),
+        };
+        let hosts = self.hosts.iter().filter(|(_, host)| ended(host));
+        let due: Vec<HostId> = hosts.map(|(id, _)| *id).collect();
+        for id in due {
+            let Some(host) = self.hosts.get_mut(&id) else {
+                continue;
+            };
+            if host.running.is_some() {
+                let name = &host.row.name;
+                log::warn!("host={name} its thread has ended and is started anew");
             }
+            host.leaving = None;
+            self.start(id, Start::Live);
+        }
+    }
+
+    /// The thread of a host that was let go has ended. The host may be wanted again meanwhile.
+    fn has_left(&mut self, id: HostId) {
+        let left = self.hosts.get_mut(&id).and_then(|host| host.leaving.take());
+        if left.is_some() {
+            drop(left);
+            self.start(id, Start::Live);
+        }
+    }
+
+    /// Tells the sequencer how many accounts a host may have.
+    fn tell_account_limit(&self, id: HostId) {
+        let Some(host) = self.hosts.get(&id) else {
+            return;
+        };
+        let limit = self.shared.policy.account_limit(&host.row);
+        // Without a sequencer there are no accounts any more.
+        let _ = self
+            .shared
+            .inbox
+            .send(Input::AccountLimit { host: id, limit });
+    }
+
+    /// The limits of a host grow with its accounts.
+    fn count_accounts(&self, host: &Host) {
+        if let Ok(Some(record)) = self.store.host(host.row.id) {
+            host.terms.set_accounts(record.accounts);
         }
     }
 
     /// Keeps what a host's thread tells of itself.
-    fn note(&mut self, report: Report) {
-        let Some(host) = self.hosts.get_mut(&report.id) else {
+    fn note(&mut self, id: HostId, state: State) {
+        let Some(host) = self.hosts.get_mut(&id) else {
             return;
         };
-        host.log_change(&report.state);
-        let row = &mut host.row;
-        match &report.state {
-            State::Connected { at_ms } => {
-                row.status = HostStatus::Active;
-                row.last_connected_ms = Some(*at_ms);
-                row.last_error = None;
-                row.failures = 0;
-            }
-            State::Idle { why } => {
-                row.status = HostStatus::Idle;
-                row.last_error = Some(why.clone());
-            }
-            State::BackingOff { why, failures, .. } => {
-                row.last_error = Some(why.clone());
-                row.failures = *failures;
-            }
-            State::Offline { why, failures, .. } => {
-                row.status = HostStatus::Offline;
-                row.last_error = Some(why.clone());
-                row.failures = *failures;
-            }
+        if !host.note(state) {
+            return;
         }
-        host.state = Some(report.state);
-        self.table.put(row, host.state.as_ref());
+        self.table.put(&host.row, host.state.as_ref());
         if let Err(error) = self.control.update_host(&host.row) {
             log::error!("host={} can not keep its state: {error}", host.row.name);
         }
@@ -384,31 +425,6 @@ impl Crawler {
     }
 }
 
-impl Host {
-    /// Says what an operator wants to know of a host: that it is there for the first time, that it
-    /// fails and goes on failing, and that it is back. Single connections are for `debug`.
-    fn log_change(&mut self, state: &State) {
-        let name = &self.row.name;
-        match state {
-            State::Connected { .. } => {
-                if self.row.last_connected_ms.is_none() {
-                    log::info!("host={name} connected for the first time");
-                } else if self.in_trouble {
-                    log::info!("host={name} connected again");
-                }
-                self.in_trouble = false;
-            }
-            State::BackingOff { why, failures, .. } | State::Offline { why, failures, .. } => {
-                if *failures >= HOST_FAILURES_LOGGED && !self.in_trouble {
-                    self.in_trouble = true;
-                    log::info!("host={name} fails failures={failures}: {why}");
-                }
-            }
-            State::Idle { .. } => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -416,48 +432,189 @@ mod tests {
     use super::*;
     use crate::{
         config::Cli,
-        control::embedded::Embedded,
+        control::{domain::Domain, embedded::Embedded},
+        host::{decision::Change, terms::Policy},
         identity::Directory,
         metrics::Metrics,
         outbound::Outbound,
-        sequencer::Sequencer,
+        sequencer::Inbox,
         store::Options,
-        threads::{panics, stop_pair},
+        threads::{Stopper, panics, stop_pair},
     };
+
+    struct Fixture {
+        crawler: Crawler,
+        inputs: Receiver<Input>,
+        stopper: Option<Stopper>,
+        resolvers: Vec<Thread>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            self.stopper.take();
+            self.crawler.hosts.clear();
+            self.resolvers.clear();
+        }
+    }
+
+    impl Fixture {
+        fn start(flags: &[&str]) -> Fixture {
+            let dir = tempfile::tempdir().unwrap();
+            let flags = [&["zlay", "--allow-private-hosts", "true"], flags].concat();
+            let config = Cli::parse_from(flags).config;
+            let metrics = Arc::new(Metrics::default());
+            let store = Arc::new(Store::open(dir.path(), Options::default()).unwrap());
+            let control = Arc::new(Embedded::open(dir.path()).unwrap());
+            let outbound = Outbound::new(&config).unwrap();
+            let (stopper, stop) = stop_pair();
+            let (directory, resolvers) =
+                Directory::start(&config, outbound.clone(), metrics.clone(), stop.clone()).unwrap();
+            let (inbox, inputs) = Inbox::with_receiver(metrics.clone());
+            let policy = Policy::new(&config);
+            let shared = Shared::new(inbox, directory, outbound, metrics, stop, policy);
+            let (crawler, _handle) = Crawler::new(shared, control, store).unwrap();
+            Fixture {
+                crawler,
+                inputs,
+                stopper: Some(stopper),
+                resolvers,
+                _dir: dir,
+            }
+        }
+
+        /// Crawls a host where nobody listens: its thread waits between attempts.
+        fn crawl(&mut self, name: &str) -> CrawlAnswer {
+            self.crawler.crawl(&endpoint(name), Start::Live)
+        }
+
+        fn decide(&mut self, decision: Decision) {
+            self.crawler.decide(decision).unwrap();
+        }
+
+        fn host(&self, name: &str) -> &Host {
+            &self.crawler.hosts[&self.crawler.names[&endpoint(name).host]]
+        }
+
+        /// What the sequencer was told of limits since this was asked last.
+        fn limits(&self) -> Vec<Option<u64>> {
+            let inputs = self.inputs.try_iter();
+            inputs
+                .map(|input| match input {
+                    Input::AccountLimit { limit, .. } => limit,
+                    other => panic!("{other:?}"),
+                })
+                .collect()
+        }
+
+        /// Takes the reports of threads until a host has left.
+        fn wait_until_left(&mut self) {
+            loop {
+                match self.crawler.reports.1.recv().unwrap() {
+                    Report {
+                        id,
+                        news: News::Ended,
+                    } => return self.crawler.has_left(id),
+                    Report {
+                        id,
+                        news: News::State(state),
+                    } => self.crawler.note(id, state),
+                }
+            }
+        }
+    }
+
+    fn endpoint(name: &str) -> Endpoint {
+        Endpoint::parse(name).unwrap()
+    }
 
     #[test]
     fn a_host_whose_thread_panicked_is_listened_to_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Cli::parse_from(["zlay", "--allow-private-hosts", "true"]).config;
-        let metrics = Arc::new(Metrics::default());
-        let store = Arc::new(Store::open(dir.path(), Options::default()).unwrap());
-        let control = Arc::new(Embedded::open(dir.path()).unwrap());
-        let outbound = Outbound::new(&config).unwrap();
-        let (stopper, stop) = stop_pair();
-        let (directory, resolvers) =
-            Directory::start(&config, outbound.clone(), metrics.clone(), stop.clone()).unwrap();
-        let (_sequencer, inbox) =
-            Sequencer::new(store.clone(), Box::new(|_| {}), metrics.clone()).unwrap();
-        let shared = Shared::new(inbox, directory, outbound, metrics, stop, false, 512 << 10);
-        let (mut crawler, _handle) = Crawler::new(shared, control, store);
-
-        // Nobody listens there: its thread waits between attempts.
-        let endpoint = Endpoint::parse("http://localhost:1").unwrap();
-        assert_eq!(crawler.crawl(&endpoint, Start::Live), CrawlAnswer::Started);
-        let id = crawler.names[&endpoint.host];
+        let mut fixture = Fixture::start(&[]);
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Started);
+        let id = fixture.host("localhost:1").row.id;
+        let is_finished = |crawler: &Crawler| {
+            let running = crawler.hosts[&id].running.as_ref();
+            running.unwrap().thread.is_finished()
+        };
         let before = panics();
         let panicking = threads::spawn(Role::Host, "test", 512 << 10, || panic!("on purpose"));
-        let host = crawler.hosts.get_mut(&id).unwrap();
-        host.plug.pull();
-        let old = std::mem::replace(&mut host.thread, panicking.unwrap());
-        while !crawler.hosts[&id].thread.is_finished() {
+        let crawler = &mut fixture.crawler;
+        let running = crawler.hosts.get_mut(&id).unwrap().running.as_mut();
+        let running = running.unwrap();
+        running.plug.pull();
+        let old = std::mem::replace(&mut running.thread, panicking.unwrap());
+        while !is_finished(crawler) {
             std::thread::yield_now();
         }
         assert!(panics() > before);
         crawler.revive();
-        assert!(!crawler.hosts[&id].thread.is_finished());
-        assert_eq!(crawler.crawl(&endpoint, Start::Live), CrawlAnswer::Retrying);
-        drop(stopper);
-        drop((old, crawler, resolvers));
+        assert!(!is_finished(crawler));
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Retrying);
+        drop(fixture);
+        drop(old);
+    }
+
+    #[test]
+    fn a_host_has_one_thread_at_a_time_whatever_is_decided() {
+        let mut fixture = Fixture::start(&[]);
+        let ban = |banned| Decision::Ban {
+            host: endpoint("localhost:1").host,
+            banned,
+        };
+        let below = |banned| Decision::BanDomain {
+            domain: Domain::parse("localhost").unwrap(),
+            banned,
+        };
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Started);
+        fixture.decide(ban(true));
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Banned);
+        let host = fixture.host("localhost:1");
+        assert!(host.running.is_none() && host.leaving.is_some());
+        // Wanted again while the thread of before has not ended.
+        fixture.decide(ban(false));
+        assert!(fixture.host("localhost:1").running.is_none());
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Retrying);
+        fixture.decide(below(true));
+        fixture.decide(ban(true));
+        fixture.decide(below(false));
+        assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Banned);
+        fixture.decide(ban(false));
+        fixture.wait_until_left();
+        let host = fixture.host("localhost:1");
+        assert!(host.running.is_some() && host.leaving.is_none());
+
+        fixture.decide(below(true));
+        assert_eq!(fixture.crawl("localhost:2"), CrawlAnswer::Banned);
+        fixture.wait_until_left();
+        let host = fixture.host("localhost:1");
+        assert!(host.running.is_none() && host.leaving.is_none());
+        assert_eq!(host.row.status, HostStatus::Active, "that is not its own");
+        fixture.decide(below(false));
+        assert!(fixture.host("localhost:1").running.is_some());
+    }
+
+    #[test]
+    fn the_sequencer_is_told_how_many_accounts_a_host_may_have() {
+        let mut fixture = Fixture::start(&[]);
+        let change = |account_limit, lenient| Decision::Change {
+            host: endpoint("localhost:1").host,
+            change: Change {
+                account_limit,
+                lenient,
+            },
+        };
+        fixture.crawl("localhost:1");
+        fixture.crawl("localhost:1");
+        assert_eq!(fixture.limits(), [Some(100)]);
+        fixture.decide(change(None, Some(true)));
+        fixture.decide(change(Some(7), None));
+        assert_eq!(fixture.limits(), [Some(7)]);
+        assert!(fixture.host("localhost:1").terms.lenient());
+
+        let mut trusting = Fixture::start(&["--trusted-domains", "localhost"]);
+        trusting.crawl("localhost:1");
+        trusting.decide(change(Some(7), None));
+        assert_eq!(trusting.limits(), [None, Some(7)]);
     }
 }

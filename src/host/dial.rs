@@ -121,6 +121,11 @@ impl Plug {
         }
     }
 
+    /// Whether the connection was ended by another thread.
+    pub(super) fn is_pulled(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pulled
+    }
+
     /// Keeps the socket, unless the plug is pulled.
     fn insert(&self, socket: &Arc<TcpStream>) -> io::Result<()> {
         let mut plugged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -284,7 +289,12 @@ impl Timed {
 
     fn settle(&mut self) -> io::Result<()> {
         self.hasty = false;
-        self.tcp.set_read_timeout(Some(HOST_PING_INTERVAL))
+        self.expect_word_within(HOST_PING_INTERVAL)
+    }
+
+    /// A read that brings nothing ends after `patience`.
+    pub(super) fn expect_word_within(&self, patience: Duration) -> io::Result<()> {
+        self.tcp.set_read_timeout(Some(patience))
     }
 }
 

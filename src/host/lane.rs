@@ -11,7 +11,7 @@ use std::{
 };
 
 use self::judge::{Next, Ready};
-use super::{Shared, now};
+use super::{Shared, now, now_ms, terms::Terms};
 use crate::{
     atproto::{
         did::{Did, Method},
@@ -23,6 +23,7 @@ use crate::{
     limits::{
         HOST_PARKED_BYTES_FAIR, HOST_PARKED_BYTES_MAX, HOST_PARKED_EVENTS_MAX, PARKED_BYTES_MAX,
     },
+    metrics::hosts::{Refusal, Tally},
     reject::Reject,
     sequencer::event::{Event, Input, Upstream},
     store::account::HostId,
@@ -37,6 +38,8 @@ pub(super) struct Lane {
     shared: Arc<Shared>,
     id: HostId,
     name: Hostname,
+    terms: Arc<Terms>,
+    tally: Arc<Tally>,
     state: Mutex<State>,
     /// Something parked has left, or the lane is closed.
     moved: Condvar,
@@ -56,6 +59,8 @@ struct State {
     events: usize,
     bytes: usize,
     closed: bool,
+    /// Nothing more is handed on.
+    silent: bool,
 }
 
 /// A parked event.
@@ -105,6 +110,7 @@ impl Lane {
         shared: Arc<Shared>,
         id: HostId,
         name: Hostname,
+        terms: Arc<Terms>,
         epoch: u32,
         cursor: u64,
     ) -> Arc<Lane> {
@@ -115,9 +121,11 @@ impl Lane {
             ..State::default()
         };
         Arc::new(Lane {
+            tally: shared.metrics.hosts.of(id),
             shared,
             id,
             name,
+            terms,
             state: Mutex::new(state),
             moved: Condvar::new(),
         })
@@ -168,7 +176,7 @@ impl Lane {
                 return Frame::Error(error);
             }
             Err(FrameError::Malformed) => {
-                self.shared.metrics.rejected.inc(Reject::FrameMalformed);
+                self.malformed();
                 return Frame::Malformed;
             }
             Err(FrameError::Schema) => {
@@ -196,7 +204,7 @@ impl Lane {
     pub(super) fn report(&self) {
         let mut state = self.lock();
         let cursor = state.cursor(None, state.read);
-        if cursor <= state.told {
+        if cursor <= state.told || state.silent {
             return;
         }
         state.told = cursor;
@@ -215,6 +223,22 @@ impl Lane {
         self.moved.notify_all();
     }
 
+    /// The same, and nothing more of the host is handed on, whatever was read of it.
+    pub(super) fn silence(&self) {
+        self.lock().silent = true;
+        self.close();
+    }
+
+    /// Counts a message of which nothing could be read.
+    pub(super) fn malformed(&self) {
+        self.refuse(Reject::FrameMalformed, "", 0);
+    }
+
+    /// What is counted of the host.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -224,8 +248,13 @@ impl Lane {
         Frame::Ignored
     }
 
+    fn refuse(&self, reject: Reject, did: &str, seq: u64) {
+        let refusal = Refusal::new(reject, did, seq, now_ms());
+        self.shared.metrics.refuse(&self.tally, refusal);
+    }
+
     fn reject(&self, reject: Reject, did: &str, seq: u64) {
-        self.shared.metrics.rejected.inc(reject);
+        self.refuse(reject, did, seq);
         log::debug!(
             "rejected host={} did={} upstream_seq={seq} reason={reject}",
             self.name,
@@ -372,6 +401,9 @@ impl Lane {
 
     /// Hands an event to the sequencer; waits while its inbox is full.
     fn send(&self, ready: Ready, did: &Did, upstream: Upstream) {
+        if self.lock().silent {
+            return;
+        }
         let event = Event {
             host: self.id,
             upstream,

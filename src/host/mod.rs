@@ -3,12 +3,16 @@
 pub mod admission;
 pub mod backoff;
 pub mod crawler;
+pub mod decision;
 mod dial;
 pub mod discovery;
 mod lane;
+pub mod quota;
 pub mod status;
 pub mod table;
+pub mod terms;
 pub mod thread;
+pub mod trust;
 mod workspaces;
 
 use std::{
@@ -16,7 +20,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use self::workspaces::Workspaces;
+use self::{terms::Policy, workspaces::Workspaces};
 use crate::{
     identity::Directory, metrics::Metrics, outbound::Outbound, sequencer::Inbox, threads::Stop,
 };
@@ -33,10 +37,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Ends all host threads.
     pub stop: Stop,
-    /// Commits without the fields of Sync 1.1 pass.
-    pub lenient: bool,
-    /// The stack of a host thread, in bytes.
-    pub stack_bytes: usize,
+    /// What the configuration says about all hosts.
+    pub policy: Policy,
     workspaces: Workspaces,
     dials: dial::Dials,
     /// Bytes of events of all hosts that wait for an identity.
@@ -51,8 +53,7 @@ impl Shared {
         outbound: Outbound,
         metrics: Arc<Metrics>,
         stop: Stop,
-        lenient: bool,
-        stack_bytes: usize,
+        policy: Policy,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             inbox,
@@ -60,8 +61,7 @@ impl Shared {
             outbound,
             metrics,
             stop,
-            lenient,
-            stack_bytes,
+            policy,
             workspaces: Workspaces::new(),
             dials: dial::Dials::new(crate::limits::HOST_DIALS_MAX),
             parked_bytes: AtomicUsize::new(0),

@@ -2,18 +2,25 @@
 //! waits for the crawler or for the control store.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
-    sync::{PoisonError, RwLock},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use super::crawler::State;
-use crate::{atproto::hostname::Hostname, control::HostRow, store::account::HostId};
+use crate::{
+    atproto::hostname::Hostname,
+    control::{
+        HostRow, HostStatus,
+        domain::{Domain, domains_of},
+    },
+    store::account::HostId,
+};
 
 /// What is known of one host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostEntry {
-    /// What the control store keeps of it.
+    /// What the control store keeps of it; banned also where it is a domain above it that is.
     pub row: HostRow,
     /// What its thread last said of itself; none before it has said anything.
     pub state: Option<State>,
@@ -28,41 +35,124 @@ struct Inner {
     /// In the order in which they were added.
     entries: BTreeMap<HostId, HostEntry>,
     ids: HashMap<Hostname, HostId>,
+    banned: BTreeSet<Domain>,
 }
 
 impl HostTable {
     /// The host of this name.
     pub fn get(&self, name: &Hostname) -> Option<HostEntry> {
-        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        inner.entries.get(inner.ids.get(name)?).cloned()
+        let inner = self.read();
+        let entry = inner.entries.get(inner.ids.get(name)?)?;
+        Some(inner.shown(entry))
     }
 
     /// The host of this number.
     pub fn by_id(&self, id: HostId) -> Option<HostEntry> {
-        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        inner.entries.get(&id).cloned()
+        let inner = self.read();
+        Some(inner.shown(inner.entries.get(&id)?))
     }
 
     /// Hosts that were added after `id`, oldest first, at most `limit` of them.
     pub fn after(&self, id: HostId, limit: usize) -> Vec<HostEntry> {
-        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.read();
         let later = (Bound::Excluded(id), Bound::Unbounded);
-        inner
-            .entries
-            .range(later)
-            .map(|(_, e)| e.clone())
-            .take(limit)
-            .collect()
+        let entries = inner.entries.range(later).take(limit);
+        entries.map(|(_, entry)| inner.shown(entry)).collect()
+    }
+
+    /// Whether the host is banned, or a domain above it is; it need not be known.
+    pub fn is_banned(&self, name: &Hostname) -> bool {
+        let inner = self.read();
+        let own = inner.ids.get(name).and_then(|id| inner.entries.get(id));
+        own.is_some_and(|entry| entry.row.status == HostStatus::Banned)
+            || inner.domain_over(name).is_some()
+    }
+
+    /// The banned domain that the host is, or is below.
+    pub fn banned_domain_over(&self, name: &Hostname) -> Option<Domain> {
+        self.read().domain_over(name).cloned()
+    }
+
+    /// Every banned domain, by name.
+    pub fn banned_domains(&self) -> Vec<Domain> {
+        self.read().banned.iter().cloned().collect()
     }
 
     /// A host is now this.
     pub(super) fn put(&self, row: &HostRow, state: Option<&State>) {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.write();
         inner.ids.insert(row.name.clone(), row.id);
         let entry = HostEntry {
             row: row.clone(),
             state: state.cloned(),
         };
         inner.entries.insert(row.id, entry);
+    }
+
+    /// A domain is banned from now on, or no longer.
+    pub(super) fn set_banned(&self, domain: &Domain, banned: bool) {
+        let mut inner = self.write();
+        match banned {
+            true => inner.banned.insert(domain.clone()),
+            false => inner.banned.remove(domain),
+        };
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// An entry as readers see it.
+    fn shown(&self, entry: &HostEntry) -> HostEntry {
+        let mut entry = entry.clone();
+        if self.domain_over(&entry.row.name).is_some() {
+            entry.row.status = HostStatus::Banned;
+        }
+        entry
+    }
+
+    fn domain_over(&self, name: &Hostname) -> Option<&Domain> {
+        if self.banned.is_empty() {
+            return None;
+        }
+        domains_of(name).find_map(|name| self.banned.get(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::atproto::hostname::Endpoint;
+
+    #[test]
+    fn a_banned_domain_bans_what_is_below_it_until_it_is_not() {
+        let table = HostTable::default();
+        let endpoint = Endpoint::parse("a.example.com").unwrap();
+        table.put(&HostRow::new(HostId(1), &endpoint, 1), None);
+        let domain = Domain::parse("example.com").unwrap();
+        let unknown = Hostname::parse("b.example.com:8443").unwrap();
+        let status = || table.by_id(HostId(1)).unwrap().row.status;
+        assert!(!table.is_banned(&endpoint.host) && !table.is_banned(&unknown));
+        table.set_banned(&domain, true);
+        assert!(table.is_banned(&endpoint.host) && table.is_banned(&unknown));
+        assert_eq!(status(), HostStatus::Banned);
+        assert_eq!(table.get(&endpoint.host), table.by_id(HostId(1)));
+        assert_eq!(table.after(HostId(0), 9), [table.by_id(HostId(1)).unwrap()]);
+        assert_eq!(table.banned_domain_over(&unknown), Some(domain.clone()));
+        assert_eq!(table.banned_domains(), [domain.clone()]);
+        table.set_banned(&domain, false);
+        assert!(!table.is_banned(&endpoint.host));
+        assert_eq!(status(), HostStatus::Active);
+
+        let mut row = HostRow::new(HostId(1), &endpoint, 1);
+        row.status = HostStatus::Banned;
+        table.put(&row, None);
+        assert!(table.is_banned(&endpoint.host) && !table.is_banned(&unknown));
     }
 }

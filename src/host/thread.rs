@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, at, bounded, select};
 use tungstenite::{
     Message,
     error::{CapacityError, Error as WsError},
@@ -14,16 +14,18 @@ use tungstenite::{
 
 use super::{
     Shared, backoff,
-    crawler::{Report, State},
-    dial::{self, Connection, DialError, Plug},
+    crawler::{News, Report, State},
+    dial::{self, Connection, DialError, Plug, Timed},
     lane::{Frame, Lane, Position},
     now_ms,
+    quota::{Quota, Throttled},
+    terms::Terms,
 };
 use crate::{
     atproto::hostname::Endpoint,
     limits::{
-        HOST_FAILURES_OFFLINE, HOST_MESSAGE_TIMEOUT, HOST_POISON_DROPS_MAX, HOST_SETTLED,
-        HOST_SILENT_INTERVALS_MAX,
+        HOST_FAILURES_OFFLINE, HOST_MESSAGE_TIMEOUT, HOST_PING_INTERVAL, HOST_POISON_DROPS_MAX,
+        HOST_SETTLED, HOST_SILENT_INTERVALS_MAX, HOST_THROTTLED_CALM,
     },
     sequencer::event::Input,
     store::account::HostId,
@@ -45,11 +47,17 @@ pub(super) struct HostThread {
     pub(super) id: HostId,
     pub(super) endpoint: Endpoint,
     pub(super) start: Start,
+    pub(super) terms: Arc<Terms>,
     pub(super) lane: Arc<Lane>,
     pub(super) plug: Arc<Plug>,
     /// Ends a wait: the host is to be tried now.
     pub(super) retry: Receiver<()>,
     pub(super) reports: crossbeam_channel::Sender<Report>,
+    /// What the host has sent, over all connections.
+    pub(super) quota: Quota,
+    pub(super) throttled: Throttled,
+    /// When the connection was made, in milliseconds since 1970.
+    pub(super) connected_ms: u64,
 }
 
 /// One attempt at listening.
@@ -73,7 +81,7 @@ enum Ended {
     TooLarge,
     /// An error frame of this name.
     Error(String),
-    /// The relay stops.
+    /// The relay stops, or lets the host go.
     Stopped,
     /// A fault of the relay's own.
     Panicked,
@@ -92,7 +100,7 @@ impl fmt::Display for Ended {
             Ended::Text => f.write_str("a text frame, where only binary ones are allowed"),
             Ended::TooLarge => f.write_str("a message is over 5,000,000 bytes"),
             Ended::Error(name) => write!(f, "the host sent the error {name}"),
-            Ended::Stopped => f.write_str("the relay stops"),
+            Ended::Stopped => f.write_str("the relay stops, or lets the host go"),
             Ended::Panicked => f.write_str("a fault in the relay; its log says more"),
         }
     }
@@ -129,15 +137,20 @@ impl Poison {
 impl HostThread {
     /// Listens until the relay stops or the host is let go.
     pub(super) fn run(mut self) {
+        self.listen_for_ever();
+        self.tell(News::Ended);
+    }
+
+    fn listen_for_ever(&mut self) {
         let mut failures = 0u32;
         let mut poison = Poison::default();
-        while !self.shared.stop.requested() {
+        while !self.is_over() {
             let before = self.lane.read();
             let attempt = threads::survive(|| self.connect_and_listen(&mut poison));
             let Attempt { ended, lasted } = attempt.unwrap_or_else(|| self.panicked(&mut poison));
             self.lane.report();
             failures = failures_after(failures, self.lane.read() != before, lasted);
-            if matches!(ended, Ended::Stopped) || self.shared.stop.requested() {
+            if matches!(ended, Ended::Stopped) || self.is_over() {
                 return;
             }
             let why = ended.to_string();
@@ -173,7 +186,8 @@ impl HostThread {
     /// One connection, from dialing to its end.
     fn connect_and_listen(&mut self, poison: &mut Poison) -> Attempt {
         let metrics = &self.shared.metrics;
-        let Some(turn) = self.shared.dials.turn(&self.shared.stop) else {
+        let turn = self.shared.dials.turn(&self.shared.stop);
+        let Some(turn) = turn.filter(|_| !self.is_over()) else {
             return Attempt::without_connection(Ended::Stopped);
         };
         let cursor = match (self.lane.read(), self.start) {
@@ -193,7 +207,9 @@ impl HostThread {
         metrics.host_connects.inc();
         let connected = Connected::count(&self.shared);
         log::debug!("host={} connected cursor={cursor:?}", self.endpoint.host);
-        self.report(State::Connected { at_ms: now_ms() });
+        self.throttled = Throttled::default();
+        self.connected_ms = now_ms();
+        self.report_connected();
         let since = Instant::now();
         let ended = self.listen(connection, Position { cursor, last: None }, poison);
         drop(connected);
@@ -236,18 +252,27 @@ impl HostThread {
                 .expect_within(HOST_MESSAGE_TIMEOUT);
             let read = connection.read();
             drop(last.take());
-            if self.shared.stop.requested() {
+            if self.is_over() {
                 return Ended::Stopped;
             }
             match read {
                 Ok(message) => {
                     silent = 0;
+                    let timed = connection.get_mut().timed();
+                    if message.is_binary() && !self.keep_to_limits(timed) {
+                        return Ended::Stopped;
+                    }
                     if let Some(ended) = self.take(&message, &mut position, poison) {
                         // The answer to a close, or nothing: the connection is over either way.
                         let _ = connection.flush();
                         return ended;
                     }
                     last = Some(message);
+                }
+                Err(WsError::Io(error))
+                    if error.kind() == io::ErrorKind::WouldBlock && self.throttled.is_shown() =>
+                {
+                    self.calm_down(connection.get_mut().timed());
                 }
                 Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     silent += 1;
@@ -260,6 +285,61 @@ impl HostThread {
                     }
                 }
                 Err(error) => return self.broken(error, poison),
+            }
+        }
+    }
+
+    /// Counts an event, and lets it wait while the host is over a limit; false when the relay stops,
+    /// or lets the host go, meanwhile.
+    ///
+    /// The connection stays open: a wait is seconds at most, and the host notices it only by TCP,
+    /// as of any reader that is slow.
+    fn keep_to_limits(&mut self, timed: &Timed) -> bool {
+        let mut waits = false;
+        while let Err(over) = self.quota.take(Instant::now(), &self.terms.limits()) {
+            if !waits {
+                waits = true;
+                self.shared.metrics.delayed.inc(over.span);
+                self.lane.tally().delayed.inc();
+            }
+            let now = Instant::now();
+            if self.throttled.waits(now, over.until) {
+                // A read that brings nothing shows soon that the host is within its limits again.
+                let _ = timed.expect_word_within(HOST_THROTTLED_CALM);
+                self.report(State::Throttled {
+                    at_ms: self.connected_ms,
+                    span: over.span,
+                    until_ms: in_ms(over.until.saturating_duration_since(now)),
+                });
+            }
+            if !self.pause(over.until) {
+                return false;
+            }
+        }
+        self.calm_down(timed);
+        true
+    }
+
+    /// Shows the host as connected again, where nothing has waited for a while.
+    fn calm_down(&mut self, timed: &Timed) {
+        if self.throttled.is_over(Instant::now()) {
+            // A shorter patience only makes for more pings.
+            let _ = timed.expect_word_within(HOST_PING_INTERVAL);
+            self.report_connected();
+        }
+    }
+
+    /// Waits; false when the relay stops, or lets the host go, meanwhile.
+    fn pause(&self, until: Instant) -> bool {
+        let until = at(until);
+        loop {
+            select! {
+                recv(until) -> _ => return true,
+                recv(self.shared.stop.channel()) -> _ => return false,
+                // A request to crawl changes nothing: there is a connection.
+                recv(self.retry) -> retry => if retry.is_err() {
+                    return false;
+                },
             }
         }
     }
@@ -289,7 +369,7 @@ impl HostThread {
             }
             Message::Text(_) => {
                 metrics.frames_received.inc();
-                metrics.rejected.inc(crate::reject::Reject::FrameMalformed);
+                self.lane.malformed();
                 (Frame::Malformed, Ended::Text)
             }
             Message::Close(frame) => {
@@ -320,10 +400,7 @@ impl HostThread {
             WsError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Ended::Silent,
             WsError::Io(error) => Ended::Io(error),
             WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
-                self.shared
-                    .metrics
-                    .rejected
-                    .inc(crate::reject::Reject::FrameMalformed);
+                self.lane.malformed();
                 // It was not received, so it can only be passed over by its seq.
                 if poison.strikes(self.lane.read()) && self.lane.read() > 0 {
                     log::log!(
@@ -364,9 +441,24 @@ impl HostThread {
         }
     }
 
+    /// Whether the relay stops, or has let the host go.
+    fn is_over(&self) -> bool {
+        self.shared.stop.requested() || self.plug.is_pulled()
+    }
+
+    fn report_connected(&self) {
+        self.report(State::Connected {
+            at_ms: self.connected_ms,
+        });
+    }
+
     fn report(&self, state: State) {
+        self.tell(News::State(state));
+    }
+
+    fn tell(&self, news: News) {
         // Without a crawler there is nobody to tell any more.
-        let _ = self.reports.send(Report { id: self.id, state });
+        let _ = self.reports.send(Report { id: self.id, news });
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     admin::Admin,
     crawl::{Crawl, CrawlDesk},
+    hosts::Hosts,
     status::StatusBoard,
     subscribe::Subscribe,
 };
@@ -24,6 +25,8 @@ pub struct App {
     pub health: Arc<dyn Health>,
     /// Where websockets go.
     pub firehose: Arc<dyn Subscribe>,
+    /// What is known of hosts, and decided about them.
+    pub hosts: Arc<dyn Hosts>,
     /// Takes requests to crawl.
     pub desk: CrawlDesk,
     /// Who may do what only the operator may.
@@ -44,6 +47,8 @@ pub struct Parts {
     pub firehose: Arc<dyn Subscribe>,
     /// The set of hosts.
     pub crawl: Arc<dyn Crawl>,
+    /// What is known of hosts, and decided about them.
+    pub hosts: Arc<dyn Hosts>,
     /// Who may become a host.
     pub admission: Admission,
     /// The operator's word on accounts.
@@ -80,6 +85,7 @@ impl App {
             metrics: parts.metrics,
             health: parts.health,
             firehose: parts.firehose,
+            hosts: parts.hosts,
             desk: CrawlDesk::new(config, parts.admission, parts.crawl),
             admin: Admin::new(config.admin_password.as_ref()),
             takedowns: parts.takedowns,

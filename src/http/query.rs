@@ -31,7 +31,7 @@ impl Query {
 }
 
 /// Decodes percent escapes, and `+` as a space, as forms and browsers write it.
-fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

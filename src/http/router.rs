@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     admin,
     app::App,
-    crawl, page,
+    crawl, hosts, page,
     request::{Method, Request},
     response::Response,
     subscribe,
@@ -36,6 +36,9 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         "/readyz" if port == Port::Internal => reading(request, || probe(app.health.ready())),
         subscribe::PATH => subscription(request),
         crawl::PATH => app.desk.public(request),
+        path if path.starts_with(hosts::PREFIX) => {
+            reading(request, || hosts::route(&*app.hosts, path))
+        }
         path if path.starts_with(admin::PREFIX) => admin::route(app, request),
         path if path.starts_with("/xrpc/") => {
             Response::error(501, "MethodNotImplemented", "Method not implemented")

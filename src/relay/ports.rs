@@ -1,12 +1,22 @@
 //! What HTTP may ask of the other parts, connected to them.
 
+use std::sync::Arc;
+
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
+    control::domain::Domain,
     host::{
         crawler::{CrawlAnswer, CrawlerHandle},
+        decision::{Decision, DecisionError},
+        terms::Policy,
         thread::Start,
     },
-    http::crawl::{Crawl, Standing},
+    http::{
+        crawl::{Crawl, Standing},
+        hosts::{Detail, Hosts},
+    },
+    metrics::Metrics,
+    store::Store,
 };
 
 /// The crawler behind `requestCrawl`.
@@ -14,14 +24,57 @@ pub(super) struct CrawlPort(pub(super) CrawlerHandle);
 
 impl Crawl for CrawlPort {
     fn standing(&self, host: &Hostname) -> Standing {
-        match self.0.knows(host) {
-            true => Standing::Known,
-            false => Standing::New,
+        let table = self.0.table();
+        if table.is_banned(host) {
+            return Standing::Banned;
+        }
+        match table.get(host) {
+            Some(_) => Standing::Known,
+            None => Standing::New,
         }
     }
 
     fn request_crawl(&self, endpoint: Endpoint) -> CrawlAnswer {
         // A host that announces itself is heard from the beginning of what it still has.
         self.0.crawl(endpoint, Start::Oldest)
+    }
+}
+
+/// The hosts behind their pages and the operator's decisions.
+pub(super) struct HostsPort {
+    pub(super) crawler: CrawlerHandle,
+    pub(super) policy: Policy,
+    pub(super) store: Arc<Store>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Hosts for HostsPort {
+    fn detail(&self, host: &Hostname) -> Result<Option<Detail>, String> {
+        let table = self.crawler.table();
+        let Some(entry) = table.get(host) else {
+            return Ok(None);
+        };
+        let id = entry.row.id;
+        let record = self.store.host(id).map_err(|error| error.to_string())?;
+        let record = record.unwrap_or_default();
+        Ok(Some(Detail {
+            banned_domain: table.banned_domain_over(host),
+            cursor: record.cursor,
+            accounts: record.accounts,
+            account_limit: self.policy.account_limit(&entry.row),
+            trusted: self.policy.trusts(&entry.row),
+            lenient: self.policy.lenient || entry.row.lenient,
+            tally: self.metrics.hosts.find(id),
+            row: entry.row,
+            state: entry.state,
+        }))
+    }
+
+    fn banned_domains(&self) -> Vec<Domain> {
+        self.crawler.table().banned_domains()
+    }
+
+    fn decide(&self, decision: Decision) -> Result<(), DecisionError> {
+        self.crawler.decide(decision)
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     atproto::{did::Did, envelope::Message, seq::Seq, splice},
     firehose::{Frame, frame},
     limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, FRAME_BYTES_MAX},
-    metrics::Metrics,
+    metrics::{Metrics, hosts::Refusal},
     reject::Reject,
     store::{
         Batch, Counters, Store, StoreError,
@@ -235,7 +235,7 @@ impl Sequencer {
                 return Ok(());
             }
             Verdict::Reject { reject, change, .. } => {
-                self.reject(&event, reject);
+                self.refuse(&event, reject, forming.now_ms);
                 if let Some(Change { account, announce }) = change {
                     if announce {
                         self.announce(&event.did, &account, forming)?;
@@ -253,13 +253,15 @@ impl Sequencer {
         Ok(())
     }
 
-    fn reject(&self, event: &Event, reject: Reject) {
-        self.metrics.rejected.inc(reject);
+    /// Counts an event that is not forwarded.
+    fn refuse(&self, event: &Event, reject: Reject, now_ms: u64) {
+        let tally = self.metrics.hosts.of(event.host);
+        let (did, seq) = (event.did.as_str(), event.upstream.seq);
+        self.metrics
+            .refuse(&tally, Refusal::new(reject, did, seq, now_ms));
         log::debug!(
-            "rejected did={} host={} upstream_seq={} reason={reject}",
-            event.did,
-            event.host,
-            event.upstream.seq
+            "rejected did={did} host={} upstream_seq={seq} reason={reject}",
+            event.host
         );
     }
 
@@ -276,7 +278,7 @@ impl Sequencer {
         let seq = self.seq_after(u64::from(announces))?;
         let account = change.as_ref().map(|change| &change.account);
         let Some(bytes) = published(event, account, seq) else {
-            self.reject(event, Reject::FrameMalformed);
+            self.refuse(event, Reject::FrameMalformed, forming.now_ms);
             return Ok(());
         };
         if let Some(Change { account, announce }) = change {
@@ -285,13 +287,17 @@ impl Sequencer {
             }
             self.keep_account(&event.did, known, account, forming);
         }
+        let tally = self.metrics.hosts.of(event.host);
+        tally.forwarded.inc();
         if discontinuous {
             self.metrics.discontinuous.inc();
+            tally.discontinuous.inc();
         }
         if let Kind::Commit(proven) = &event.kind
             && proven.legacy
         {
             self.metrics.lenient.inc();
+            tally.lenient.inc();
         }
         self.append(seq, bytes, forming);
         Ok(())

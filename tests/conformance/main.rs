@@ -17,9 +17,13 @@ mod cursors;
 mod forgeries;
 mod framing;
 mod handshake;
+mod host_page;
 mod hosts;
 mod identity;
+mod lenient;
 mod operation;
+mod operator;
+mod quota;
 mod reasons;
 #[path = "../support/scripted.rs"]
 mod scripted;

@@ -127,7 +127,7 @@ impl Lane {
             Body::Commit(message) => {
                 let mut workspace = self.shared.workspaces.borrow();
                 let workspace = workspace.get();
-                let (did, lenient) = (did.as_str(), self.shared.lenient);
+                let (did, lenient) = (did.as_str(), self.terms.lenient());
                 let proven = workspace.prove_commit(frame, did, message, key?, lenient)?;
                 spliced = splice::fill_commit(frame, &event.layout);
                 Kind::Commit(proven)

@@ -8,10 +8,11 @@ use crossbeam_channel::Receiver;
 
 use super::*;
 use crate::{
-    atproto::cbor::Writer,
+    atproto::{cbor::Writer, hostname::Endpoint},
     config::Cli,
+    control::HostRow,
+    host::terms::Policy,
     identity::Directory,
-    limits::SERVICE_STACK_BYTES,
     metrics::Metrics,
     outbound::Outbound,
     sequencer::{Inbox, event::Kind},
@@ -63,19 +64,13 @@ impl Fixture {
         let (directory, resolvers) =
             Directory::start(&config, outbound.clone(), metrics.clone(), stop.clone()).unwrap();
         let (inbox, inputs) = Inbox::with_receiver(metrics.clone());
-        let stack = SERVICE_STACK_BYTES;
-        let shared = Shared::new(
-            inbox,
-            directory,
-            outbound,
-            metrics.clone(),
-            stop,
-            false,
-            stack,
-        );
-        let name = Hostname::parse(network.host(0).name()).unwrap();
+        let policy = Policy::new(&config);
+        let name = network.host(0).name();
+        let row = HostRow::new(HOST, &Endpoint::parse(name).unwrap(), 0);
+        let terms = Arc::new(Terms::new(&policy, &row));
+        let shared = Shared::new(inbox, directory, outbound, metrics.clone(), stop, policy);
         Fixture {
-            lane: Lane::new(shared, HOST, name, 0, 0),
+            lane: Lane::new(shared, HOST, row.name, terms, 0, 0),
             position: Position::default(),
             inputs,
             metrics,
@@ -503,4 +498,14 @@ fn frames_are_told_apart() {
         })
         .collect();
     assert_eq!(seqs, [10, 12]);
+}
+
+#[test]
+fn a_lane_that_is_silenced_hands_nothing_on() {
+    let mut fixture = Fixture::start();
+    let person = fixture.known(1);
+    fixture.lane.silence();
+    fixture.take(&person.account(), 2);
+    fixture.lane.report();
+    assert!(fixture.inputs.try_recv().is_err());
 }

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 mod accounts;
 mod connections;
 mod crawling;
+mod operating;
 mod routes;
 mod subscribing;
 
@@ -24,6 +25,7 @@ use super::{
     app::{App, Health, Parts, Takedowns},
     crawl::{Crawl, Standing},
     front_door::{Bounds, FrontDoor, Times, listen},
+    hosts::{Detail, Hosts},
     subscribe::{Handover, Seat, Subscribe},
 };
 use crate::{
@@ -32,8 +34,13 @@ use crate::{
         hostname::{Endpoint, Hostname},
     },
     config::Cli,
+    control::domain::Domain,
     firehose::{Cursor, TooMany},
-    host::{admission::Admission, crawler::CrawlAnswer},
+    host::{
+        admission::Admission,
+        crawler::CrawlAnswer,
+        decision::{Decision, DecisionError},
+    },
     metrics::Metrics,
     outbound::Outbound,
 };
@@ -47,6 +54,7 @@ pub(super) struct Fake {
     storage_fails: AtomicBool,
     known: Mutex<Vec<String>>,
     crawled: Mutex<Vec<String>>,
+    decided: Mutex<Vec<Decision>>,
     subscribed: Mutex<Vec<Seen>>,
     full: AtomicBool,
     /// Accounts that are known, and whether they are taken down.
@@ -90,6 +98,34 @@ impl Crawl for Fake {
     fn request_crawl(&self, endpoint: Endpoint) -> CrawlAnswer {
         self.crawled.lock().unwrap().push(endpoint.origin());
         CrawlAnswer::Started
+    }
+}
+
+impl Hosts for Fake {
+    fn detail(&self, _host: &Hostname) -> Result<Option<Detail>, String> {
+        self.storage().map(|()| None)
+    }
+
+    fn banned_domains(&self) -> Vec<Domain> {
+        ["a.com", "b.com"].map(|d| Domain::parse(d).unwrap()).into()
+    }
+
+    fn decide(&self, decision: Decision) -> Result<(), DecisionError> {
+        self.storage().map_err(DecisionError::Failed)?;
+        match &decision {
+            Decision::Ban { host, .. } | Decision::Change { host, .. }
+                if !self
+                    .known
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .any(|k| k == host.as_str()) =>
+            {
+                return Err(DecisionError::NoSuchHost);
+            }
+            _ => self.decided.lock().unwrap().push(decision),
+        }
+        Ok(())
     }
 }
 
@@ -143,6 +179,7 @@ fn app_with(
         health: Arc::clone(fake) as Arc<dyn Health>,
         firehose,
         crawl: Arc::clone(fake) as Arc<dyn Crawl>,
+        hosts: Arc::clone(fake) as Arc<dyn Hosts>,
         admission: Admission::new(&config, outbound),
         takedowns: Arc::clone(fake) as Arc<dyn Takedowns>,
     };

@@ -1,0 +1,288 @@
+//! What is known of one host, for anybody who wonders why it is not heard: `GET /hosts/NAME.json`.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::{query, response::Response, time::datetime};
+use crate::{
+    atproto::hostname::Hostname,
+    control::{HostRow, HostStatus, domain::Domain},
+    host::{
+        crawler::State,
+        decision::{Decision, DecisionError},
+    },
+    metrics::hosts::{Refusal, Tally},
+};
+
+/// Every page of a host begins with this, and ends with [`SUFFIX`].
+pub const PREFIX: &str = "/hosts/";
+/// See [`PREFIX`].
+pub const SUFFIX: &str = ".json";
+
+/// The set of hosts, as far as the curious and the operator are concerned.
+pub trait Hosts: Send + Sync {
+    /// What is known of a host, without waiting for anything; the error is for the log.
+    fn detail(&self, host: &Hostname) -> Result<Option<Detail>, String>;
+
+    /// Every banned domain, by name.
+    fn banned_domains(&self) -> Vec<Domain>;
+
+    /// Puts a decision of the operator into force; returns when it is.
+    fn decide(&self, decision: Decision) -> Result<(), DecisionError>;
+}
+
+/// What is known of a host.
+#[derive(Clone, Debug)]
+pub struct Detail {
+    /// What is kept of it; banned also where it is a domain above it that is.
+    pub row: HostRow,
+    /// What its thread last said of itself.
+    pub state: Option<State>,
+    /// The banned domain that it is below.
+    pub banned_domain: Option<Domain>,
+    /// Everything up to this upstream seq is processed; 0: nothing.
+    pub cursor: u64,
+    /// Accounts that it speaks for.
+    pub accounts: u64,
+    /// How many it may have; none: as many as it likes.
+    pub account_limit: Option<u64>,
+    /// Whether it has the limits of a trusted domain.
+    pub trusted: bool,
+    /// Whether its commits pass without the fields of Sync 1.1.
+    pub lenient: bool,
+    /// What was counted of it since the start.
+    pub tally: Option<Arc<Tally>>,
+}
+
+/// Answers a request for this path.
+pub fn route(hosts: &dyn Hosts, path: &str) -> Response {
+    let name = path
+        .strip_prefix(PREFIX)
+        .and_then(|p| p.strip_suffix(SUFFIX));
+    let name = name.and_then(query::decode);
+    let Some(name) = name.and_then(|name| Hostname::parse(&name).ok()) else {
+        return not_found();
+    };
+    match hosts.detail(&name) {
+        Ok(Some(detail)) => Response::json(&page(&detail)).with("Cache-Control", "no-store"),
+        Ok(None) => not_found(),
+        Err(error) => {
+            log::error!("host={name} can not be shown: {error}");
+            Response::error(500, "InternalServerError", "The host can not be shown")
+        }
+    }
+}
+
+/// The answer about a host that is not known.
+pub(super) fn not_found() -> Response {
+    Response::error(404, "HostNotFound", "This relay knows no such host")
+}
+
+fn page(detail: &Detail) -> Value {
+    let row = &detail.row;
+    let time = |ms: Option<u64>| ms.map(datetime);
+    let (state, since_ms, until_ms) = in_words(detail);
+    json!({
+        "hostname": row.name.as_str(),
+        "status": row.status.name(),
+        "state": state,
+        "since": time(since_ms),
+        "next_attempt": time(until_ms),
+        "last_error": row.last_error,
+        "first_seen": datetime(row.first_seen_ms),
+        "last_connected": time(row.last_connected_ms),
+        "seq": detail.cursor,
+        "accounts": detail.accounts,
+        "account_limit": detail.account_limit,
+        "trusted": detail.trusted,
+        "lenient": detail.lenient,
+        "events": events(detail.tally.as_deref()),
+    })
+}
+
+/// What was counted since the start, each refusal with what it means.
+fn events(tally: Option<&Tally>) -> Value {
+    let nothing = Tally::default();
+    let tally = tally.unwrap_or(&nothing);
+    let refused = tally.refused().into_iter();
+    let refused: Map<String, Value> = refused
+        .map(|(reject, count)| {
+            let value = json!({ "count": count, "meaning": reject.meaning() });
+            (reject.name().to_owned(), value)
+        })
+        .collect();
+    json!({
+        "forwarded": tally.forwarded.get(),
+        "discontinuous": tally.discontinuous.get(),
+        "lenient": tally.lenient.get(),
+        "delayed": tally.delayed.get(),
+        "rejected": refused,
+        "last_rejected": tally.last_refusal().as_ref().map(refusal),
+    })
+}
+
+fn refusal(refusal: &Refusal) -> Value {
+    json!({
+        "reason": refusal.reject.name(),
+        "did": refusal.did,
+        "seq": refusal.seq,
+        "time": datetime(refusal.at_ms),
+    })
+}
+
+/// How the host does, since when, and when something happens next; times in milliseconds since 1970.
+fn in_words(detail: &Detail) -> (String, Option<u64>, Option<u64>) {
+    if detail.row.status == HostStatus::Banned {
+        let words = match &detail.banned_domain {
+            Some(domain) => format!("banned by the operator, with the domain {domain}"),
+            None => "banned by the operator".to_owned(),
+        };
+        return (words, None, None);
+    }
+    match &detail.state {
+        None => ("about to be connected to".into(), None, None),
+        Some(State::Connected { at_ms }) => ("connected".into(), Some(*at_ms), None),
+        Some(State::Throttled {
+            at_ms,
+            span,
+            until_ms,
+        }) => {
+            let span = span.name();
+            let words = format!(
+                "connected; it is over its limit of events per {span}, so that they are read with \
+                 a delay; none is lost"
+            );
+            (words, Some(*at_ms), Some(*until_ms))
+        }
+        Some(State::Idle { .. }) => {
+            let words = "about to be connected to; its sequence has started anew, so it is read \
+                         from now on";
+            (words.into(), None, None)
+        }
+        Some(State::BackingOff {
+            failures, next_ms, ..
+        }) => (
+            format!("not connected; waits for the next attempt ({failures} in a row have failed)"),
+            None,
+            Some(*next_ms),
+        ),
+        Some(State::Offline {
+            failures, next_ms, ..
+        }) => (
+            format!("not reached for {failures} attempts in a row; it is tried on"),
+            None,
+            Some(*next_ms),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        atproto::hostname::Endpoint, host::quota::Span, reject::Reject, store::account::HostId,
+    };
+
+    fn detail() -> Detail {
+        let endpoint = Endpoint::parse("pds.example.com").unwrap();
+        Detail {
+            row: HostRow::new(HostId(1), &endpoint, 784_111_777_000),
+            state: None,
+            banned_domain: None,
+            cursor: 7,
+            accounts: 3,
+            account_limit: Some(100),
+            trusted: false,
+            lenient: true,
+            tally: None,
+        }
+    }
+
+    #[test]
+    fn a_page_says_how_a_host_does_and_why_its_events_are_refused() {
+        let tally = Arc::new(Tally::default());
+        tally.forwarded.add(5);
+        tally.refuse(Refusal::new(
+            Reject::WrongHost,
+            "did:web:a.b",
+            6,
+            784_111_777_089,
+        ));
+        let page = page(&Detail {
+            tally: Some(tally),
+            ..detail()
+        });
+        assert_eq!(page["hostname"], "pds.example.com");
+        assert_eq!(page["status"], "active");
+        assert_eq!((&page["seq"], &page["accounts"]), (&7.into(), &3.into()));
+        assert_eq!(page["first_seen"], "1994-11-06T08:49:37.000Z");
+        assert_eq!(page["events"]["forwarded"], 5);
+        let rejected = json!({ "wrong_host": {
+            "count": 1, "meaning": "The DID document names another host.",
+        }});
+        assert_eq!(page["events"]["rejected"], rejected);
+        let last = json!({
+            "reason": "wrong_host", "did": "did:web:a.b", "seq": 6,
+            "time": "1994-11-06T08:49:37.089Z",
+        });
+        assert_eq!(page["events"]["last_rejected"], last);
+    }
+
+    #[test]
+    fn every_state_has_its_words() {
+        let why = || "can not connect".to_owned();
+        let (failures, next_ms) = (7, 2_000);
+        let at_ms = 1_000;
+        let states = [
+            (None, "about to be", None, None),
+            (
+                Some(State::Connected { at_ms }),
+                "connected",
+                Some(1_000),
+                None,
+            ),
+            (
+                Some(State::Throttled {
+                    at_ms,
+                    span: Span::Hour,
+                    until_ms: 2_000,
+                }),
+                "connected; it is over its limit of events per hour",
+                Some(1_000),
+                Some(2_000),
+            ),
+            (Some(State::Idle { why: why() }), "about to be", None, None),
+            (
+                Some(State::BackingOff {
+                    why: why(),
+                    failures,
+                    next_ms,
+                }),
+                "not connected",
+                None,
+                Some(2_000),
+            ),
+            (
+                Some(State::Offline {
+                    why: why(),
+                    failures,
+                    next_ms,
+                }),
+                "not reached for 7",
+                None,
+                Some(2_000),
+            ),
+        ];
+        for (state, words, since, next) in states {
+            let mut detail = Detail { state, ..detail() };
+            let (said, at, until) = in_words(&detail);
+            assert!(said.starts_with(words), "{said}");
+            assert_eq!((at, until), (since, next), "{said}");
+            detail.row.status = HostStatus::Banned;
+            assert_eq!(in_words(&detail).0, "banned by the operator");
+            detail.banned_domain = Some(Domain::parse("example.com").unwrap());
+            assert!(in_words(&detail).0.ends_with("example.com"));
+        }
+    }
+}
