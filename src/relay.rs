@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 
 use self::{
     health::{RelayHealth, State},
-    ports::CrawlPort,
+    ports::{CatalogPort, CrawlPort},
 };
 use crate::{
     atproto::did::Did,
@@ -140,6 +140,10 @@ impl Relay {
             metrics: metrics.clone(),
             health: Arc::new(RelayHealth::new(state.clone(), metrics.clone())),
             firehose,
+            catalog: Arc::new(CatalogPort {
+                store: store.clone(),
+                hosts: handle.table().clone(),
+            }),
             crawl: Arc::new(CrawlPort(handle.clone())),
             admission: Admission::new(config, outbound.clone()),
         };

@@ -7,6 +7,7 @@ use super::{
     crawl::{Crawl, CrawlDesk},
     status::StatusBoard,
     subscribe::Subscribe,
+    xrpc::catalog::Catalog,
 };
 use crate::{config::Config, host::admission::Admission, metrics::Metrics};
 
@@ -18,6 +19,8 @@ pub struct App {
     pub health: Arc<dyn Health>,
     /// Where websockets go.
     pub firehose: Arc<dyn Subscribe>,
+    /// What the queries read.
+    pub catalog: Arc<dyn Catalog>,
     /// Takes requests to crawl.
     pub desk: CrawlDesk,
     /// Who may do what only the operator may.
@@ -34,6 +37,8 @@ pub struct Parts {
     pub health: Arc<dyn Health>,
     /// Where websockets go.
     pub firehose: Arc<dyn Subscribe>,
+    /// What the queries read.
+    pub catalog: Arc<dyn Catalog>,
     /// The set of hosts.
     pub crawl: Arc<dyn Crawl>,
     /// Who may become a host.
@@ -60,6 +65,7 @@ impl App {
             metrics: parts.metrics,
             health: parts.health,
             firehose: parts.firehose,
+            catalog: parts.catalog,
             desk: CrawlDesk::new(config, parts.admission, parts.crawl),
             admin: Admin::new(config.admin_password.as_ref()),
         }

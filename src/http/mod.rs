@@ -27,3 +27,4 @@ pub mod router;
 pub mod status;
 pub mod subscribe;
 mod wake;
+pub mod xrpc;

@@ -10,7 +10,7 @@ use super::{
     crawl, page,
     request::{Method, Request},
     response::Response,
-    subscribe,
+    subscribe, xrpc,
 };
 
 /// Which listener a request came through.
@@ -35,11 +35,9 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         "/healthz" if port == Port::Internal => reading(request, || probe(app.health.live())),
         "/readyz" if port == Port::Internal => reading(request, || probe(app.health.ready())),
         subscribe::PATH => subscription(request),
-        crawl::PATH => app.desk.public(request),
+        crawl::PATH | crawl::NOTIFY_PATH => app.desk.public(request),
         path if path.starts_with(admin::PREFIX) => admin::route(app, request),
-        path if path.starts_with("/xrpc/") => {
-            Response::error(501, "MethodNotImplemented", "Method not implemented")
-        }
+        path if path.starts_with(xrpc::PREFIX) => xrpc::route(&*app.catalog, request),
         _ => Response::error(404, "NotFound", "There is nothing at this path"),
     }
 }
@@ -47,7 +45,10 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
 /// Whether the answer may have to wait for another machine.
 pub fn waits(request: &Request) -> bool {
     request.method == Method::Post
-        && matches!(request.path.as_str(), crawl::PATH | admin::REQUEST_CRAWL)
+        && matches!(
+            request.path.as_str(),
+            crawl::PATH | crawl::NOTIFY_PATH | admin::REQUEST_CRAWL
+        )
 }
 
 fn reading(request: &Request, answer: impl FnOnce() -> Response) -> Response {

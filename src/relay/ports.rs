@@ -1,12 +1,25 @@
 //! What HTTP may ask of the other parts, connected to them.
 
+use std::sync::Arc;
+
 use crate::{
-    atproto::hostname::{Endpoint, Hostname},
+    atproto::{
+        did::Did,
+        hostname::{Endpoint, Hostname},
+    },
     host::{
         crawler::{CrawlAnswer, CrawlerHandle},
+        table::{HostEntry, HostTable},
         thread::Start,
     },
-    http::crawl::{Crawl, Standing},
+    http::{
+        crawl::{Crawl, Standing},
+        xrpc::catalog::{AccountView, Catalog, HostView},
+    },
+    store::{
+        Store, StoreError,
+        account::{Account, HostId},
+    },
 };
 
 /// The crawler behind `requestCrawl`.
@@ -24,4 +37,67 @@ impl Crawl for CrawlPort {
         // A host that announces itself is heard from the beginning of what it still has.
         self.0.crawl(endpoint, Start::Oldest)
     }
+}
+
+/// What the stores know, behind the queries.
+pub(super) struct CatalogPort {
+    pub(super) store: Arc<Store>,
+    pub(super) hosts: Arc<HostTable>,
+}
+
+impl Catalog for CatalogPort {
+    fn account(&self, did: &Did) -> Result<Option<AccountView>, String> {
+        let account = self.store.account(did).map_err(text)?;
+        Ok(account.map(|account| account_view(did.clone(), &account)))
+    }
+
+    fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
+        let accounts = self.store.accounts_after(ordinal, limit).map_err(text)?;
+        let views = accounts
+            .into_iter()
+            .map(|(did, account)| account_view(did, &account));
+        Ok(views.collect())
+    }
+
+    fn endpoint(&self, host: HostId) -> Option<Endpoint> {
+        self.hosts.by_id(host).map(|entry| entry.row.endpoint())
+    }
+
+    fn host(&self, name: &Hostname) -> Result<Option<HostView>, String> {
+        let entry = self.hosts.get(name);
+        entry.map(|entry| self.host_view(entry)).transpose()
+    }
+
+    fn hosts_after(&self, host: HostId, limit: usize) -> Result<Vec<HostView>, String> {
+        let entries = self.hosts.after(host, limit).into_iter();
+        entries.map(|entry| self.host_view(entry)).collect()
+    }
+}
+
+impl CatalogPort {
+    fn host_view(&self, entry: HostEntry) -> Result<HostView, String> {
+        let record = self.store.host(entry.row.id).map_err(text)?;
+        let record = record.unwrap_or_default();
+        Ok(HostView {
+            id: entry.row.id,
+            name: entry.row.name,
+            status: entry.row.status,
+            seq: record.cursor,
+            accounts: record.accounts,
+        })
+    }
+}
+
+fn account_view(did: Did, account: &Account) -> AccountView {
+    AccountView {
+        did,
+        ordinal: account.ordinal,
+        host: account.host,
+        status: account.effective().clone(),
+        head: account.head,
+    }
+}
+
+fn text(error: StoreError) -> String {
+    error.to_string()
 }

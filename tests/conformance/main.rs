@@ -18,6 +18,8 @@ mod forgeries;
 mod framing;
 mod handshake;
 mod hosts;
+#[path = "../support/http.rs"]
+mod http;
 mod identity;
 mod operation;
 mod reasons;

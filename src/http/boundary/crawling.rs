@@ -30,6 +30,11 @@ fn a_pds_asks_to_be_crawled() {
         crawl(&relay, 1, r#"{"hostname":"http://localhost:1/"}"#).0,
         200
     );
+    let address = relay.door.address();
+    let notify = "/xrpc/com.atproto.sync.notifyOfUpdate";
+    let answer = post(address, notify, "", r#"{"hostname":"localhost:1"}"#);
+    assert_eq!(answer, (200, serde_json::json!({})));
+    assert_eq!(get(address, notify).0, 405);
 
     let other = fake_host("200 OK\r\nServer: zlay (atproto-relay)", PDS);
     for (hostname, name) in [
@@ -42,8 +47,7 @@ fn a_pds_asks_to_be_crawled() {
     }
     let (status, body) = crawl(&relay, 2, r#"{"hostname":"pds.banned.com"}"#);
     assert_eq!((status, &body["error"]), (403, &"HostBanned".into()));
-    assert_eq!(relay.fake.crawled.lock().unwrap().len(), 2);
-    let address = relay.door.address();
+    assert_eq!(relay.fake.crawled.lock().unwrap().len(), 3);
     assert_eq!(get(address, CRAWL).0, 405);
 }
 

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,6 +15,7 @@ use serde_json::Value;
 
 mod connections;
 mod crawling;
+mod queries;
 mod routes;
 mod subscribing;
 
@@ -23,14 +24,19 @@ use super::{
     crawl::{Crawl, Standing},
     front_door::{Bounds, FrontDoor, Times, listen},
     subscribe::{Handover, Seat, Subscribe},
+    xrpc::catalog::{AccountView, Catalog, HostView},
 };
 use crate::{
-    atproto::hostname::{Endpoint, Hostname},
+    atproto::{
+        did::Did,
+        hostname::{Endpoint, Hostname},
+    },
     config::Cli,
     firehose::{Cursor, TooMany},
     host::{admission::Admission, crawler::CrawlAnswer},
     metrics::Metrics,
     outbound::Outbound,
+    store::account::HostId,
 };
 
 /// What is left of a subscription: cursor, leftover bytes, user agent, address.
@@ -42,6 +48,12 @@ pub(super) struct Fake {
     storage_fails: AtomicBool,
     known: Mutex<Vec<String>>,
     crawled: Mutex<Vec<String>>,
+    /// In the order of their ordinals.
+    accounts: Mutex<Vec<AccountView>>,
+    /// How often accounts were read, one or several at once.
+    reads: AtomicUsize,
+    /// In the order of their numbers.
+    hosts: Mutex<Vec<HostView>>,
     subscribed: Mutex<Vec<Seen>>,
     full: AtomicBool,
 }
@@ -83,6 +95,41 @@ impl Crawl for Fake {
     fn request_crawl(&self, endpoint: Endpoint) -> CrawlAnswer {
         self.crawled.lock().unwrap().push(endpoint.origin());
         CrawlAnswer::Started
+    }
+}
+
+impl Catalog for Fake {
+    fn account(&self, did: &Did) -> Result<Option<AccountView>, String> {
+        self.storage()?;
+        let accounts = self.accounts.lock().unwrap();
+        Ok(accounts.iter().find(|a| a.did == *did).cloned())
+    }
+
+    fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
+        self.storage()?;
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let accounts = self.accounts.lock().unwrap();
+        let later = accounts.iter().filter(|a| a.ordinal > ordinal);
+        Ok(later.take(limit).cloned().collect())
+    }
+
+    fn endpoint(&self, host: HostId) -> Option<Endpoint> {
+        let hosts = self.hosts.lock().unwrap();
+        let host = hosts.iter().find(|h| h.id == host)?;
+        Endpoint::parse(host.name.as_str()).ok()
+    }
+
+    fn host(&self, name: &Hostname) -> Result<Option<HostView>, String> {
+        self.storage()?;
+        let hosts = self.hosts.lock().unwrap();
+        Ok(hosts.iter().find(|h| h.name == *name).cloned())
+    }
+
+    fn hosts_after(&self, host: HostId, limit: usize) -> Result<Vec<HostView>, String> {
+        self.storage()?;
+        let hosts = self.hosts.lock().unwrap();
+        let later = hosts.iter().filter(|h| h.id > host);
+        Ok(later.take(limit).cloned().collect())
     }
 }
 
@@ -135,6 +182,7 @@ fn app_with(
         metrics: Arc::new(Metrics::default()),
         health: Arc::clone(fake) as Arc<dyn Health>,
         firehose,
+        catalog: Arc::clone(fake) as Arc<dyn Catalog>,
         crawl: Arc::clone(fake) as Arc<dyn Crawl>,
         admission: Admission::new(&config, outbound),
     };
