@@ -787,7 +787,7 @@ fn an_account_that_moves_is_counted_and_found_at_its_new_host() {
     }
 }
 
-/// Rule 181: <https://atproto.com/specs/xrpc#admin-token>
+/// Rule 181: <https://atproto.com/specs/xrpc#authentication>
 #[test]
 fn what_is_the_operators_needs_the_password() {
     let site = Site::new(1);

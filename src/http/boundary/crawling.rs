@@ -13,6 +13,7 @@ fn crawl(relay: &Relay, client: u8, body: &str) -> (u16, Value) {
     post(relay.door.address(), CRAWL, &forwarded, body)
 }
 
+/// Rules 164, 167: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
 #[test]
 fn a_pds_asks_to_be_crawled() {
     let relay = relay();
@@ -51,6 +52,7 @@ fn a_pds_asks_to_be_crawled() {
     assert_eq!(get(address, CRAWL).0, 405);
 }
 
+/// Rule 165: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
 #[test]
 fn a_bad_request_to_crawl_is_the_clients_error() {
     let relay = start(&[], Bounds::default());

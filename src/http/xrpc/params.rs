@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    /// Rule 180: <https://atproto.com/specs/xrpc#query-parameters>
+    /// Rule 180: <https://atproto.com/specs/xrpc>
     #[test]
     fn accounts_and_hosts_are_decoded_and_checked() {
         let did = |raw: &str| message(params(raw).did().map(|did| did.to_string()));
