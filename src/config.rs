@@ -76,7 +76,7 @@ pub enum LogFormat {
 /// Everything an operator can set.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// Address of the public listener: firehose, requestCrawl, health, status page, admin.
+    /// Address of the public listener: firehose, queries, requestCrawl, health, status page, admin.
     #[arg(
         long,
         env = "RELAY_BIND",

@@ -211,6 +211,19 @@ pub const HTTP_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The stack of a connection of the public port: TLS to a host that asks to be crawled included.
 pub const HTTP_STACK_BYTES: usize = 512 << 10;
 
+/// Hosts of one page of listHosts; who asks for more is answered 400.
+pub const LIST_HOSTS_MAX: usize = 1_000;
+/// Hosts of one page of listHosts where no number is given.
+pub const LIST_HOSTS_DEFAULT: usize = 200;
+/// Accounts of one page of listRepos; who asks for more is answered 400.
+pub const LIST_REPOS_MAX: usize = 1_000;
+/// Accounts of one page of listRepos where no number is given.
+pub const LIST_REPOS_DEFAULT: usize = 500;
+/// Accounts that listRepos looks at for one page, more or less; beyond, the page ends early.
+pub const LIST_REPOS_SCAN_MAX: usize = 4_000;
+/// Accounts that listRepos reads at once, at least.
+pub const LIST_REPOS_CHUNK: usize = 100;
+
 /// requestCrawl of one address (an IPv6 /64 counts as one) in [`CRAWL_REQUESTS_WINDOW`]; one more
 /// is answered 429.
 pub const CRAWL_REQUESTS_MAX: u32 = 10;

@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 
 use self::{
     health::{RelayHealth, State},
-    ports::{CrawlPort, HostsPort},
+    ports::{CatalogPort, CrawlPort, HostsPort},
     takedowns::TakedownPort,
 };
 use crate::{
@@ -147,6 +147,10 @@ impl Relay {
             metrics: metrics.clone(),
             health: Arc::new(RelayHealth::new(state.clone(), metrics.clone())),
             firehose,
+            catalog: Arc::new(CatalogPort {
+                store: store.clone(),
+                hosts: handle.table().clone(),
+            }),
             crawl: Arc::new(CrawlPort(handle.clone())),
             hosts: Arc::new(HostsPort {
                 crawler: handle.clone(),

@@ -169,6 +169,11 @@ impl Crawler {
         let reports = unbounded();
         let (hosts, names) = (HashMap::new(), HashMap::new());
         let table = Arc::new(HostTable::default());
+        // Before anybody can ask: no query is to see fewer hosts than there are. That they can not
+        // be read is told when they are to be started.
+        for row in control.hosts().unwrap_or_default() {
+            table.put(&row, None);
+        }
         let handle = CrawlerHandle {
             commands: sender,
             table: table.clone(),

@@ -8,6 +8,7 @@ use super::{
     hosts::Hosts,
     status::StatusBoard,
     subscribe::Subscribe,
+    xrpc::catalog::Catalog,
 };
 use crate::{
     atproto::did::Did,
@@ -27,6 +28,8 @@ pub struct App {
     pub firehose: Arc<dyn Subscribe>,
     /// What is known of hosts, and decided about them.
     pub hosts: Arc<dyn Hosts>,
+    /// What the queries read.
+    pub catalog: Arc<dyn Catalog>,
     /// Takes requests to crawl.
     pub desk: CrawlDesk,
     /// Who may do what only the operator may.
@@ -45,6 +48,8 @@ pub struct Parts {
     pub health: Arc<dyn Health>,
     /// Where websockets go.
     pub firehose: Arc<dyn Subscribe>,
+    /// What the queries read.
+    pub catalog: Arc<dyn Catalog>,
     /// The set of hosts.
     pub crawl: Arc<dyn Crawl>,
     /// What is known of hosts, and decided about them.
@@ -86,6 +91,7 @@ impl App {
             health: parts.health,
             firehose: parts.firehose,
             hosts: parts.hosts,
+            catalog: parts.catalog,
             desk: CrawlDesk::new(config, parts.admission, parts.crawl),
             admin: Admin::new(config.admin_password.as_ref()),
             takedowns: parts.takedowns,

@@ -32,6 +32,10 @@ use crate::{
 /// Where hosts ask.
 pub const PATH: &str = "/xrpc/com.atproto.sync.requestCrawl";
 
+/// Where hosts told a relay of news before there was a stream; today it says the same as [`PATH`]
+/// (<https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/notifyOfUpdate.json>).
+pub const NOTIFY_PATH: &str = "/xrpc/com.atproto.sync.notifyOfUpdate";
+
 /// The set of hosts, as far as a request to crawl concerns it. Neither call waits for a host.
 pub trait Crawl: Send + Sync {
     /// What is known of a host of this name.

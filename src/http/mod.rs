@@ -29,3 +29,4 @@ pub mod status;
 pub mod subscribe;
 mod time;
 mod wake;
+pub mod xrpc;

@@ -52,6 +52,7 @@ fn hex(digit: u8) -> Option<u8> {
 mod tests {
     use super::*;
 
+    /// Rule 180: <https://atproto.com/specs/xrpc>
     #[test]
     fn parameters_are_decoded() {
         let query = Query::parse("did=did%3Aplc%3aabc&&cursor=&x&q=a+b%20c&did=2").unwrap();

@@ -10,7 +10,7 @@ use super::{
     crawl, hosts, page,
     request::{Method, Request},
     response::Response,
-    subscribe,
+    subscribe, xrpc,
 };
 
 /// Which listener a request came through.
@@ -35,14 +35,12 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         "/healthz" if port == Port::Internal => reading(request, || probe(app.health.live())),
         "/readyz" if port == Port::Internal => reading(request, || probe(app.health.ready())),
         subscribe::PATH => subscription(request),
-        crawl::PATH => app.desk.public(request),
+        crawl::PATH | crawl::NOTIFY_PATH => app.desk.public(request),
         path if path.starts_with(hosts::PREFIX) => {
             reading(request, || hosts::route(&*app.hosts, path))
         }
         path if path.starts_with(admin::PREFIX) => admin::route(app, request),
-        path if path.starts_with("/xrpc/") => {
-            Response::error(501, "MethodNotImplemented", "Method not implemented")
-        }
+        path if path.starts_with(xrpc::PREFIX) => xrpc::route(&*app.catalog, request),
         _ => Response::error(404, "NotFound", "There is nothing at this path"),
     }
 }
@@ -50,7 +48,8 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
 /// Whether the answer may have to wait for another machine, or for another thread.
 pub fn waits(request: &Request) -> bool {
     request.method == Method::Post
-        && (request.path == crawl::PATH || request.path.starts_with(admin::PREFIX))
+        && (matches!(request.path.as_str(), crawl::PATH | crawl::NOTIFY_PATH)
+            || request.path.starts_with(admin::PREFIX))
 }
 
 fn reading(request: &Request, answer: impl FnOnce() -> Response) -> Response {

@@ -3,20 +3,28 @@
 use std::sync::Arc;
 
 use crate::{
-    atproto::hostname::{Endpoint, Hostname},
+    atproto::{
+        did::Did,
+        hostname::{Endpoint, Hostname},
+    },
     control::domain::Domain,
     host::{
         crawler::{CrawlAnswer, CrawlerHandle},
         decision::{Decision, DecisionError},
+        table::{HostEntry, HostTable},
         terms::Policy,
         thread::Start,
     },
     http::{
         crawl::{Crawl, Standing},
         hosts::{Detail, Hosts},
+        xrpc::catalog::{AccountView, Catalog, HostView},
     },
     metrics::Metrics,
-    store::Store,
+    store::{
+        Store, StoreError,
+        account::{Account, HostId},
+    },
 };
 
 /// The crawler behind `requestCrawl`.
@@ -77,4 +85,67 @@ impl Hosts for HostsPort {
     fn decide(&self, decision: Decision) -> Result<(), DecisionError> {
         self.crawler.decide(decision)
     }
+}
+
+/// What the stores know, behind the queries.
+pub(super) struct CatalogPort {
+    pub(super) store: Arc<Store>,
+    pub(super) hosts: Arc<HostTable>,
+}
+
+impl Catalog for CatalogPort {
+    fn account(&self, did: &Did) -> Result<Option<AccountView>, String> {
+        let account = self.store.account(did).map_err(text)?;
+        Ok(account.map(|account| account_view(did.clone(), &account)))
+    }
+
+    fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
+        let accounts = self.store.accounts_after(ordinal, limit).map_err(text)?;
+        let views = accounts
+            .into_iter()
+            .map(|(did, account)| account_view(did, &account));
+        Ok(views.collect())
+    }
+
+    fn endpoint(&self, host: HostId) -> Option<Endpoint> {
+        self.hosts.by_id(host).map(|entry| entry.row.endpoint())
+    }
+
+    fn host(&self, name: &Hostname) -> Result<Option<HostView>, String> {
+        let entry = self.hosts.get(name);
+        entry.map(|entry| self.host_view(entry)).transpose()
+    }
+
+    fn hosts_after(&self, host: HostId, limit: usize) -> Result<Vec<HostView>, String> {
+        let entries = self.hosts.after(host, limit).into_iter();
+        entries.map(|entry| self.host_view(entry)).collect()
+    }
+}
+
+impl CatalogPort {
+    fn host_view(&self, entry: HostEntry) -> Result<HostView, String> {
+        let record = self.store.host(entry.row.id).map_err(text)?;
+        let record = record.unwrap_or_default();
+        Ok(HostView {
+            id: entry.row.id,
+            name: entry.row.name,
+            status: entry.row.status,
+            seq: record.cursor,
+            accounts: record.accounts,
+        })
+    }
+}
+
+fn account_view(did: Did, account: &Account) -> AccountView {
+    AccountView {
+        did,
+        ordinal: account.ordinal,
+        host: account.host,
+        status: account.effective().clone(),
+        head: account.head,
+    }
+}
+
+fn text(error: StoreError) -> String {
+    error.to_string()
 }

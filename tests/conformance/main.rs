@@ -19,6 +19,8 @@ mod framing;
 mod handshake;
 mod host_page;
 mod hosts;
+#[path = "../support/http.rs"]
+mod http;
 mod identity;
 mod lenient;
 mod operation;

@@ -173,6 +173,7 @@ fn crawl(relay: &Relay, hostname: &str) -> (u16, String) {
     (status, error.to_owned())
 }
 
+/// Rules 164, 165, 167: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
 #[test]
 fn hosts_that_can_not_be_crawled_are_refused_with_the_reason() {
     let site = Site::new(1);

@@ -147,6 +147,7 @@ mod tests {
         outcome.map_err(|answer| answer.status)
     }
 
+    /// Rule 181: <https://atproto.com/specs/xrpc#authentication>
     #[test]
     fn the_password_opens_in_both_forms() {
         let basic = |pair: &str| format!("Basic {}", BASE64.encode(pair.as_bytes()));

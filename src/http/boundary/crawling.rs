@@ -13,6 +13,7 @@ fn crawl(relay: &Relay, client: u8, body: &str) -> (u16, Value) {
     post(relay.door.address(), CRAWL, &forwarded, body)
 }
 
+/// Rules 164, 167: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
 #[test]
 fn a_pds_asks_to_be_crawled() {
     let relay = relay();
@@ -30,6 +31,11 @@ fn a_pds_asks_to_be_crawled() {
         crawl(&relay, 1, r#"{"hostname":"http://localhost:1/"}"#).0,
         200
     );
+    let address = relay.door.address();
+    let notify = "/xrpc/com.atproto.sync.notifyOfUpdate";
+    let answer = post(address, notify, "", r#"{"hostname":"localhost:1"}"#);
+    assert_eq!(answer, (200, serde_json::json!({})));
+    assert_eq!(get(address, notify).0, 405);
 
     let other = fake_host("200 OK\r\nServer: zlay (atproto-relay)", PDS);
     for (hostname, name) in [
@@ -42,11 +48,11 @@ fn a_pds_asks_to_be_crawled() {
     }
     let (status, body) = crawl(&relay, 2, r#"{"hostname":"pds.banned.com"}"#);
     assert_eq!((status, &body["error"]), (403, &"HostBanned".into()));
-    assert_eq!(relay.fake.crawled.lock().unwrap().len(), 2);
-    let address = relay.door.address();
+    assert_eq!(relay.fake.crawled.lock().unwrap().len(), 3);
     assert_eq!(get(address, CRAWL).0, 405);
 }
 
+/// Rule 165: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
 #[test]
 fn a_bad_request_to_crawl_is_the_clients_error() {
     let relay = start(&[], Bounds::default());

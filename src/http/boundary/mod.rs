@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,6 +18,7 @@ mod accounts;
 mod connections;
 mod crawling;
 mod operating;
+mod queries;
 mod routes;
 mod subscribing;
 
@@ -27,6 +28,7 @@ use super::{
     front_door::{Bounds, FrontDoor, Times, listen},
     hosts::{Detail, Hosts},
     subscribe::{Handover, Seat, Subscribe},
+    xrpc::catalog::{AccountView, Catalog, HostView},
 };
 use crate::{
     atproto::{
@@ -43,6 +45,7 @@ use crate::{
     },
     metrics::Metrics,
     outbound::Outbound,
+    store::account::HostId,
 };
 
 /// What is left of a subscription: cursor, leftover bytes, user agent, address.
@@ -55,6 +58,12 @@ pub(super) struct Fake {
     known: Mutex<Vec<String>>,
     crawled: Mutex<Vec<String>>,
     decided: Mutex<Vec<Decision>>,
+    /// In the order of their ordinals.
+    accounts: Mutex<Vec<AccountView>>,
+    /// How often accounts were read, one or several at once.
+    reads: AtomicUsize,
+    /// In the order of their numbers.
+    hosts: Mutex<Vec<HostView>>,
     subscribed: Mutex<Vec<Seen>>,
     full: AtomicBool,
     /// Accounts that are known, and whether they are taken down.
@@ -129,6 +138,41 @@ impl Hosts for Fake {
     }
 }
 
+impl Catalog for Fake {
+    fn account(&self, did: &Did) -> Result<Option<AccountView>, String> {
+        self.storage()?;
+        let accounts = self.accounts.lock().unwrap();
+        Ok(accounts.iter().find(|a| a.did == *did).cloned())
+    }
+
+    fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
+        self.storage()?;
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let accounts = self.accounts.lock().unwrap();
+        let later = accounts.iter().filter(|a| a.ordinal > ordinal);
+        Ok(later.take(limit).cloned().collect())
+    }
+
+    fn endpoint(&self, host: HostId) -> Option<Endpoint> {
+        let hosts = self.hosts.lock().unwrap();
+        let host = hosts.iter().find(|h| h.id == host)?;
+        Endpoint::parse(host.name.as_str()).ok()
+    }
+
+    fn host(&self, name: &Hostname) -> Result<Option<HostView>, String> {
+        self.storage()?;
+        let hosts = self.hosts.lock().unwrap();
+        Ok(hosts.iter().find(|h| h.name == *name).cloned())
+    }
+
+    fn hosts_after(&self, host: HostId, limit: usize) -> Result<Vec<HostView>, String> {
+        self.storage()?;
+        let hosts = self.hosts.lock().unwrap();
+        let later = hosts.iter().filter(|h| h.id > host);
+        Ok(later.take(limit).cloned().collect())
+    }
+}
+
 impl Subscribe for Fake {
     fn admit(self: Arc<Self>, _client: IpAddr) -> Result<Seat, TooMany> {
         if self.full.load(Ordering::Relaxed) {
@@ -178,6 +222,7 @@ fn app_with(
         metrics: Arc::new(Metrics::default()),
         health: Arc::clone(fake) as Arc<dyn Health>,
         firehose,
+        catalog: Arc::clone(fake) as Arc<dyn Catalog>,
         crawl: Arc::clone(fake) as Arc<dyn Crawl>,
         hosts: Arc::clone(fake) as Arc<dyn Hosts>,
         admission: Admission::new(&config, outbound),

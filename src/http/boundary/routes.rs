@@ -3,6 +3,7 @@
 use super::{crawling::CRAWL, *};
 use crate::http::internal::Internal;
 
+/// Rules 161, 179, 181: <https://atproto.com/specs/xrpc>
 #[test]
 fn every_route_answers_on_its_port() {
     let relay = relay();
@@ -41,6 +42,7 @@ fn every_route_answers_on_its_port() {
     assert!(!page.contains("src="), "nothing from outside");
 }
 
+/// Rule 163: <https://atproto.com/specs/xrpc>
 #[test]
 fn browsers_may_ask_from_any_page() {
     let relay = relay();

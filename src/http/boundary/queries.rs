@@ -1,0 +1,401 @@
+//! The queries about accounts and hosts: what they answer, and what they call an error.
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    atproto::{cid::Cid, tid::Tid},
+    control::HostStatus,
+    http::internal::Internal,
+    limits::{LIST_REPOS_CHUNK, LIST_REPOS_SCAN_MAX},
+    store::account::{Head, Status},
+};
+
+const SYNC: &str = "/xrpc/com.atproto.sync";
+
+fn head(n: u64) -> Head {
+    Head {
+        rev: Tid::from_micros(n, 0),
+        commit: Cid::of_cbor(&n.to_be_bytes()),
+        data: Cid::of_cbor(b""),
+    }
+}
+
+/// The account of this ordinal, active and with a commit.
+fn account(n: u64) -> AccountView {
+    AccountView {
+        did: Did::parse(&format!("did:web:a{n}.test")).unwrap(),
+        ordinal: n,
+        host: HostId(7),
+        status: Status::ACTIVE,
+        head: Some(head(n)),
+    }
+}
+
+fn without_head(n: u64) -> AccountView {
+    AccountView {
+        head: None,
+        ..account(n)
+    }
+}
+
+fn with_status(n: u64, active: bool, reason: Option<&str>) -> AccountView {
+    let reason = reason.map(Into::into);
+    AccountView {
+        status: Status { active, reason },
+        ..account(n)
+    }
+}
+
+fn host(id: u32, status: HostStatus) -> HostView {
+    HostView {
+        id: HostId(id),
+        name: Hostname::parse(&format!("h{id}.test")).unwrap(),
+        status,
+        seq: u64::from(id) * 100,
+        accounts: u64::from(id) * 10,
+    }
+}
+
+fn relay_of(accounts: Vec<AccountView>, hosts: Vec<HostView>) -> Relay {
+    let relay = relay();
+    *relay.fake.accounts.lock().unwrap() = accounts;
+    *relay.fake.hosts.lock().unwrap() = hosts;
+    relay
+}
+
+/// Status and body of the answer to a query.
+fn ask(relay: &Relay, query: &str) -> (u16, Value) {
+    get(relay.door.address(), &format!("{SYNC}.{query}"))
+}
+
+/// Status and name of an error.
+fn error(relay: &Relay, query: &str) -> (u16, String) {
+    let (status, body) = ask(relay, query);
+    assert!(body["message"].is_string(), "{query}: {body}");
+    (status, body["error"].as_str().unwrap().to_owned())
+}
+
+/// What the pages of a list are, each with `limit` items, by the value of `name` in every item.
+fn pages(relay: &Relay, query: &str, list: &str, name: &str) -> Vec<Vec<String>> {
+    let (mut pages, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (status, body) = ask(relay, &format!("{query}&cursor={cursor}"));
+        assert_eq!(status, 200, "{body}");
+        let items = body[list].as_array().unwrap().iter();
+        let names = items.map(|item| item[name].as_str().unwrap().to_owned());
+        pages.push(names.collect());
+        match &body["cursor"] {
+            Value::Null => return pages,
+            next => cursor = next.as_str().unwrap().to_owned(),
+        }
+    }
+}
+
+/// Rules 169, 170: <https://github.com/bluesky-social/atproto/tree/main/lexicons/com/atproto/sync>
+#[test]
+fn hosts_are_listed_in_pages() {
+    let relay = relay_of(Vec::new(), Vec::new());
+    assert_eq!(ask(&relay, "listHosts"), (200, json!({"hosts": []})));
+    let hosts: Vec<_> = HostStatus::ALL
+        .into_iter()
+        .zip([1, 2, 5, 9, 11])
+        .map(|(status, id)| host(id, status))
+        .collect();
+    *relay.fake.hosts.lock().unwrap() = hosts;
+    let item = |id: u32, status: &str| {
+        json!({
+            "hostname": format!("h{id}.test"),
+            "seq": id * 100,
+            "accountCount": id * 10,
+            "status": status,
+        })
+    };
+    let all = json!({"hosts": [
+        item(1, "active"),
+        item(2, "idle"),
+        item(5, "offline"),
+        item(9, "throttled"),
+        item(11, "banned"),
+    ]});
+    assert_eq!(ask(&relay, "listHosts"), (200, all.clone()));
+    assert_eq!(ask(&relay, "listHosts?limit=5&cursor="), (200, all));
+    let all = ["h1.test", "h2.test", "h5.test", "h9.test", "h11.test"];
+    for limit in 1..=6 {
+        let expected: Vec<_> = all.chunks(limit).collect();
+        let query = format!("listHosts?limit={limit}");
+        assert_eq!(pages(&relay, &query, "hosts", "hostname"), expected);
+    }
+    // After a place where there is no host any more, those behind it.
+    let (_, body) = ask(&relay, "listHosts?cursor=8&limit=1");
+    assert_eq!(body["hosts"], json!([item(9, "throttled")]));
+    for cursor in ["0", "12", "4294967296", "x", "%20", "-1", "h9.test"] {
+        let answer = error(&relay, &format!("listHosts?cursor={cursor}"));
+        assert_eq!(answer, (400, "InvalidRequest".into()), "{cursor}");
+    }
+}
+
+/// Rule 171: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/getHostStatus.json>
+#[test]
+fn a_host_has_a_status() {
+    let relay = relay_of(Vec::new(), vec![host(3, HostStatus::Offline)]);
+    let body = json!({
+        "hostname": "h3.test", "seq": 300, "accountCount": 30, "status": "offline",
+    });
+    for name in ["h3.test", "H3.test", "https%3A%2F%2Fh3.test"] {
+        let answer = ask(&relay, &format!("getHostStatus?hostname={name}"));
+        assert_eq!(answer, (200, body.clone()), "{name}");
+    }
+    let not_found = (404, "HostNotFound".to_owned());
+    assert_eq!(error(&relay, "getHostStatus?hostname=h4.test"), not_found);
+    for query in ["", "?hostname=", "?host=h3.test", "?hostname=10.0.0.1"] {
+        let answer = error(&relay, &format!("getHostStatus{query}"));
+        assert_eq!(answer, (400, "InvalidRequest".into()), "{query}");
+    }
+}
+
+/// Rules 169, 170: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/listRepos.json>
+#[test]
+fn accounts_are_listed_in_pages() {
+    let relay = relay_of(Vec::new(), Vec::new());
+    assert_eq!(ask(&relay, "listRepos"), (200, json!({"repos": []})));
+    assert_eq!(error(&relay, "listRepos?cursor=1").0, 400);
+    *relay.fake.accounts.lock().unwrap() = vec![
+        account(1),
+        without_head(2),
+        with_status(3, false, Some("deactivated")),
+        with_status(4, false, None),
+        without_head(5),
+        with_status(6, true, Some("desynchronized")),
+        without_head(7),
+    ];
+    let item = |n: u64, status: Value| {
+        let mut item = json!({
+            "did": format!("did:web:a{n}.test"),
+            "head": head(n).commit.to_string(),
+            "rev": head(n).rev.to_string(),
+        });
+        item.as_object_mut()
+            .unwrap()
+            .extend(status.as_object().unwrap().clone());
+        item
+    };
+    let all = json!({"repos": [
+        item(1, json!({"active": true})),
+        item(3, json!({"active": false, "status": "deactivated"})),
+        item(4, json!({"active": false})),
+        item(6, json!({"active": true, "status": "desynchronized"})),
+    ]});
+    assert_eq!(ask(&relay, "listRepos"), (200, all.clone()));
+    assert_eq!(ask(&relay, "listRepos?limit=4"), (200, all));
+    let all = [1, 3, 4, 6].map(|n| format!("did:web:a{n}.test"));
+    for limit in 1..=5 {
+        let expected: Vec<_> = all.chunks(limit).collect();
+        let query = format!("listRepos?limit={limit}");
+        assert_eq!(pages(&relay, &query, "repos", "did"), expected);
+    }
+    // Also the places of those that are not listed have something behind them.
+    assert_eq!(
+        ask(&relay, "listRepos?cursor=7"),
+        (200, json!({"repos": []}))
+    );
+    for cursor in [
+        "0",
+        "8",
+        "01",
+        "18446744073709551615",
+        "99999999999999999999",
+        "x",
+    ] {
+        let answer = error(&relay, &format!("listRepos?cursor={cursor}"));
+        assert_eq!(answer, (400, "InvalidRequest".into()), "{cursor}");
+    }
+}
+
+/// Rule 173: <https://atproto.com/specs/xrpc#cursors-and-pagination>
+#[test]
+fn accounts_that_are_added_come_on_later_pages() {
+    let relay = relay_of((1..=3).map(account).collect(), Vec::new());
+    let (_, body) = ask(&relay, "listRepos?limit=2");
+    let cursor = body["cursor"].as_str().unwrap();
+    relay.fake.accounts.lock().unwrap().push(account(4));
+    let expected = [["did:web:a3.test"], ["did:web:a4.test"]];
+    let mut last = cursor.to_owned();
+    for dids in expected {
+        let (_, body) = ask(&relay, &format!("listRepos?limit=1&cursor={last}"));
+        let found: Vec<_> = body["repos"].as_array().unwrap().iter().collect();
+        let found: Vec<_> = found.iter().map(|r| r["did"].as_str().unwrap()).collect();
+        assert_eq!(found, dids);
+        last = body["cursor"].as_str().unwrap_or_default().to_owned();
+    }
+    assert_eq!(last, "");
+}
+
+#[test]
+fn accounts_without_a_commit_end_a_page_and_not_the_list() {
+    let many = LIST_REPOS_SCAN_MAX as u64 * 2;
+    let mut accounts: Vec<_> = (1..=many).map(without_head).collect();
+    accounts.insert(0, account(0));
+    accounts[0].ordinal = 1;
+    for account in &mut accounts[1..] {
+        account.ordinal += 1;
+    }
+    accounts.push(account(many + 2));
+    let relay = relay_of(accounts, Vec::new());
+    let pages = pages(&relay, "listRepos?limit=1", "repos", "did");
+    let (last, before) = pages.split_last().unwrap();
+    assert_eq!(pages[0], ["did:web:a0.test"]);
+    assert_eq!(*last, [format!("did:web:a{}.test", many + 2)]);
+    assert!(before.len() >= 2 && before[1..].iter().all(Vec::is_empty));
+    // No page has read more than it may.
+    let reads = relay.fake.reads.load(Ordering::Relaxed);
+    assert!(reads <= pages.len() * (LIST_REPOS_SCAN_MAX / LIST_REPOS_CHUNK + 1));
+    assert!(pages.len() <= 5, "{} pages", pages.len());
+}
+
+/// Rules 174, 140: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/getRepoStatus.json>
+#[test]
+fn an_account_has_a_status() {
+    let accounts = vec![
+        account(1),
+        without_head(2),
+        with_status(3, false, Some("takendown")),
+        with_status(4, true, Some("throttled")),
+        with_status(5, false, Some("on holiday")),
+        with_status(6, false, None),
+    ];
+    let relay = relay_of(accounts, Vec::new());
+    let status = |n: u64| ask(&relay, &format!("getRepoStatus?did=did:web:a{n}.test"));
+    let did = |n: u64| format!("did:web:a{n}.test");
+    let rev = |n: u64| head(n).rev.to_string();
+    for (n, body) in [
+        (1, json!({"did": did(1), "active": true, "rev": rev(1)})),
+        (2, json!({"did": did(2), "active": true})),
+        (
+            3,
+            json!({"did": did(3), "active": false, "status": "takendown"}),
+        ),
+        (
+            4,
+            json!({"did": did(4), "active": true, "status": "throttled", "rev": rev(4)}),
+        ),
+        (
+            5,
+            json!({"did": did(5), "active": false, "status": "on holiday"}),
+        ),
+        (6, json!({"did": did(6), "active": false})),
+    ] {
+        assert_eq!(status(n), (200, body));
+    }
+    let not_found = (404, "RepoNotFound".to_owned());
+    assert_eq!(
+        error(&relay, "getRepoStatus?did=did:web:a9.test"),
+        not_found
+    );
+    for query in ["", "?did=", "?did=a1.test", "?did=did:web:", "?did=%ff"] {
+        for method in ["getRepoStatus", "getLatestCommit", "getRepo"] {
+            let answer = error(&relay, &format!("{method}{query}"));
+            assert_eq!(answer, (400, "InvalidRequest".into()), "{method}{query}");
+        }
+    }
+}
+
+/// Rule 145: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/getLatestCommit.json>
+#[test]
+fn what_is_not_active_is_not_served() {
+    let statuses = [
+        (Some("takendown"), 403, "RepoTakendown"),
+        (Some("suspended"), 403, "RepoSuspended"),
+        (Some("deactivated"), 403, "RepoDeactivated"),
+        (Some("throttled"), 403, "RepoDeactivated"),
+        (None, 403, "RepoDeactivated"),
+        (Some("deleted"), 404, "RepoNotFound"),
+    ];
+    let accounts = (1..).zip(statuses);
+    let accounts = accounts.map(|(n, (reason, ..))| with_status(n, false, reason));
+    let relay = relay_of(accounts.collect(), vec![host(7, HostStatus::Active)]);
+    for (n, (reason, status, name)) in (1..).zip(statuses) {
+        for method in ["getLatestCommit", "getRepo"] {
+            let answer = error(&relay, &format!("{method}?did=did:web:a{n}.test"));
+            assert_eq!(answer, (status, name.to_owned()), "{method} {reason:?}");
+        }
+    }
+    *relay.fake.accounts.lock().unwrap() = vec![account(1), without_head(2)];
+    let body = json!({"cid": head(1).commit.to_string(), "rev": head(1).rev.to_string()});
+    let latest = |n: u64| ask(&relay, &format!("getLatestCommit?did=did:web:a{n}.test"));
+    assert_eq!(latest(1), (200, body));
+    assert_eq!(
+        (latest(2).0, &latest(2).1["error"]),
+        (404, &"RepoNotFound".into())
+    );
+    assert_eq!(
+        (latest(3).0, &latest(3).1["error"]),
+        (404, &"RepoNotFound".into())
+    );
+}
+
+/// Rule 176: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/getRepo.json>
+#[test]
+fn a_repository_is_at_the_accounts_host() {
+    let relay = relay_of(vec![account(1)], vec![host(7, HostStatus::Active)]);
+    for query in [
+        "did=did:web:a1.test",
+        "did=did%3Aweb%3Aa1.test&since=3jzfcijpj2z2a&x=%20+y",
+    ] {
+        let request =
+            format!("GET {SYNC}.getRepo?{query} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n");
+        let answer = exchange(relay.door.address(), request.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 302 Found\r\n"), "{answer}");
+        let location = format!("\r\nLocation: https://h7.test{SYNC}.getRepo?{query}\r\n");
+        assert!(answer.contains(&location), "{answer}");
+        assert!(answer.contains("\r\nAccess-Control-Allow-Origin: *\r\n"));
+    }
+    let query = "getRepo?did=did:web:a1.test&since=yesterday";
+    assert_eq!(error(&relay, query), (400, "InvalidRequest".into()));
+    relay.fake.hosts.lock().unwrap().clear();
+    let not_found = (404, "RepoNotFound".to_owned());
+    assert_eq!(error(&relay, "getRepo?did=did:web:a1.test"), not_found);
+}
+
+/// Rules 160, 161, 162: <https://atproto.com/specs/xrpc#error-responses>
+#[test]
+fn queries_are_asked_with_get_and_fail_in_json() {
+    let relay = relay_of(vec![account(1)], vec![host(7, HostStatus::Active)]);
+    let address = relay.door.address();
+    let internal = Internal::start("127.0.0.1:0".parse().unwrap(), Arc::clone(&relay.app)).unwrap();
+    let queries = [
+        "listHosts",
+        "getHostStatus?hostname=h7.test",
+        "listRepos",
+        "getRepoStatus?did=did:web:a1.test",
+        "getLatestCommit?did=did:web:a1.test",
+        "getRepo?did=did:web:a1.test",
+    ];
+    for query in queries {
+        let path = format!("{SYNC}.{query}");
+        let status = get(internal.address(), &path).0;
+        assert!([200, 302].contains(&status), "{query}: {status}");
+        let (status, body) = post(address, &path, "", "{}");
+        assert_eq!((status, &body["error"]), (405, &"InvalidRequest".into()));
+        let head = format!("HEAD {path} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n");
+        let answer = exchange(address, head.as_bytes());
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.1 302"));
+    }
+    for method in [
+        "listReposByCollection?collection=app.bsky.feed.post",
+        "getRecord",
+        "listhosts",
+        "listHosts/",
+    ] {
+        let answer = error(&relay, method);
+        assert_eq!(answer, (501, "MethodNotImplemented".into()), "{method}");
+    }
+    relay.fake.storage_fails.store(true, Ordering::Relaxed);
+    for query in queries {
+        let answer = error(&relay, query);
+        assert_eq!(answer, (500, "InternalServerError".into()), "{query}");
+        let (_, body) = ask(&relay, query);
+        assert!(!body.to_string().contains("fire"), "{body}");
+    }
+}

@@ -1,0 +1,51 @@
+//! The queries about accounts and hosts
+//! (<https://github.com/bluesky-social/atproto/tree/main/lexicons/com/atproto/sync>).
+
+pub mod catalog;
+mod hosts;
+mod params;
+mod repos;
+
+use self::{catalog::Catalog, params::Params};
+use super::{request::Request, response::Response};
+
+/// Every path of XRPC begins with this.
+pub const PREFIX: &str = "/xrpc/";
+
+/// What answers a query; the error is an answer too.
+type Query = fn(&dyn Catalog, &Params<'_>) -> Result<Response, Response>;
+
+/// Answers a request under [`PREFIX`] that has no route of its own.
+pub fn route(catalog: &dyn Catalog, request: &Request) -> Response {
+    let Some(query) = query(&request.path) else {
+        return Response::error(501, "MethodNotImplemented", "Method not implemented");
+    };
+    if !request.method.reads() {
+        return Response::method_not_allowed("GET, HEAD");
+    }
+    let params = Params::parse(&request.query);
+    let answer = params.and_then(|params| query(catalog, &params));
+    answer.unwrap_or_else(|error| error)
+}
+
+fn query(path: &str) -> Option<Query> {
+    Some(match path.strip_prefix(PREFIX)? {
+        "com.atproto.sync.getHostStatus" => hosts::status,
+        "com.atproto.sync.getLatestCommit" => repos::latest_commit,
+        "com.atproto.sync.getRepo" => repos::repo,
+        "com.atproto.sync.getRepoStatus" => repos::status,
+        "com.atproto.sync.listHosts" => hosts::list,
+        "com.atproto.sync.listRepos" => repos::list,
+        _ => return None,
+    })
+}
+
+/// 500: the catalog could not be read.
+fn failed(error: String) -> Response {
+    log::error!("xrpc: {error}");
+    Response::error(
+        500,
+        "InternalServerError",
+        "What is asked for can not be read",
+    )
+}

@@ -1,0 +1,150 @@
+//! `listRepos`, `getRepoStatus`, `getLatestCommit` and `getRepo`.
+
+use serde_json::{Value, json};
+
+use super::{
+    super::response::Response,
+    catalog::{AccountView, Catalog},
+    failed,
+    params::{Params, unknown_cursor},
+};
+use crate::{
+    limits::{LIST_REPOS_CHUNK, LIST_REPOS_DEFAULT, LIST_REPOS_MAX, LIST_REPOS_SCAN_MAX},
+    store::account::{Head, Status},
+};
+
+/// `com.atproto.sync.listRepos`: every account of which a commit was seen, in the order of first
+/// appearance, with its status.
+pub(super) fn list(catalog: &dyn Catalog, params: &Params<'_>) -> Result<Response, Response> {
+    let limit = params.limit(1..=LIST_REPOS_MAX, LIST_REPOS_DEFAULT)?;
+    let page = page(catalog, params.cursor()?, limit)?;
+    let mut body = json!({ "repos": page.repos });
+    if let Some(next) = page.next {
+        body["cursor"] = next.to_string().into();
+    }
+    Ok(Response::json(&body))
+}
+
+/// `com.atproto.sync.getRepoStatus`.
+pub(super) fn status(catalog: &dyn Catalog, params: &Params<'_>) -> Result<Response, Response> {
+    let account = known(catalog, params)?;
+    let mut body = status_of(&account);
+    if let Some(head) = account.head.filter(|_| account.status.active) {
+        body["rev"] = head.rev.to_string().into();
+    }
+    Ok(Response::json(&body))
+}
+
+/// `com.atproto.sync.getLatestCommit`.
+pub(super) fn latest_commit(
+    catalog: &dyn Catalog,
+    params: &Params<'_>,
+) -> Result<Response, Response> {
+    let account = known(catalog, params)?;
+    check_active(&account.status)?;
+    let head = account
+        .head
+        .ok_or_else(|| not_found("No commit of this account was seen yet"))?;
+    let body = json!({ "cid": head.commit.to_string(), "rev": head.rev.to_string() });
+    Ok(Response::json(&body))
+}
+
+/// `com.atproto.sync.getRepo`: a relay keeps no repositories, and sends the client to the host that
+/// does (<https://atproto.com/specs/sync>).
+pub(super) fn repo(catalog: &dyn Catalog, params: &Params<'_>) -> Result<Response, Response> {
+    params.rev("since")?;
+    let account = known(catalog, params)?;
+    check_active(&account.status)?;
+    let endpoint = catalog
+        .endpoint(account.host)
+        .ok_or_else(|| not_found("The account's host is not known"))?;
+    let (origin, query) = (endpoint.origin(), params.raw());
+    let location = format!("{origin}/xrpc/com.atproto.sync.getRepo?{query}");
+    Ok(Response::text("text/plain", String::new())
+        .status(302)
+        .with("Location", location))
+}
+
+/// The account that is asked about.
+fn known(catalog: &dyn Catalog, params: &Params<'_>) -> Result<AccountView, Response> {
+    let account = catalog.account(&params.did()?).map_err(failed)?;
+    account.ok_or_else(|| not_found("This relay does not know the account"))
+}
+
+/// What is served of an account is served only while it is active. The lexicons have three names
+/// for the reason why it is not; any further reason is a deactivation to who asks.
+fn check_active(status: &Status) -> Result<(), Response> {
+    if status.active {
+        return Ok(());
+    }
+    let (name, message) = match status.reason.as_deref() {
+        Some("deleted") => return Err(not_found("The account is deleted")),
+        Some("takendown") => ("RepoTakendown", "The account is taken down"),
+        Some("suspended") => ("RepoSuspended", "The account is suspended"),
+        _ => ("RepoDeactivated", "The account is not active"),
+    };
+    Err(Response::error(403, name, message))
+}
+
+fn not_found(message: &str) -> Response {
+    Response::error(404, "RepoNotFound", message)
+}
+
+fn status_of(account: &AccountView) -> Value {
+    let mut body = json!({ "did": account.did.as_str(), "active": account.status.active });
+    if let Some(reason) = &account.status.reason {
+        body["status"] = reason.as_ref().into();
+    }
+    body
+}
+
+fn item(account: &AccountView, head: &Head) -> Value {
+    let mut body = status_of(account);
+    body["head"] = head.commit.to_string().into();
+    body["rev"] = head.rev.to_string().into();
+    body
+}
+
+/// A part of the list.
+#[derive(Default)]
+struct Page {
+    repos: Vec<Value>,
+    /// The cursor of the next one; none: this is the last.
+    next: Option<u64>,
+}
+
+/// Reads a page. Accounts without a commit are passed over; where they are many, the page ends
+/// early, so that no request takes long.
+fn page(catalog: &dyn Catalog, cursor: Option<u64>, limit: usize) -> Result<Page, Response> {
+    let after = cursor.unwrap_or(0);
+    // From the place of the cursor itself: nothing there or later shows that it is none of ours.
+    let mut place = after.saturating_sub(1);
+    let (mut page, mut last, mut scanned) = (Page::default(), after, 0);
+    while scanned < LIST_REPOS_SCAN_MAX {
+        // The place of the cursor, and one beyond the page: whether there is a next one.
+        let size = LIST_REPOS_CHUNK.max(limit + 2);
+        let accounts = catalog.accounts_after(place, size).map_err(failed)?;
+        if cursor.is_some() && scanned == 0 && accounts.is_empty() {
+            return Err(unknown_cursor());
+        }
+        let is_end = accounts.len() < size;
+        scanned += accounts.len();
+        for account in accounts {
+            place = account.ordinal;
+            let Some(head) = account.head.filter(|_| place > after) else {
+                continue;
+            };
+            if page.repos.len() == limit {
+                page.next = Some(last);
+                return Ok(page);
+            }
+            page.repos.push(item(&account, &head));
+            last = place;
+        }
+        if is_end {
+            return Ok(page);
+        }
+    }
+    page.next = Some(place);
+    Ok(page)
+}
