@@ -13,12 +13,8 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    http::{self, Request},
-    keys::Key,
-    listen::Waker,
-    stream::Stream,
-};
+use super::{http, keys::Key, listen::Waker, stream::Stream};
+use crate::limits::HTTP_WRITE_TIMEOUT;
 
 /// How a document names the signing key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +32,8 @@ pub enum DocumentForm {
 pub struct PlcFaults {
     /// Every request is answered 500.
     pub fail: bool,
+    /// Every request is answered by something that is not HTTP.
+    pub garbage: bool,
     /// Every answer comes this late.
     pub delay: Duration,
 }
@@ -43,20 +41,32 @@ pub struct PlcFaults {
 /// The documents, and what was asked for.
 #[derive(Default, Debug)]
 pub struct Plc {
-    documents: RwLock<HashMap<Arc<str>, Arc<str>>>,
+    /// None where the DID is registered no longer.
+    documents: RwLock<HashMap<Arc<str>, Option<Arc<str>>>>,
     faults: Mutex<PlcFaults>,
     requests: AtomicU64,
     not_found: AtomicU64,
+    /// Requests by DID.
+    asked: Mutex<HashMap<String, u64>>,
 }
 
 impl Plc {
     /// Sets the document of `did`, whatever it is.
     pub fn set(&self, did: &Arc<str>, document: &str) {
+        self.put(did, Some(document.into()));
+    }
+
+    /// The DID is gone: answered 410 from now on.
+    pub fn set_gone(&self, did: &Arc<str>) {
+        self.put(did, None);
+    }
+
+    fn put(&self, did: &Arc<str>, document: Option<Arc<str>>) {
         let mut documents = self
             .documents
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        documents.insert(did.clone(), document.into());
+        documents.insert(did.clone(), document);
     }
 
     /// Makes the directory fail or hesitate from now on; the default ends that.
@@ -69,6 +79,12 @@ impl Plc {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Requests for the document of `did` so far, however they were answered.
+    pub fn requests_for(&self, did: &str) -> u64 {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.get(did).copied().unwrap_or_default()
+    }
+
     /// Requests so far for what is not there.
     pub fn not_found(&self) -> u64 {
         self.not_found.load(Ordering::Relaxed)
@@ -79,10 +95,15 @@ impl Plc {
         let mut stream = Stream::new(tcp, None)?;
         let mut buffer = Vec::new();
         while let Some(request) = http::read_request(&mut stream, &mut buffer, stop)? {
-            self.requests.fetch_add(1, Ordering::Relaxed);
+            let did = http::percent_decode(request.path.trim_start_matches('/'));
+            self.count(&did);
             let faults = *self.faults.lock().unwrap_or_else(PoisonError::into_inner);
             if !http::linger(&stream, stop, faults.delay)? {
                 return Ok(());
+            }
+            if faults.garbage {
+                let words = b"220 mail.test ESMTP at your service\r\n";
+                return stream.send_all(words, stop, HTTP_WRITE_TIMEOUT);
             }
             let (status, body) = if faults.fail {
                 (
@@ -90,7 +111,7 @@ impl Plc {
                     json!({"message": "on purpose"}).to_string().into(),
                 )
             } else {
-                self.document(&request)
+                self.document(&did)
             };
             http::answer(&mut stream, stop, status, &body, request.keep_alive)?;
             if !request.keep_alive {
@@ -100,14 +121,23 @@ impl Plc {
         Ok(())
     }
 
-    fn document(&self, request: &Request) -> (&'static str, Arc<str>) {
-        let did = http::percent_decode(request.path.trim_start_matches('/'));
+    fn count(&self, did: &str) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        *asked.entry(did.to_owned()).or_default() += 1;
+    }
+
+    fn document(&self, did: &str) -> (&'static str, Arc<str>) {
         let documents = self
             .documents
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        match documents.get(did.as_str()) {
-            Some(document) => ("200 OK", document.clone()),
+        match documents.get(did) {
+            Some(Some(document)) => ("200 OK", document.clone()),
+            Some(None) => {
+                let message = format!("DID not available: {did}");
+                ("410 Gone", json!({"message": message}).to_string().into())
+            }
             None => {
                 self.not_found.fetch_add(1, Ordering::Relaxed);
                 let message = format!("DID not registered: {did}");
