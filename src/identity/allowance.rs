@@ -1,43 +1,139 @@
-//! How often an account's document may be fetched anew although it is known: a bad signature or a
-//! wrong host may mean that the document has changed, but whoever sends such events in numbers
+//! How often the directory may be asked for what is known already: a bad signature, a wrong host or
+//! an `#identity` may mean that a document has changed, but whoever sends such events in numbers
 //! must not make the relay a burden to the directory.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use crate::{
     atproto::{did::Did, hostname::Hostname},
     limits,
 };
 
-/// Counts forced refreshes by account and by host.
-#[derive(Default, Debug)]
-pub(super) struct Forced {
-    /// When the next refresh of the account on behalf of the host is allowed. Counted apart for each
-    /// host, or a stranger could use up the refresh that the account's new host will need.
-    dids: Bounded<(Did, Hostname)>,
-    /// When the host's allowance is full again: it is a bucket of
-    /// [`limits::IDENTITY_FORCED_BURST`] that fills by one in
-    /// [`limits::IDENTITY_FORCED_REFILL`].
+/// How often old times are forgotten, at most.
+const FORGET_INTERVAL_MS: u64 = 1_000;
+
+/// So many at once, and one more after each `refill`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    pub(super) burst: u32,
+    pub(super) refill: Duration,
+}
+
+/// Counts by account and by host. Accounts are counted apart for each host, or a stranger could use
+/// up what the account's own host will need.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    account: Rate,
+    host: Rate,
+    /// When the account's bucket is full again. Where that is further away than an empty bucket
+    /// takes, one was promised in advance.
+    accounts: Bounded<(Did, Hostname)>,
+    /// When the host's bucket is full again.
     hosts: Bounded<Hostname>,
 }
 
-impl Forced {
-    /// Whether `host` may cause a refresh of `did` at `now_ms`; if so, it is counted.
-    pub(super) fn allow(&mut self, did: &Did, host: &Hostname, now_ms: u64) -> bool {
-        let refill = millis(limits::IDENTITY_FORCED_REFILL);
-        let burst = u64::from(limits::IDENTITY_FORCED_BURST) * refill;
-        let full_at = self.hosts.get(host, now_ms) + refill;
-        let account = (did.clone(), host.clone());
-        let allowed = self.dids.get(&account, now_ms) <= now_ms
-            && full_at <= now_ms + burst
-            && self.dids.make_room(now_ms)
-            && self.hosts.make_room(now_ms);
+impl Allowance {
+    /// For forced refreshes, which are refused beyond it.
+    pub(super) fn of_refreshes() -> Allowance {
+        Allowance::new(
+            Rate {
+                burst: 1,
+                refill: limits::IDENTITY_FORCED_INTERVAL,
+            },
+            Rate {
+                burst: limits::IDENTITY_FORCED_BURST,
+                refill: limits::IDENTITY_FORCED_REFILL,
+            },
+        )
+    }
+
+    /// For purges, which are put off beyond it.
+    pub(super) fn of_purges() -> Allowance {
+        Allowance::new(
+            Rate {
+                burst: limits::IDENTITY_PURGE_ACCOUNT_BURST,
+                refill: limits::IDENTITY_PURGE_ACCOUNT_REFILL,
+            },
+            Rate {
+                burst: limits::IDENTITY_PURGE_HOST_BURST,
+                refill: limits::IDENTITY_PURGE_HOST_REFILL,
+            },
+        )
+    }
+
+    fn new(account: Rate, host: Rate) -> Allowance {
+        Allowance {
+            account,
+            host,
+            accounts: Bounded::default(),
+            hosts: Bounded::default(),
+        }
+    }
+
+    /// Whether there may be one of `did` because of `host` at `now_ms`; if so, it is counted.
+    pub(super) fn take(&mut self, did: &Did, host: &Hostname, now_ms: u64) -> bool {
+        let key = (did.clone(), host.clone());
+        let (account, of_host) = self.full_at(&key, host, now_ms);
+        let allowed = self.account.due(account) <= now_ms
+            && self.host.due(of_host) <= now_ms
+            && self.make_room(now_ms);
         if allowed {
-            let next = now_ms + millis(limits::IDENTITY_FORCED_INTERVAL);
-            self.dids.times.insert(account, next);
-            self.hosts.times.insert(host.clone(), full_at);
+            self.accounts.times.insert(key, account);
+            self.hosts.times.insert(host.clone(), of_host);
         }
         allowed
+    }
+
+    /// When there may be one of `did` because of `host`: now, or later. It is counted already; of
+    /// one account there is never more than one to come.
+    pub(super) fn reserve(&mut self, did: &Did, host: &Hostname, now_ms: u64) -> u64 {
+        let key = (did.clone(), host.clone());
+        let promised = self.account.due(self.accounts.get(&key, now_ms));
+        if promised > now_ms {
+            return promised;
+        }
+        let (account, of_host) = self.full_at(&key, host, now_ms);
+        let due = self.account.due(account).max(self.host.due(of_host));
+        if !self.make_room(now_ms) {
+            return now_ms + self.account.refill();
+        }
+        if due > now_ms {
+            let empty = due + self.account.capacity();
+            self.accounts.times.insert(key, empty);
+            self.hosts.times.insert(host.clone(), of_host);
+            return due;
+        }
+        self.accounts.times.insert(key, account);
+        self.hosts.times.insert(host.clone(), of_host);
+        now_ms
+    }
+
+    /// When the buckets of the account and of the host would be full again after one more.
+    fn full_at(&self, key: &(Did, Hostname), host: &Hostname, now_ms: u64) -> (u64, u64) {
+        (
+            self.accounts.get(key, now_ms) + self.account.refill(),
+            self.hosts.get(host, now_ms) + self.host.refill(),
+        )
+    }
+
+    fn make_room(&mut self, now_ms: u64) -> bool {
+        self.accounts.make_room(now_ms) && self.hosts.make_room(now_ms)
+    }
+}
+
+impl Rate {
+    fn refill(self) -> u64 {
+        u64::try_from(self.refill.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long an empty bucket takes to fill.
+    fn capacity(self) -> u64 {
+        u64::from(self.burst) * self.refill()
+    }
+
+    /// When a bucket that is full again at that time is not empty any more.
+    fn due(self, full_at: u64) -> u64 {
+        full_at.saturating_sub(self.capacity())
     }
 }
 
@@ -66,17 +162,13 @@ impl<K: Hash + Eq> Bounded<K> {
 
     /// Whether one more key can be kept.
     fn make_room(&mut self, now_ms: u64) -> bool {
-        let full = self.times.len() >= limits::IDENTITY_FORCED_MAX;
+        let full = self.times.len() >= limits::IDENTITY_ALLOWANCE_MAX;
         if full && now_ms >= self.forget_at {
             self.times.retain(|_, time| *time > now_ms);
-            self.forget_at = now_ms + millis(limits::IDENTITY_FORCED_REFILL);
+            self.forget_at = now_ms + FORGET_INTERVAL_MS;
         }
-        self.times.len() < limits::IDENTITY_FORCED_MAX
+        self.times.len() < limits::IDENTITY_ALLOWANCE_MAX
     }
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -87,47 +179,92 @@ mod tests {
         Did::parse(&format!("did:web:n{n}.test")).unwrap()
     }
 
+    fn host(name: &str) -> Hostname {
+        Hostname::parse(&format!("{name}.test")).unwrap()
+    }
+
+    fn millis(duration: Duration) -> u64 {
+        duration.as_millis() as u64
+    }
+
+    /// Rule 129: <https://atproto.com/specs/sync>
     #[test]
     fn a_host_has_an_account_refreshed_once_in_its_interval() {
         let interval = millis(limits::IDENTITY_FORCED_INTERVAL);
-        let host = Hostname::parse("a.test").unwrap();
-        let other = Hostname::parse("b.test").unwrap();
-        let mut forced = Forced::default();
-        assert!(forced.allow(&did(1), &host, 1000));
-        assert!(!forced.allow(&did(1), &host, 1000 + interval - 1));
-        assert!(forced.allow(&did(1), &other, 1000 + interval - 1));
-        assert!(!forced.allow(&did(1), &other, 1000 + interval));
-        assert!(forced.allow(&did(1), &host, 1000 + interval));
-        assert!(forced.allow(&did(2), &host, 1000 + interval));
+        let (host, other) = (host("a"), host("b"));
+        let mut forced = Allowance::of_refreshes();
+        assert!(forced.take(&did(1), &host, 1000));
+        assert!(!forced.take(&did(1), &host, 1000 + interval - 1));
+        assert!(forced.take(&did(1), &other, 1000 + interval - 1));
+        assert!(!forced.take(&did(1), &other, 1000 + interval));
+        assert!(forced.take(&did(1), &host, 1000 + interval));
+        assert!(forced.take(&did(2), &host, 1000 + interval));
     }
 
+    /// Rule 129: <https://atproto.com/specs/sync>
     #[test]
     fn a_host_has_a_burst_and_then_a_rate() {
         let burst = limits::IDENTITY_FORCED_BURST as usize;
         let refill = millis(limits::IDENTITY_FORCED_REFILL);
-        let host = Hostname::parse("a.test").unwrap();
-        let mut forced = Forced::default();
+        let mut forced = Allowance::of_refreshes();
         for n in 0..burst {
-            assert!(forced.allow(&did(n), &host, 5000), "{n}");
+            assert!(forced.take(&did(n), &host("a"), 5000), "{n}");
         }
-        assert!(!forced.allow(&did(burst), &host, 5000));
-        assert!(forced.allow(&did(burst), &host, 5000 + refill));
-        assert!(!forced.allow(&did(burst + 1), &host, 5000 + refill));
-        let other = Hostname::parse("b.test").unwrap();
-        assert!(forced.allow(&did(burst + 1), &other, 5000));
+        assert!(!forced.take(&did(burst), &host("a"), 5000));
+        assert!(forced.take(&did(burst), &host("a"), 5000 + refill));
+        assert!(!forced.take(&did(burst + 1), &host("a"), 5000 + refill));
+        assert!(forced.take(&did(burst + 1), &host("b"), 5000));
+    }
+
+    #[test]
+    fn one_to_come_is_promised_to_an_account_and_no_more() {
+        let refill = millis(limits::IDENTITY_PURGE_ACCOUNT_REFILL);
+        let mut purges = Allowance::of_purges();
+        for _ in 0..limits::IDENTITY_PURGE_ACCOUNT_BURST {
+            assert_eq!(purges.reserve(&did(1), &host("a"), 5000), 5000);
+        }
+        let due = 5000 + refill;
+        for now in [5000, 5001, due - 1] {
+            assert_eq!(purges.reserve(&did(1), &host("a"), now), due);
+        }
+        assert_eq!(purges.reserve(&did(1), &host("b"), 5000), 5000);
+        assert_eq!(purges.reserve(&did(2), &host("a"), 5000), 5000);
+        // The promise is kept by then, and the next one is as far away.
+        assert_eq!(purges.reserve(&did(1), &host("a"), due), due + refill);
+        let full = due + refill + millis(limits::IDENTITY_PURGE_ACCOUNT_REFILL) * 100;
+        assert_eq!(purges.reserve(&did(1), &host("a"), full), full);
+    }
+
+    #[test]
+    fn what_a_host_is_promised_comes_one_after_another() {
+        let burst = limits::IDENTITY_PURGE_HOST_BURST as usize;
+        let refill = millis(limits::IDENTITY_PURGE_HOST_REFILL);
+        let mut purges = Allowance::of_purges();
+        for n in 0..burst {
+            assert_eq!(purges.reserve(&did(n), &host("a"), 5000), 5000, "{n}");
+        }
+        for n in 1..=100 {
+            let due = 5000 + n as u64 * refill;
+            for _ in 0..3 {
+                assert_eq!(purges.reserve(&did(burst + n), &host("a"), 5000), due);
+            }
+        }
+        assert_eq!(purges.reserve(&did(burst), &host("b"), 5000), 5000);
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let host = |n| Hostname::parse(&format!("h{n}.test")).unwrap();
-        let mut forced = Forced::default();
-        for n in 0..limits::IDENTITY_FORCED_MAX {
-            assert!(forced.allow(&did(n), &host(n), 0));
+        let hosts = |n| host(&format!("h{n}"));
+        let mut forced = Allowance::of_refreshes();
+        for n in 0..limits::IDENTITY_ALLOWANCE_MAX {
+            assert!(forced.take(&did(n), &hosts(n), 0));
         }
-        let n = limits::IDENTITY_FORCED_MAX;
-        assert!(!forced.allow(&did(n), &host(n), 0));
+        let n = limits::IDENTITY_ALLOWANCE_MAX;
+        assert!(!forced.take(&did(n), &hosts(n), 0));
+        let now = FORGET_INTERVAL_MS;
+        assert!(forced.reserve(&did(n), &hosts(n), now) > now);
         let later = millis(limits::IDENTITY_FORCED_INTERVAL);
-        assert!(forced.allow(&did(n), &host(n), later));
-        assert_eq!(forced.dids.times.len(), 1);
+        assert!(forced.take(&did(n), &hosts(n), later));
+        assert_eq!(forced.accounts.times.len(), 1);
     }
 }
