@@ -41,8 +41,7 @@ pub struct PlcFaults {
 /// The documents, and what was asked for.
 #[derive(Default, Debug)]
 pub struct Plc {
-    /// None where the DID is registered no longer.
-    documents: RwLock<HashMap<Arc<str>, Option<Arc<str>>>>,
+    documents: RwLock<HashMap<Arc<str>, Arc<str>>>,
     faults: Mutex<PlcFaults>,
     requests: AtomicU64,
     not_found: AtomicU64,
@@ -53,25 +52,22 @@ pub struct Plc {
 impl Plc {
     /// Sets the document of `did`, whatever it is.
     pub fn set(&self, did: &Arc<str>, document: &str) {
-        self.put(did, Some(document.into()));
-    }
-
-    /// The DID is gone: answered 410 from now on.
-    pub fn set_gone(&self, did: &Arc<str>) {
-        self.put(did, None);
-    }
-
-    fn put(&self, did: &Arc<str>, document: Option<Arc<str>>) {
         let mut documents = self
             .documents
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        documents.insert(did.clone(), document);
+        documents.insert(did.clone(), document.into());
     }
 
     /// Makes the directory fail or hesitate from now on; the default ends that.
     pub fn set_faults(&self, faults: PlcFaults) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+
+    /// `did` was there and is gone: the answer is 410 from now on. In the place of the document there
+    /// is an empty text.
+    pub fn set_gone(&self, did: &Arc<str>) {
+        self.set(did, "");
     }
 
     /// Requests so far.
@@ -133,11 +129,11 @@ impl Plc {
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         match documents.get(did) {
-            Some(Some(document)) => ("200 OK", document.clone()),
-            Some(None) => {
+            Some(document) if document.is_empty() => {
                 let message = format!("DID not available: {did}");
                 ("410 Gone", json!({"message": message}).to_string().into())
             }
+            Some(document) => ("200 OK", document.clone()),
             None => {
                 self.not_found.fetch_add(1, Ordering::Relaxed);
                 let message = format!("DID not registered: {did}");
