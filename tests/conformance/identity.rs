@@ -186,6 +186,7 @@ fn identity_events_in_numbers_pass_and_cost_the_directory_few_requests() {
             stage.pass_from(host, &[&identity(&account, None)]);
             stage.pass(&[&next_commit(&mut account)]);
         }
+        assert!(stage.relay.metric("relay_identity_purges_put_off_total") > 0);
         let burst = u64::from(limits::IDENTITY_PURGE_ACCOUNT_BURST);
         let purges = burst + since(start, limits::IDENTITY_PURGE_ACCOUNT_REFILL);
         // Beside them there were the first commit and the forgery.
