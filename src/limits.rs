@@ -299,8 +299,18 @@ pub const IDENTITY_REFRESH_QUEUE_MAX: usize = 1_024;
 pub const IDENTITY_FORCED_BURST: u32 = 64;
 /// The time after which a host may cause one more forced refresh.
 pub const IDENTITY_FORCED_REFILL: Duration = Duration::from_secs(1);
-/// Hosts, and accounts, whose recent forced refreshes are remembered; beyond, none are made.
-pub const IDENTITY_FORCED_MAX: usize = 65_536;
+/// `#identity` events of one account on behalf of one host that count at once. What comes beyond
+/// is forwarded like the others, but the document stays in use for a while longer.
+pub const IDENTITY_PURGE_ACCOUNT_BURST: u32 = 16;
+/// The time after which one more counts.
+pub const IDENTITY_PURGE_ACCOUNT_REFILL: Duration = Duration::from_secs(2);
+/// The same for all accounts on behalf of one host together.
+pub const IDENTITY_PURGE_HOST_BURST: u32 = 1_024;
+/// The time after which one more counts.
+pub const IDENTITY_PURGE_HOST_REFILL: Duration = Duration::from_millis(50);
+/// Hosts, and accounts, whose recent forced refreshes and `#identity` events are remembered; beyond,
+/// no refreshes are made, and documents stay in use a little longer.
+pub const IDENTITY_ALLOWANCE_MAX: usize = 65_536;
 
 /// Addresses of one name that are tried.
 pub const OUTBOUND_ADDRESSES_MAX: usize = 8;

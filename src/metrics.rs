@@ -148,6 +148,10 @@ metrics! {
         "Lookups of a DID document that failed and are tried again.",
     Counter identity_stale_used = "relay_identity_stale_used_total"
         "Times an old document was used because the directory did not answer.",
+    Counter identity_refused = "relay_identity_refreshes_refused_total"
+        "Times a document was not fetched anew because a host had caused that too often.",
+    Counter identity_put_off = "relay_identity_purges_put_off_total"
+        "Identity events after which a document stayed in use for a while: there were too many.",
     Gauge identity_cached = "relay_identity_cache_entries" "DID documents in the cache.",
     Gauge identity_queue = "relay_identity_queue_dids" "DIDs that wait for a lookup.",
     Counter events_sequenced = "relay_events_sequenced_total" "Events given a seq.",

@@ -271,7 +271,7 @@ impl Lane {
         prove::check_event(event, now())?;
         let seq = event.seq.get();
         if matches!(event.body, Body::Identity { .. }) {
-            self.shared.directory.purge(&did);
+            self.shared.directory.purge(&did, &self.name);
         }
         let (epoch, waits) = {
             let state = self.lock();

@@ -7,6 +7,7 @@ use quick_cache::sync::Cache as QuickCache;
 use super::{
     directory::{Missing, Outcome},
     document::Identity,
+    lookups::Doubt,
 };
 use crate::{atproto::did::Did, limits};
 
@@ -26,6 +27,8 @@ struct Entry {
     until: u64,
     /// The document may have changed: it is of use only while the directory does not answer.
     purged: bool,
+    /// There were too many purges for one more, which is put off to `until`.
+    put_off: bool,
 }
 
 /// What is known of a DID.
@@ -52,13 +55,30 @@ impl Cache {
         let Some(entry) = self.entries.get(did) else {
             return Known::Nothing;
         };
+        let found = matches!(entry.outcome, Outcome::Found(_));
         if now_ms < entry.until {
-            Known::Fresh(entry.outcome)
-        } else if entry.purged || !matches!(entry.outcome, Outcome::Found(_)) {
+            // A document can be doubted by what fails by it; nothing else can.
+            match entry.put_off && !found {
+                true => Known::Nothing,
+                false => Known::Fresh(entry.outcome),
+            }
+        } else if entry.purged || entry.put_off || !found {
             Known::Nothing
         } else {
             Known::Stale(entry.outcome)
         }
+    }
+
+    /// Whether a purge would change anything.
+    pub(super) fn can_be_purged(&self, did: &Did, now_ms: u64) -> bool {
+        let known = !matches!(self.get(did, now_ms), Known::Nothing);
+        known || self.put_off_until(did, now_ms).is_some()
+    }
+
+    /// When the directory may be asked again, where a purge was put off.
+    pub(super) fn put_off_until(&self, did: &Did, now_ms: u64) -> Option<u64> {
+        let entry = self.entries.get(did)?;
+        (entry.put_off && now_ms < entry.until).then_some(entry.until)
     }
 
     /// Whether there is a document that was purged, so that it serves at best for want of another.
@@ -66,42 +86,44 @@ impl Cache {
         self.entries.get(did).is_some_and(|entry| entry.purged)
     }
 
-    /// Keeps a document. One that is `outdated` (it was asked for before the last purge) is purged
-    /// from the beginning.
-    pub(super) fn found(&self, identity: Arc<Identity>, outdated: bool, now_ms: u64) {
-        let did = identity.did.clone();
-        let until = if outdated {
-            0
-        } else {
-            after(now_ms, limits::IDENTITY_FRESH)
-        };
-        let outcome = Outcome::Found(identity);
-        let purged = outdated;
-        self.entries.insert(
-            did,
-            Entry {
-                outcome,
-                until,
-                purged,
+    /// Keeps a document, with the doubt that came up while it was fetched.
+    pub(super) fn found(&self, identity: Arc<Identity>, doubt: Doubt, now_ms: u64) {
+        let fresh = after(now_ms, limits::IDENTITY_FRESH);
+        let entry = Entry {
+            until: match doubt {
+                Doubt::None => fresh,
+                Doubt::From(due) => fresh.min(due),
+                Doubt::Now => 0,
             },
-        );
+            purged: doubt == Doubt::Now,
+            put_off: matches!(doubt, Doubt::From(_)),
+            outcome: Outcome::Found(identity.clone()),
+        };
+        self.entries.insert(identity.did.clone(), entry);
     }
 
-    /// Keeps that there is no document.
-    pub(super) fn missing(&self, did: &Did, missing: Missing, now_ms: u64) {
-        self.absent(did, Outcome::Missing(missing), now_ms);
+    /// Keeps that there is no document, unless that is in doubt at once.
+    pub(super) fn missing(&self, did: &Did, missing: Missing, doubt: Doubt, now_ms: u64) {
+        self.absent(did, Outcome::Missing(missing), doubt, now_ms);
     }
 
-    /// Keeps that nobody answered for a long time.
-    pub(super) fn unreachable(&self, did: &Did, now_ms: u64) {
-        self.absent(did, Outcome::Unreachable, now_ms);
+    /// Keeps that nobody answered for a long time, unless that is in doubt at once.
+    pub(super) fn unreachable(&self, did: &Did, doubt: Doubt, now_ms: u64) {
+        self.absent(did, Outcome::Unreachable, doubt, now_ms);
     }
 
-    fn absent(&self, did: &Did, outcome: Outcome, now_ms: u64) {
+    fn absent(&self, did: &Did, outcome: Outcome, doubt: Doubt, now_ms: u64) {
+        let fresh = after(now_ms, limits::IDENTITY_MISSING_FRESH);
+        let until = match doubt {
+            Doubt::None => fresh,
+            Doubt::From(due) => fresh.min(due),
+            Doubt::Now => return,
+        };
         let entry = Entry {
             outcome,
-            until: after(now_ms, limits::IDENTITY_MISSING_FRESH),
+            until,
             purged: false,
+            put_off: doubt != Doubt::None,
         };
         self.entries.insert(did.clone(), entry);
     }
@@ -113,8 +135,13 @@ impl Cache {
             return None;
         };
         let identity = identity.clone();
-        let until = entry.until.max(after(now_ms, limits::IDENTITY_STALE_RETRY));
-        self.entries.insert(did.clone(), Entry { until, ..entry });
+        let entry = Entry {
+            until: entry.until.max(after(now_ms, limits::IDENTITY_STALE_RETRY)),
+            purged: entry.purged || entry.put_off,
+            put_off: false,
+            ..entry
+        };
+        self.entries.insert(did.clone(), entry);
         Some(identity)
     }
 
@@ -125,6 +152,7 @@ impl Cache {
                 let entry = Entry {
                     until: 0,
                     purged: true,
+                    put_off: false,
                     ..entry
                 };
                 self.entries.insert(did.clone(), entry);
@@ -133,6 +161,18 @@ impl Cache {
                 self.entries.remove(did);
             }
             None => {}
+        }
+    }
+
+    /// The same from `due` on. Until then a document is used; that there is none is not believed.
+    pub(super) fn put_off(&self, did: &Did, due: u64) {
+        if let Some(entry) = self.entries.get(did) {
+            let entry = Entry {
+                until: entry.until.min(due),
+                put_off: true,
+                ..entry
+            };
+            self.entries.insert(did.clone(), entry);
         }
     }
 
@@ -178,13 +218,13 @@ mod tests {
         let fresh = after(0, limits::IDENTITY_FRESH);
         let missing = after(0, limits::IDENTITY_MISSING_FRESH);
         assert_eq!(known(&cache, NOW), "nothing");
-        cache.found(identity(), false, NOW);
+        cache.found(identity(), Doubt::None, NOW);
         assert_eq!(known(&cache, NOW + fresh - 1), "fresh");
         assert_eq!(known(&cache, NOW + fresh), "stale");
-        cache.missing(&did(), Missing::NotFound, NOW);
+        cache.missing(&did(), Missing::NotFound, Doubt::None, NOW);
         assert_eq!(known(&cache, NOW + missing - 1), "missing");
         assert_eq!(known(&cache, NOW + missing), "nothing");
-        cache.unreachable(&did(), NOW);
+        cache.unreachable(&did(), Doubt::None, NOW);
         assert_eq!(known(&cache, NOW + missing - 1), "unreachable");
         assert_eq!(known(&cache, NOW + missing), "nothing");
     }
@@ -193,20 +233,20 @@ mod tests {
     fn a_purged_document_serves_only_while_nobody_answers() {
         let cache = Cache::new(10);
         let retry = after(0, limits::IDENTITY_STALE_RETRY);
-        cache.found(identity(), false, NOW);
+        cache.found(identity(), Doubt::None, NOW);
         cache.purge(&did());
         assert_eq!(known(&cache, NOW), "nothing");
         assert!(cache.hold(&did(), NOW).is_some());
         assert_eq!(known(&cache, NOW + retry - 1), "fresh");
         assert_eq!(known(&cache, NOW + retry), "nothing");
-        cache.found(identity(), false, NOW + retry);
+        cache.found(identity(), Doubt::None, NOW + retry);
         assert_eq!(known(&cache, NOW + retry), "fresh");
     }
 
     #[test]
     fn a_failed_refresh_is_not_repeated_at_once() {
         let cache = Cache::new(10);
-        cache.found(identity(), false, NOW);
+        cache.found(identity(), Doubt::None, NOW);
         let later = NOW + after(0, limits::IDENTITY_FRESH);
         assert_eq!(known(&cache, later), "stale");
         assert!(cache.hold(&did(), later).is_some());
@@ -214,7 +254,7 @@ mod tests {
         let retry = after(later, limits::IDENTITY_STALE_RETRY);
         assert_eq!(known(&cache, retry), "stale");
         // Holding never shortens the life of a good document.
-        cache.found(identity(), false, NOW);
+        cache.found(identity(), Doubt::None, NOW);
         assert!(cache.hold(&did(), NOW).is_some());
         assert_eq!(
             known(&cache, NOW + after(0, limits::IDENTITY_STALE_RETRY)),
@@ -225,7 +265,7 @@ mod tests {
     #[test]
     fn nothing_negative_outlives_a_purge() {
         let cache = Cache::new(10);
-        cache.missing(&did(), Missing::BadDocument, NOW);
+        cache.missing(&did(), Missing::BadDocument, Doubt::None, NOW);
         cache.purge(&did());
         assert_eq!(known(&cache, NOW), "nothing");
         assert!(cache.hold(&did(), NOW).is_none());
@@ -236,8 +276,53 @@ mod tests {
     #[test]
     fn a_document_asked_for_before_the_purge_is_purged() {
         let cache = Cache::new(10);
-        cache.found(identity(), true, NOW);
+        cache.found(identity(), Doubt::Now, NOW);
         assert_eq!(known(&cache, NOW), "nothing");
         assert!(cache.hold(&did(), NOW).is_some());
+    }
+
+    #[test]
+    fn a_purge_that_is_put_off_comes_in_time() {
+        let cache = Cache::new(10);
+        let due = NOW + 5000;
+        // Where there is nothing, there is nothing to doubt.
+        cache.put_off(&did(), due);
+        assert!(!cache.can_be_purged(&did(), NOW));
+        for doubt in [Doubt::None, Doubt::From(due)] {
+            cache.found(identity(), doubt, NOW);
+            cache.put_off(&did(), due);
+            cache.put_off(&did(), due + 1);
+            assert_eq!(cache.put_off_until(&did(), NOW), Some(due));
+            assert_eq!(known(&cache, due - 1), "fresh");
+            assert_eq!(known(&cache, due), "nothing");
+            assert_eq!(cache.put_off_until(&did(), due), None);
+            assert!(!cache.can_be_purged(&did(), due));
+        }
+        // Nobody answers: it is in use again, and known to be outdated.
+        assert!(!cache.is_purged(&did()));
+        assert!(cache.hold(&did(), due).is_some());
+        assert_eq!(known(&cache, due), "fresh");
+        assert!(cache.is_purged(&did()));
+        cache.found(identity(), Doubt::None, due);
+        assert_eq!(cache.put_off_until(&did(), due), None);
+    }
+
+    #[test]
+    fn that_there_is_nothing_is_not_believed_while_a_purge_is_put_off() {
+        let cache = Cache::new(10);
+        let due = NOW + 5000;
+        cache.missing(&did(), Missing::NotFound, Doubt::None, NOW);
+        cache.put_off(&did(), due);
+        assert_eq!(known(&cache, NOW), "nothing");
+        assert_eq!(cache.put_off_until(&did(), NOW), Some(due));
+        assert!(cache.can_be_purged(&did(), NOW));
+        cache.purge(&did());
+        assert_eq!(cache.put_off_until(&did(), NOW), None);
+        cache.missing(&did(), Missing::NotFound, Doubt::Now, NOW);
+        cache.unreachable(&did(), Doubt::Now, NOW);
+        assert_eq!(cache.len(), 0);
+        cache.unreachable(&did(), Doubt::From(due), NOW);
+        assert_eq!(cache.put_off_until(&did(), due - 1), Some(due));
+        assert_eq!(known(&cache, due), "nothing");
     }
 }

@@ -9,11 +9,11 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
 use super::{
+    allowance::Allowance,
     cache::{Cache, Known},
     document::Identity,
     fetch::{Fetched, fetch},
-    forced::Forced,
-    lookups::{Lookups, Next},
+    lookups::{Doubt, Lookups, Next},
 };
 use crate::{
     atproto::{
@@ -120,7 +120,8 @@ pub struct Directory {
 /// outdates, see each other.
 struct State {
     lookups: Lookups<Arc<dyn Waiter>>,
-    forced: Forced,
+    refreshes: Allowance,
+    purges: Allowance,
     /// Requests that wait for room.
     blocked: usize,
     stopped: bool,
@@ -163,7 +164,8 @@ impl Directory {
             cache: Cache::new(config.identity_cache_size as usize),
             state: Mutex::new(State {
                 lookups: Lookups::new(count),
-                forced: Forced::default(),
+                refreshes: Allowance::of_refreshes(),
+                purges: Allowance::of_purges(),
                 blocked: 0,
                 stopped: false,
             }),
@@ -208,13 +210,27 @@ impl Directory {
         }
     }
 
-    /// Believes nothing of `did` any more: the next use asks anew, and no lookup that is already
-    /// under way counts. A document that was good still serves while the directory does not answer.
-    /// For the time after an `#identity` event.
-    pub fn purge(&self, did: &Did) {
+    /// Believes nothing of `did` any more, because of an `#identity` event of `host`: the next use
+    /// asks anew, and no lookup that is already under way counts. A document that was good still
+    /// serves while the directory does not answer.
+    ///
+    /// Of too many such events, of the account or of the host, those beyond are put off: the document
+    /// stays in use for a while, but nothing is refused by it before the directory was asked again.
+    pub fn purge(&self, did: &Did, host: &Hostname) {
         let mut state = self.lock();
-        state.lookups.purge(did);
-        self.cache.purge(did);
+        let now = (self.clock)();
+        if !state.lookups.is_running(did) && !self.cache.can_be_purged(did, now) {
+            return;
+        }
+        let due = state.purges.reserve(did, host, now);
+        if due <= now {
+            state.lookups.purge(did);
+            self.cache.purge(did);
+        } else {
+            self.metrics.identity_put_off.inc();
+            state.lookups.put_off(did, due);
+            self.cache.put_off(did, due);
+        }
     }
 
     /// Queues a lookup of `did` on behalf of `host`; `waiter` is called with what comes of it,
@@ -231,11 +247,10 @@ impl Directory {
         let mut state = self.lock();
         let now = (self.clock)();
         let anew = how == How::Forced;
-        // What is known to be outdated is asked for by anybody without a limit.
-        let limited = anew && !self.cache.is_purged(did);
-        if limited && !state.forced.allow(did, host, now) {
+        let Some(due) = self.due(&mut state, did, how, host, now) else {
+            self.metrics.identity_refused.inc();
             return Err(RateLimited);
-        }
+        };
         while !state.stopped && !state.lookups.has_room(did) {
             state.blocked += 1;
             state = wait(&self.room, state);
@@ -245,13 +260,40 @@ impl Directory {
             return Ok(());
         }
         let asker = Some(host.clone());
-        state.lookups.add(did, asker, Some(waiter), anew, now);
+        let waiter = Some(waiter);
+        state.lookups.add_at(due, did, asker, waiter, anew, now);
         if anew {
             state.lookups.insist(did);
         }
         self.queue_changed(&state);
-        self.work.notify_one();
+        if due > now {
+            self.wake_timer();
+        } else {
+            self.work.notify_one();
+        }
         Ok(())
+    }
+
+    /// When `did` may be looked up on behalf of `host`; nothing where that is refused.
+    fn due(
+        &self,
+        state: &mut State,
+        did: &Did,
+        how: How,
+        host: &Hostname,
+        now_ms: u64,
+    ) -> Option<u64> {
+        let put_off = self.cache.put_off_until(did, now_ms);
+        match how {
+            // The cache has an answer by now.
+            How::Miss if !matches!(self.cache.get(did, now_ms), Known::Nothing) => Some(now_ms),
+            How::Miss => Some(put_off.unwrap_or(now_ms)),
+            // What is known to be outdated is asked for by anybody without a limit.
+            How::Forced if self.cache.is_purged(did) => Some(now_ms),
+            How::Forced if state.refreshes.take(did, host, now_ms) => Some(now_ms),
+            // It was said that the document has changed, and nobody has looked.
+            How::Forced => put_off,
+        }
     }
 
     /// Queues a lookup for which nobody waits, unless others do wait.
@@ -304,6 +346,9 @@ impl Directory {
                 let mut state = self.lock();
                 let waiters = state.lookups.satisfied(did, (self.clock)());
                 self.queue_changed(&state);
+                if state.lookups.is_delayed(did) {
+                    self.wake_timer();
+                }
                 waiters
             };
             if waiters.is_empty() {
@@ -320,16 +365,14 @@ impl Directory {
     fn keep(&self, did: &Did, fetched: Fetched) -> Option<Outcome> {
         let mut state = self.lock();
         let now = (self.clock)();
-        let outdated = state.lookups.outdated(did)?;
+        let doubt = state.lookups.doubt(did)?;
         let outcome = match fetched {
             Fetched::Found(identity) => {
-                self.cache.found(identity.clone(), outdated, now);
+                self.cache.found(identity.clone(), doubt, now);
                 Outcome::Found(identity)
             }
             Fetched::Missing(missing) => {
-                if !outdated {
-                    self.cache.missing(did, missing, now);
-                }
+                self.cache.missing(did, missing, doubt, now);
                 Outcome::Missing(missing)
             }
             Fetched::Limited => {
@@ -337,12 +380,12 @@ impl Directory {
                 log::debug!("{did}: the directory asks us to be slower");
                 state.lookups.pause_plc(now);
                 self.wake_timer();
-                self.without_answer(&mut state, did, outdated, now)?
+                self.without_answer(&mut state, did, doubt, now)?
             }
             Fetched::Unreachable(words) => {
                 self.metrics.identity_failures.inc();
                 log::debug!("{did}: no document: {words}");
-                self.without_answer(&mut state, did, outdated, now)?
+                self.without_answer(&mut state, did, doubt, now)?
             }
         };
         self.metrics.identity_cached.set(self.cache.len() as u64);
@@ -356,7 +399,7 @@ impl Directory {
         &self,
         state: &mut State,
         did: &Did,
-        outdated: bool,
+        doubt: Doubt,
         now_ms: u64,
     ) -> Option<Outcome> {
         let held = || {
@@ -379,9 +422,7 @@ impl Directory {
         if let Some(outcome) = held() {
             return Some(outcome);
         }
-        if !outdated {
-            self.cache.unreachable(did, now_ms);
-        }
+        self.cache.unreachable(did, doubt, now_ms);
         Some(Outcome::Unreachable)
     }
 

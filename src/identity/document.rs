@@ -186,6 +186,7 @@ mod tests {
         })
     }
 
+    /// Rule 157: <https://atproto.com/specs/did>
     #[test]
     fn a_document_names_key_host_and_handle() {
         let identity = parse(&document()).unwrap();
@@ -200,6 +201,7 @@ mod tests {
         assert_eq!(identity.resolved_at, 7);
     }
 
+    /// Rules 150, 154: <https://atproto.com/specs/did>
     #[test]
     fn the_first_valid_entry_wins_and_odd_ones_are_passed_over() {
         let mut document = document();
@@ -258,6 +260,7 @@ mod tests {
         assert!(!identity.tls);
     }
 
+    /// Rule 155: <https://atproto.com/specs/did>
     #[test]
     fn legacy_keys_are_points_of_either_length() {
         for (curve, suite) in [
@@ -288,6 +291,7 @@ mod tests {
         }
     }
 
+    /// Rule 153: <https://atproto.com/specs/did>
     #[test]
     fn the_document_of_another_is_refused() {
         let mut document = document();

@@ -103,6 +103,7 @@ fn read(answer: Result<Response, FetchError>, did: &Did, now_ms: u64, web: bool)
 mod tests {
     use super::*;
 
+    /// Rule 156: <https://atproto.com/specs/did>
     #[test]
     fn only_hosts_have_a_did_web() {
         let url = |host| web_url(host, false);
@@ -134,6 +135,7 @@ mod tests {
         assert_eq!(web_url("example.com%3A443", true), None);
     }
 
+    /// Rules 151, 152: <https://web.plc.directory/spec/v0.1/did-plc>
     #[test]
     fn only_a_conclusive_answer_says_that_there_is_nothing() {
         let did = Did::parse("did:plc:ewvi7nxzyoun6zhxrhs64oiz").unwrap();

@@ -45,6 +45,12 @@ struct Job<W> {
     /// How many of them had been when the lookup under way began.
     began: u64,
     running: bool,
+    /// When the next attempt is due, where it waits for that.
+    due: Option<u64>,
+    /// A purge that was put off to this time, since the lookup under way began.
+    put_off: Option<u64>,
+    /// When those have their turn whom the lookup under way will not satisfy.
+    next_due: Option<u64>,
     /// The cache is of no use to it.
     anew: bool,
     /// Nothing but an answer will do.
@@ -52,6 +58,17 @@ struct Job<W> {
     failures: u32,
     /// When it was first asked for, in milliseconds.
     asked_at: u64,
+}
+
+/// What a purge makes of the answer of a lookup that was under way already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Doubt {
+    /// There was none.
+    None,
+    /// The answer will do up to this time, in milliseconds.
+    From(u64),
+    /// The answer is outdated.
+    Now,
 }
 
 /// A lookup to be made.
@@ -98,27 +115,66 @@ impl<W> Lookups<W> {
         anew: bool,
         now_ms: u64,
     ) {
+        self.add_at(now_ms, did, asker, waiter, anew, now_ms);
+    }
+
+    /// The same for a lookup that is not made before `due`, unless somebody else asks for it.
+    pub(super) fn add_at(
+        &mut self,
+        due: u64,
+        did: &Did,
+        asker: Asker,
+        waiter: Option<W>,
+        anew: bool,
+        now_ms: u64,
+    ) {
         if let Some(job) = self.jobs.get_mut(did) {
-            if anew {
+            // Who is to wait does not have what was asked for before.
+            if anew || (job.running && due > now_ms) {
                 job.purge();
             }
             let purges = job.purges;
+            if purges > job.began {
+                job.next_due = Some(job.next_due.map_or(due, |before| before.min(due)));
+            }
             job.waiters.extend(waiter.map(|w| (purges, w)));
+            // What has failed is not tried sooner because others want it too.
+            if job.failures == 0 && job.due.is_some_and(|later| due < later) {
+                self.queue(did, due, now_ms);
+            }
             return;
         }
         let job = Job {
             waiters: waiter.map(|w| (0, w)).into_iter().collect(),
-            asker: asker.clone(),
+            asker,
             purges: 0,
             began: 0,
             running: false,
+            due: None,
+            put_off: None,
+            next_due: None,
             anew,
             insists: false,
             failures: 0,
-            asked_at: now_ms,
+            asked_at: now_ms.max(due),
         };
         self.jobs.insert(did.clone(), job);
-        self.lane(did).push(asker, did.clone());
+        self.queue(did, due, now_ms);
+    }
+
+    /// Lets the lookup of `did` have its turn from `due` on.
+    fn queue(&mut self, did: &Did, due: u64, now_ms: u64) {
+        let Some(job) = self.jobs.get_mut(did) else {
+            return;
+        };
+        if due > now_ms {
+            job.due = Some(due);
+            self.delayed.push(Reverse((due, did.clone())));
+        } else {
+            job.due = None;
+            let asker = job.asker.clone();
+            self.lane(did).push(asker, did.clone());
+        }
     }
 
     /// The lookup of `did` is not done before there is an answer.
@@ -147,6 +203,23 @@ impl<W> Lookups<W> {
         }
     }
 
+    /// The same, but what it brings will do up to `due`.
+    pub(super) fn put_off(&mut self, did: &Did, due: u64) {
+        if let Some(job) = self.jobs.get_mut(did).filter(|job| job.running) {
+            job.put_off = Some(job.put_off.map_or(due, |before| before.min(due)));
+        }
+    }
+
+    /// Whether a lookup of `did` waits for its time.
+    pub(super) fn is_delayed(&self, did: &Did) -> bool {
+        self.jobs.get(did).is_some_and(|job| job.due.is_some())
+    }
+
+    /// Whether a lookup of `did` is under way.
+    pub(super) fn is_running(&self, did: &Did) -> bool {
+        self.jobs.get(did).is_some_and(|job| job.running)
+    }
+
     /// Takes the lookup that is to be made next, if there is one that may be.
     pub(super) fn next(&mut self, now_ms: u64) -> Option<Next> {
         self.wake(now_ms);
@@ -166,6 +239,8 @@ impl<W> Lookups<W> {
         let job = self.jobs.get_mut(&did)?;
         job.running = true;
         job.began = job.purges;
+        job.put_off = None;
+        job.next_due = None;
         let anew = job.anew;
         Some(Next { did, anew })
     }
@@ -173,12 +248,12 @@ impl<W> Lookups<W> {
     /// Queues what is due for another attempt.
     pub(super) fn wake(&mut self, now_ms: u64) {
         while self.retry_due().is_some_and(|due| due <= now_ms) {
-            let Some(Reverse((_, did))) = self.delayed.pop() else {
+            let Some(Reverse((due, did))) = self.delayed.pop() else {
                 return;
             };
-            if let Some(job) = self.jobs.get(&did) {
-                let asker = job.asker.clone();
-                self.lane(&did).push(asker, did);
+            // Another time was set since where it is not this one.
+            if self.jobs.get(&did).is_some_and(|job| job.due == Some(due)) {
+                self.queue(&did, due, now_ms);
             }
         }
     }
@@ -199,10 +274,15 @@ impl<W> Lookups<W> {
         self.delayed.peek().map(|Reverse((due, _))| *due)
     }
 
-    /// Whether what the lookup of `did` brings is older than the last purge; nothing where there is
-    /// no such lookup (any more).
-    pub(super) fn outdated(&self, did: &Did) -> Option<bool> {
-        self.jobs.get(did).map(|job| job.purges > job.began)
+    /// What is to be thought of what the lookup of `did` brings; nothing where there is no such
+    /// lookup (any more).
+    pub(super) fn doubt(&self, did: &Did) -> Option<Doubt> {
+        let job = self.jobs.get(did)?;
+        Some(match job.put_off {
+            _ if job.purges > job.began => Doubt::Now,
+            Some(due) => Doubt::From(due),
+            None => Doubt::None,
+        })
     }
 
     /// How long the lookup of `did` has been tried, in milliseconds.
@@ -232,7 +312,7 @@ impl<W> Lookups<W> {
         job.running = false;
         let due = now_ms.saturating_add(backoff(job.failures, jitter));
         job.failures += 1;
-        self.delayed.push(Reverse((due, did.clone())));
+        self.queue(did, due, now_ms);
     }
 
     /// Takes those whom the lookup of `did` satisfies, in order of request. They are called without
@@ -255,9 +335,9 @@ impl<W> Lookups<W> {
         job.running = false;
         job.anew = true;
         job.failures = 0;
-        job.asked_at = now_ms;
-        let asker = job.asker.clone();
-        self.lane(did).push(asker, did.clone());
+        let due = job.next_due.map_or(now_ms, |due| due.max(now_ms));
+        job.asked_at = due;
+        self.queue(did, due, now_ms);
         Vec::new()
     }
 
@@ -332,7 +412,7 @@ mod tests {
         assert_eq!(next(&mut lookups), Some(did.clone()));
         assert_eq!(next(&mut lookups), None);
         lookups.add(&did, host("b"), Some(5), false, 0);
-        assert_eq!(lookups.outdated(&did), Some(false));
+        assert_eq!(lookups.doubt(&did), Some(Doubt::None));
         assert_eq!(lookups.satisfied(&did, 0), [0, 1, 2, 3, 4, 5]);
         // Who comes while those are called has the same answer.
         lookups.add(&did, host("b"), Some(6), false, 0);
@@ -358,7 +438,7 @@ mod tests {
         lookups.add(&did, host("a"), Some(2), false, 0);
         lookups.purge(&did);
         lookups.add(&did, host("a"), Some(3), false, 0);
-        assert_eq!(lookups.outdated(&did), Some(true));
+        assert_eq!(lookups.doubt(&did), Some(Doubt::Now));
         assert_eq!(lookups.satisfied(&did, 0), [1, 2]);
         assert!(lookups.satisfied(&did, 0).is_empty());
         assert_eq!(
@@ -390,7 +470,7 @@ mod tests {
                 anew: true
             })
         );
-        assert_eq!(lookups.outdated(&did), Some(false));
+        assert_eq!(lookups.doubt(&did), Some(Doubt::None));
         assert_eq!(lookups.satisfied(&did, 0), [1, 2]);
     }
 
@@ -525,5 +605,66 @@ mod tests {
         let did = next(&mut lookups).unwrap();
         while !lookups.satisfied(&did, 0).is_empty() {}
         assert!(lookups.has_room(&plc('a')));
+    }
+
+    #[test]
+    fn a_lookup_that_is_put_off_waits_unless_somebody_may_have_it_now() {
+        let mut lookups = Lookups::new(4);
+        let did = plc('a');
+        lookups.add_at(5000, &did, host("a"), Some(1), true, 1000);
+        assert_eq!(lookups.next(4999), None);
+        assert_eq!(lookups.due(1000), Some(5000));
+        // Neither later nor twice.
+        lookups.add_at(6000, &did, host("a"), Some(2), true, 1000);
+        assert_eq!(lookups.next(4999), None);
+        assert_eq!(lookups.next(5000).unwrap().did, did);
+        assert_eq!(lookups.next(9000), None);
+        assert_eq!(lookups.satisfied(&did, 5000), [1, 2]);
+        assert!(lookups.satisfied(&did, 5000).is_empty());
+
+        lookups.add_at(5000, &did, host("a"), Some(1), true, 1000);
+        lookups.add_at(3000, &did, host("b"), Some(2), true, 1000);
+        assert_eq!(lookups.next(2999), None);
+        lookups.add(&did, host("b"), Some(3), false, 2000);
+        assert_eq!(lookups.next(2000).unwrap().did, did);
+        assert_eq!(lookups.satisfied(&did, 2000), [1, 2, 3]);
+        assert!(lookups.satisfied(&did, 2000).is_empty());
+        assert_eq!((lookups.next(9000), lookups.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_purge_that_is_put_off_leaves_an_answer_for_a_while() {
+        let mut lookups = Lookups::new(4);
+        let did = plc('a');
+        lookups.add(&did, host("a"), Some(1), false, 0);
+        // The lookup has not begun: it will bring what is true by then.
+        lookups.put_off(&did, 7000);
+        assert!(!lookups.is_running(&did));
+        assert!(next(&mut lookups).is_some());
+        assert_eq!(lookups.doubt(&did), Some(Doubt::None));
+        lookups.put_off(&did, 7000);
+        lookups.put_off(&did, 6000);
+        lookups.put_off(&did, 8000);
+        assert_eq!(lookups.doubt(&did), Some(Doubt::From(6000)));
+        lookups.purge(&did);
+        assert_eq!(lookups.doubt(&did), Some(Doubt::Now));
+        assert_eq!(lookups.satisfied(&did, 0), [1]);
+    }
+
+    #[test]
+    fn who_is_to_wait_does_not_have_what_is_under_way() {
+        let mut lookups = Lookups::new(4);
+        let did = plc('a');
+        lookups.add(&did, host("a"), Some(1), false, 0);
+        assert!(next(&mut lookups).is_some());
+        lookups.add_at(5000, &did, host("a"), Some(2), false, 0);
+        lookups.add_at(4000, &did, host("a"), Some(3), false, 0);
+        assert_eq!(lookups.satisfied(&did, 0), [1]);
+        assert!(lookups.satisfied(&did, 0).is_empty());
+        assert_eq!(lookups.next(3999), None);
+        assert!(lookups.next(4000).is_some_and(|next| next.anew));
+        assert_eq!(lookups.satisfied(&did, 4000), [2, 3]);
+        assert!(lookups.satisfied(&did, 4000).is_empty());
+        assert_eq!(lookups.len(), 0);
     }
 }

@@ -4,12 +4,12 @@
 //! [`directory::Directory`] is what the rest of the relay talks to. It answers from its cache at
 //! once, or queues a lookup for the resolver threads and calls back.
 
+mod allowance;
 mod cache;
 pub mod directory;
 pub mod document;
 mod fair;
 mod fetch;
-mod forced;
 mod lookups;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,8 @@ use crate::{
     threads::{Stopper, Thread, stop_pair},
 };
 
+mod purges;
+
 /// No answer takes this long.
 const LONG: Duration = Duration::from_secs(30);
 
@@ -183,6 +185,15 @@ fn words(outcome: &Outcome) -> String {
 
 impl Fixture {
     fn start() -> Fixture {
+        Fixture::with_clock(super::directory::steady_clock())
+    }
+
+    /// No time passes by itself.
+    fn frozen() -> Fixture {
+        Fixture::with_clock(Arc::new(|| 1_700_000_000_000))
+    }
+
+    fn with_clock(clock: super::directory::Clock) -> Fixture {
         let server = Server::start();
         let url = format!("http://127.0.0.1:{}", server.port);
         let flags = ["zlay", "--allow-private-hosts", "--plc-url", &url];
@@ -190,14 +201,13 @@ impl Fixture {
         let metrics = Arc::new(Metrics::default());
         let (stopper, stop) = stop_pair();
         let ahead_ms = Arc::new(AtomicU64::new(0));
-        let steady = super::directory::steady_clock();
         let ahead = ahead_ms.clone();
         let (directory, threads) = Directory::start_with_clock(
             &config,
             Outbound::new(&config).unwrap(),
             metrics.clone(),
             stop,
-            Arc::new(move || steady() + ahead.load(Ordering::Relaxed)),
+            Arc::new(move || clock() + ahead.load(Ordering::Relaxed)),
         )
         .unwrap();
         let (sender, answers) = unbounded();
@@ -243,6 +253,7 @@ impl Fixture {
     }
 }
 
+/// Rule 158: <https://atproto.com/specs/sync>
 #[test]
 fn many_requests_are_one_lookup_answered_in_order() {
     let f = Fixture::start();
@@ -279,7 +290,7 @@ fn a_lookup_that_began_before_a_purge_does_not_satisfy_it() {
     f.request(&did, How::Miss, 1).unwrap();
     f.server.wait_asked(&did, 1);
     f.server.serve_document(&did, "new.test");
-    f.directory.purge(&did);
+    f.directory.purge(&did, &host());
     f.request(&did, How::Miss, 2).unwrap();
     f.server.change(|s| s.held = false);
     assert_eq!(f.next(), (1, "old.test".to_owned()));
@@ -288,6 +299,7 @@ fn a_lookup_that_began_before_a_purge_does_not_satisfy_it() {
     assert_eq!(f.server.asked(&did), 2);
 }
 
+/// Rules 151, 153: <https://web.plc.directory/spec/v0.1/did-plc>
 #[test]
 fn what_is_missing_is_remembered_until_a_purge() {
     let f = Fixture::start();
@@ -309,7 +321,7 @@ fn what_is_missing_is_remembered_until_a_purge() {
     assert_eq!(f.cached(&key), Some("unsupported".to_owned()));
 
     f.server.serve_document(&gone, "back.test");
-    f.directory.purge(&gone);
+    f.directory.purge(&gone, &host());
     assert_eq!(f.cached(&gone), None);
     assert_eq!(f.resolve(&gone, How::Miss), "back.test");
 
@@ -326,7 +338,7 @@ fn a_good_document_serves_while_the_directory_fails() {
     f.server.serve_document(&did, "good.test");
     assert_eq!(f.resolve(&did, How::Miss), "good.test");
     f.server.answer(&did, 500, "");
-    f.directory.purge(&did);
+    f.directory.purge(&did, &host());
     assert_eq!(f.cached(&did), None);
     assert_eq!(f.resolve(&did, How::Miss), "good.test");
     assert_eq!(f.cached(&did), Some("good.test".to_owned()));
@@ -345,7 +357,7 @@ fn who_doubts_a_document_waits_until_the_directory_answers() {
     f.server.serve_document(&did, "good.test");
     assert_eq!(f.resolve(&did, How::Miss), "good.test");
     f.server.answer(&did, 500, "");
-    f.directory.purge(&did);
+    f.directory.purge(&did, &host());
     assert_eq!(f.resolve(&did, How::Miss), "good.test");
     f.request(&did, How::Forced, 7).unwrap();
     f.server.wait_asked(&did, 3);
@@ -374,6 +386,7 @@ fn a_stale_document_is_used_and_refreshed_behind() {
     assert_eq!(f.server.asked(&did), 2);
 }
 
+/// Rule 152: <https://atproto.com/specs/sync>
 #[test]
 fn an_unknown_account_waits_for_the_directory_to_recover() {
     let f = Fixture::start();
@@ -402,7 +415,7 @@ fn a_directory_that_limits_us_is_asked_again_after_a_pause() {
     assert_eq!(f.resolve(&known, How::Miss), "known.test");
     f.server.answer(&known, 429, "");
     f.server.serve_document(&unknown, "unknown.test");
-    f.directory.purge(&known);
+    f.directory.purge(&known, &host());
     assert_eq!(f.resolve(&known, How::Miss), "known.test");
     f.request(&unknown, How::Miss, 7).unwrap();
     assert_eq!(f.server.asked(&unknown), 0);
@@ -491,6 +504,7 @@ fn a_waiter_may_ask_anew_from_within_its_call() {
     assert_eq!(f.next(), (2, "new.test".to_owned()));
 }
 
+/// Rule 156: <https://atproto.com/specs/did>
 #[test]
 fn did_web_is_asked_of_its_host_and_given_up_in_the_end() {
     let f = Fixture::start();

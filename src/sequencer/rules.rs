@@ -389,6 +389,7 @@ mod tests {
         assert_eq!(account.effective(), &note);
     }
 
+    /// Rules 130, 146, 159: <https://atproto.com/specs/sync>
     #[test]
     fn only_the_authoritative_host_moves_anything() {
         let mut foreign = event(Kind::Identity);
@@ -413,6 +414,7 @@ mod tests {
         }
     }
 
+    /// Rules 147, 148: <https://atproto.com/guides/account-lifecycle>
     #[test]
     fn an_account_moves_with_its_document_and_not_back() {
         let mut moved = event(Kind::Commit(commit(4)));

@@ -57,7 +57,6 @@ impl Account {
         let name: String = (0..24)
             .map(|_| char::from(BASE32[rng.usize(..32)]))
             .collect();
-        let did: Arc<str> = format!("did:plc:{name}").into();
         let form = match rng.u8(..10) {
             0 => DocumentForm::Legacy,
             1 => DocumentForm::MultikeyRelative,
@@ -65,10 +64,20 @@ impl Account {
         };
         Account {
             handle: format!("{}.sim.test", &name[..12]),
+            form,
+            ..Account::with_did(rng, host, curve, &format!("did:plc:{name}"))
+        }
+    }
+
+    /// A new active account of `host` with this DID.
+    pub fn with_did(rng: &mut fastrand::Rng, host: usize, curve: Curve, did: &str) -> Account {
+        let did: Arc<str> = did.into();
+        Account {
+            handle: "somebody.sim.test".into(),
             key: Arc::new(Key::random(curve, rng)),
             host,
             status: None,
-            form,
+            form: DocumentForm::Multikey,
             repo: Repo::new(did.clone()),
             head: None,
             records: 0,

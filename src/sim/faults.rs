@@ -248,7 +248,11 @@ impl Traffic {
                 self.faults.directory_until = Some(Instant::now() + away);
                 let fail = self.rng.bool();
                 let delay = Duration::from_millis(if fail { 0 } else { 500 });
-                self.network.plc().set_faults(PlcFaults { fail, delay });
+                self.network.plc().set_faults(PlcFaults {
+                    fail,
+                    delay,
+                    ..PlcFaults::default()
+                });
             }
         }
         // A replay that begins with what is known already.

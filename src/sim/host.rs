@@ -56,6 +56,8 @@ pub struct Host {
     tls: Option<Arc<ServerConfig>>,
     feed: Mutex<Feed>,
     accounts: Mutex<BTreeMap<Arc<str>, Hosted>>,
+    /// The document of the host's own `did:web`.
+    document: Mutex<Option<String>>,
     /// Connections are closed as soon as they are accepted.
     refuses: AtomicBool,
     /// A replay begins with the event of the cursor itself.
@@ -71,6 +73,7 @@ impl Host {
             tls,
             feed: Mutex::new(Feed::new(seed)),
             accounts: Mutex::default(),
+            document: Mutex::default(),
             refuses: AtomicBool::new(false),
             inclusive: AtomicBool::new(false),
             outdated: AtomicU64::new(0),
@@ -156,6 +159,12 @@ impl Host {
         self.accounts().insert(did.clone(), hosted);
     }
 
+    /// Serves this as the document of the host's own `did:web` from now on.
+    pub fn set_document(&self, document: &str) {
+        let mut own = self.document.lock().unwrap_or_else(PoisonError::into_inner);
+        *own = Some(document.to_owned());
+    }
+
     /// Serves one connection to its end.
     pub(crate) fn serve(&self, tcp: TcpStream, stop: &Waker) -> io::Result<()> {
         if self.refuses.load(Ordering::Relaxed) {
@@ -200,6 +209,13 @@ impl Host {
                 }
             }
             "/xrpc/com.atproto.sync.listRepos" => ("200 OK", self.list(request)),
+            "/.well-known/did.json" => {
+                let own = self.document.lock().unwrap_or_else(PoisonError::into_inner);
+                match own.clone() {
+                    Some(document) => ("200 OK", document),
+                    None => ("404 Not Found", json!({"error": "NotFound"}).to_string()),
+                }
+            }
             "/xrpc/_health" => ("200 OK", json!({"version": "zlay-sim"}).to_string()),
             "/xrpc/com.atproto.sync.subscribeRepos" => (
                 "426 Upgrade Required",

@@ -13,12 +13,8 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    http::{self, Request},
-    keys::Key,
-    listen::Waker,
-    stream::Stream,
-};
+use super::{http, keys::Key, listen::Waker, stream::Stream};
+use crate::limits::HTTP_WRITE_TIMEOUT;
 
 /// How a document names the signing key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +32,8 @@ pub enum DocumentForm {
 pub struct PlcFaults {
     /// Every request is answered 500.
     pub fail: bool,
+    /// Every request is answered by something that is not HTTP.
+    pub garbage: bool,
     /// Every answer comes this late.
     pub delay: Duration,
 }
@@ -47,6 +45,8 @@ pub struct Plc {
     faults: Mutex<PlcFaults>,
     requests: AtomicU64,
     not_found: AtomicU64,
+    /// Requests by DID.
+    asked: Mutex<HashMap<String, u64>>,
 }
 
 impl Plc {
@@ -73,9 +73,21 @@ impl Plc {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
 
+    /// `did` was there and is gone: the answer is 410 from now on. In the place of the document there
+    /// is an empty text.
+    pub fn set_gone(&self, did: &Arc<str>) {
+        self.set(did, "");
+    }
+
     /// Requests so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests for the document of `did` so far, however they were answered.
+    pub fn requests_for(&self, did: &str) -> u64 {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.get(did).copied().unwrap_or_default()
     }
 
     /// Requests so far for what is not there.
@@ -88,10 +100,15 @@ impl Plc {
         let mut stream = Stream::new(tcp, None)?;
         let mut buffer = Vec::new();
         while let Some(request) = http::read_request(&mut stream, &mut buffer, stop)? {
-            self.requests.fetch_add(1, Ordering::Relaxed);
+            let did = http::percent_decode(request.path.trim_start_matches('/'));
+            self.count(&did);
             let faults = *self.faults.lock().unwrap_or_else(PoisonError::into_inner);
             if !http::linger(&stream, stop, faults.delay)? {
                 return Ok(());
+            }
+            if faults.garbage {
+                let words = b"220 mail.test ESMTP at your service\r\n";
+                return stream.send_all(words, stop, HTTP_WRITE_TIMEOUT);
             }
             let (status, body) = if faults.fail {
                 (
@@ -99,7 +116,7 @@ impl Plc {
                     json!({"message": "on purpose"}).to_string().into(),
                 )
             } else {
-                self.document(&request)
+                self.document(&did)
             };
             http::answer(&mut stream, stop, status, &body, request.keep_alive)?;
             if !request.keep_alive {
@@ -109,13 +126,22 @@ impl Plc {
         Ok(())
     }
 
-    fn document(&self, request: &Request) -> (&'static str, Arc<str>) {
-        let did = http::percent_decode(request.path.trim_start_matches('/'));
+    fn count(&self, did: &str) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        *asked.entry(did.to_owned()).or_default() += 1;
+    }
+
+    fn document(&self, did: &str) -> (&'static str, Arc<str>) {
         let documents = self
             .documents
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        match documents.get(did.as_str()) {
+        match documents.get(did) {
+            Some(document) if document.is_empty() => {
+                let message = format!("DID not available: {did}");
+                ("410 Gone", json!({"message": message}).to_string().into())
+            }
             Some(document) => ("200 OK", document.clone()),
             None => {
                 self.not_found.fetch_add(1, Ordering::Relaxed);

@@ -456,7 +456,7 @@ fn hosts_and_directory_answer() {
     assert_eq!(get(plc_port, "/did:plc:nobody").0, 404);
     network.plc().set_faults(PlcFaults {
         fail: true,
-        delay: Duration::ZERO,
+        ..PlcFaults::default()
     });
     assert_eq!(get(plc_port, &format!("/{did}")).0, 500);
     assert_eq!(

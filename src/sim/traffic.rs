@@ -34,6 +34,11 @@ const TRIES: usize = 20;
 /// Events that may be behind the clock before the rate is given up.
 const BEHIND_MAX: Duration = Duration::from_secs(1);
 
+/// Events a second of a host, at which many of them are about identities.
+const HOST_DENSE: f64 = 100.0;
+/// The same of one account.
+const ACCOUNT_DENSE: f64 = 3.0;
+
 /// What the traffic is like.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Mix {
@@ -70,6 +75,14 @@ impl Default for Mix {
             directory_fails: true,
             checked: true,
         }
+    }
+}
+
+impl Mix {
+    /// Whether so many events a second of one host mean more identity events than a relay looks into
+    /// one by one: about a tenth of all are.
+    fn is_dense(&self, of_host: f64) -> bool {
+        of_host > HOST_DENSE || of_host / self.accounts.max(1) as f64 > ACCOUNT_DENSE
     }
 }
 
@@ -138,14 +151,15 @@ impl Traffic {
     /// Makes the accounts, with histories that nobody was told of.
     pub fn new(network: Arc<Network>, mix: Mix) -> Traffic {
         let hosts = network.len();
-        if mix.faults != Faults::None && mix.directory_fails {
-            network.expected().set_handles_optional();
-        }
         let mut shares = Vec::with_capacity(hosts);
         let mut sum = 0.0;
         for i in 0..hosts {
             sum += 1.0 / ((i + 1) as f64).powf(mix.skew);
             shares.push(sum);
+        }
+        let away = mix.faults != Faults::None && mix.directory_fails;
+        if away || mix.is_dense(mix.rate / sum) {
+            network.expected().set_handles_optional();
         }
         let mut traffic = Traffic {
             faults: faults::State::new(hosts),

@@ -74,6 +74,17 @@ impl Stage {
         self.pass_from(0, events);
     }
 
+    /// Sends an event from a host that must arrive in another form.
+    pub(crate) fn pass_as(&mut self, host: usize, event: &Event, arrives: &Event) {
+        self.site.network.host(host).emit(event);
+        self.subscriber.expect(&[arrives]);
+    }
+
+    /// How often the directory was asked for an account so far.
+    pub(crate) fn asked_for(&self, account: &Account) -> u64 {
+        self.site.network.plc().requests_for(account.did())
+    }
+
     /// The bystander says something, which must be the next that arrives: what was to be dropped
     /// before has not come.
     pub(crate) fn sentinel(&mut self) {

@@ -1,7 +1,5 @@
 //! The PLC directory fails: what is known goes on, what is not waits, and nothing is lost.
 
-use std::time::Duration;
-
 use zlay::sim::{account::Account, event::Event, plc::PlcFaults};
 
 use crate::{
@@ -13,7 +11,7 @@ use crate::{
 fn set_down(site: &Site, fail: bool) {
     site.network.plc().set_faults(PlcFaults {
         fail,
-        delay: Duration::ZERO,
+        ..PlcFaults::default()
     });
 }
 
@@ -42,6 +40,7 @@ fn publish_first_events(site: &Site, account: &mut Account, stranger: &Account) 
     events
 }
 
+/// Rule 152: <https://atproto.com/specs/sync>
 #[test]
 fn unknown_accounts_wait_while_all_others_go_on() {
     let mut site = Site::new(2);
@@ -81,6 +80,7 @@ fn unknown_accounts_wait_while_all_others_go_on() {
     assert_eq!(site.network.host(0).connections(), 1);
 }
 
+/// Rule 152: <https://atproto.com/specs/sync>
 #[test]
 fn what_waits_when_the_process_is_killed_arrives_once() {
     let mut site = Site::new(1);

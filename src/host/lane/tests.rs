@@ -183,6 +183,7 @@ fn post(person: &mut Account) -> event::Event {
     person.commit(&[post])
 }
 
+/// Rule 152: <https://atproto.com/specs/sync>
 #[test]
 fn an_account_waits_in_order_and_the_others_flow() {
     let mut f = Fixture::start();
@@ -244,6 +245,7 @@ fn many_accounts_wait_and_no_cursor_passes_them() {
     assert!(told.is_none() || told == Some((0, 200)));
 }
 
+/// Rules 128, 129: <https://atproto.com/specs/sync>
 #[test]
 fn a_new_key_is_found_without_being_told() {
     let mut f = Fixture::start();
@@ -293,6 +295,7 @@ impl Fixture {
     }
 }
 
+/// Rule 130: <https://atproto.com/specs/sync>
 #[test]
 fn a_stranger_may_only_say_that_an_identity_has_changed() {
     let mut f = Fixture::start();
@@ -313,6 +316,7 @@ fn a_stranger_may_only_say_that_an_identity_has_changed() {
     f.settle();
 }
 
+/// Rule 126: <https://atproto.com/specs/sync>
 #[test]
 fn a_handle_passes_where_the_document_claims_it() {
     let mut f = Fixture::start();
