@@ -19,7 +19,10 @@ mod framing;
 mod handshake;
 mod hosts;
 mod identity;
+mod items;
 mod operation;
+mod plain;
+mod raw;
 mod reasons;
 #[path = "../support/scripted.rs"]
 mod scripted;
