@@ -207,7 +207,9 @@ mod tests {
         header.text("op").uint(1).text("new").null();
         header.map(6);
         let mut added = Writer::new();
-        added.text("$type").text("com.atproto.sync.subscribeRepos#account");
+        added
+            .text("$type")
+            .text("com.atproto.sync.subscribeRepos#account");
         let (before, after) = payload.split_at(at);
         let frame = [&header.into_bytes()[..], before, &added.into_bytes(), after].concat();
         let event = parse(&frame);

@@ -81,7 +81,7 @@ fn every_frame_is_two_canonical_maps_and_nothing_else() {
     let mut account = site.account(0);
     let mut all: Vec<Vec<u8>> = Vec::new();
     // On both sides of the last integer of each length.
-    for first in [20, 252, 65_532, (1 << 32) - 4] {
+    for first in [20, 252, 65_532, (1u64 << 32) - 4] {
         let initial = ("RELAY_INITIAL_SEQ_NUMBER", first.to_string());
         site.variables = vec![initial];
         let relay = site.start_crawling();

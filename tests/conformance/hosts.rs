@@ -109,7 +109,7 @@ fn a_host_that_asks_is_subscribed_to() {
 /// Rules 39, 40: <https://atproto.com/specs/sync#event-ordering>
 #[test]
 fn after_a_restart_every_host_goes_on_where_it_was() {
-    let mut site = Site::new(3);
+    let mut site = Site::with_tls(3);
     let mut relay = site.start_crawling();
     let mut accounts = [0, 1, 2].map(|host| site.account(host));
     let mut events = Vec::new();
@@ -545,6 +545,14 @@ fn a_host_that_knows_no_cursor_is_left_alone_more_and_more() {
     ask_until(&relay, &host.name(), connected);
     host.say(1, &event);
     subscriber.expect(&[&event]);
+    // Its sequence starts anew once more, and this time it says nothing of it.
+    let before = next_commit(&mut account);
+    host.say(50, &before);
+    subscriber.expect(&[&before]);
+    host.start_anew(Future::Replay);
+    let after = next_commit(&mut account);
+    host.say(2, &after);
+    subscriber.expect(&[&after]);
     assert!(relay.rejects().is_empty());
 }
 
@@ -569,6 +577,40 @@ fn a_host_that_is_not_there_is_tried_ever_more_rarely_until_it_asks() {
     ask_until(&stage.relay, host.name(), || host.connected() == 1);
     stage.sentinel();
     assert_eq!(host.connections(), 2);
+}
+
+/// Who says in any way that it is a relay is not crawled, and is when it no longer does.
+///
+/// Rule 52: <https://github.com/bluesky-social/indigo/blob/main/cmd/relay/HACKING.md>
+#[test]
+fn relays_are_not_crawled() {
+    let site = Site::new(0);
+    let relay = site.start();
+    let invalid = (400, "InvalidRequest".to_owned());
+    for server in [
+        "atproto-relay",
+        "indigo/0.1 (atproto-relay)",
+        "relay/2 ATPROTO-RELAY (rust)",
+        zlay::USER_AGENT,
+    ] {
+        let pds = r#"{"did":"did:web:localhost","availableUserDomains":[]}"#;
+        let other = Plain::start(move |_| (format!("200 OK\r\nServer: {server}"), pds.into()));
+        assert_eq!(crawl(&relay, &other.name()), invalid, "{server}");
+        assert_eq!(other.heads().len(), 1, "{server}");
+    }
+    let host = Scripted::start();
+    host.set_relay(true);
+    assert_eq!(crawl(&relay, &host.name()), invalid);
+    host.set_relay(false);
+    assert_eq!(crawl(&relay, &host.name()).0, 200);
+    host.wait_until_asked(1);
+    // It becomes one: its stream is not read.
+    host.set_relay(true);
+    host.cut();
+    wait_until("it is tried and refused", || {
+        relay.metric("relay_host_connect_failures_total") > 0
+    });
+    assert_eq!(relay.metric("relay_hosts_connected"), 0);
 }
 
 /// Nothing is connected to that is not on the public network, whatever it is called; the listener
