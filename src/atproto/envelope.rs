@@ -132,6 +132,8 @@ pub struct Layout {
     pub pairs: usize,
     /// The value of `seq`.
     pub seq: Range<usize>,
+    /// The pair `$type`, where there is one: no message of a stream has one by rights.
+    pub type_pair: Option<Range<usize>>,
     /// The pair `handle`, where there is one.
     pub handle: Option<Range<usize>>,
     /// The value of `active`.
@@ -318,6 +320,7 @@ impl<'a> Fields<'a> {
             }
             fields.value(kind, key, &mut reader)?;
             match key {
+                "$type" => fields.layout.type_pair = Some(at..reader.position()),
                 "handle" => fields.layout.handle = Some(at..reader.position()),
                 "status" => status_place = Some(at..reader.position()),
                 _ => {}

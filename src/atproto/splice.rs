@@ -24,6 +24,28 @@ struct Edit<'a> {
     pairs: isize,
 }
 
+impl Edit<'_> {
+    fn removal(pair: Range<usize>) -> Self {
+        Edit {
+            place: pair,
+            bytes: &[],
+            pairs: -1,
+        }
+    }
+}
+
+/// The frame with nothing in its header but type and op, and without a `$type` in its payload; none
+/// when that is so already. A header speaks of one hop: what a host adds to it is not for a relay
+/// to pass on. `name` is the type without its `#`. All other changes include this one.
+pub fn plain(frame: &[u8], layout: &Layout, name: &str) -> Option<Spliced> {
+    // Two pairs must be there, so that two are these.
+    const TWO_PAIRS: u8 = 0xa2;
+    if frame.first() == Some(&TWO_PAIRS) && layout.type_pair.is_none() {
+        return None;
+    }
+    Some(rebuild(frame, layout, name, Vec::new()))
+}
+
 /// The frame of a `#commit` with the deprecated fields filled in that its host left out; none when
 /// there is nothing to fill in.
 pub fn fill_commit(frame: &[u8], layout: &Layout) -> Option<Spliced> {
@@ -36,7 +58,7 @@ pub fn fill_commit(frame: &[u8], layout: &Layout) -> Option<Spliced> {
         return None;
     }
     // Two that belong in the same place are in canonical order already, as `FILLED` is.
-    let mut edits: Vec<Edit<'_>> = pairs
+    let edits = pairs
         .iter()
         .map(|(at, bytes)| Edit {
             place: *at..*at,
@@ -44,22 +66,14 @@ pub fn fill_commit(frame: &[u8], layout: &Layout) -> Option<Spliced> {
             pairs: 1,
         })
         .collect();
-    edits.sort_by_key(|edit| edit.place.start);
-    Some(rebuild(frame, layout, &edits))
+    Some(rebuild(frame, layout, "commit", edits))
 }
 
 /// The frame of an `#identity` without its handle.
 pub fn drop_handle(frame: &[u8], layout: &Layout) -> Option<Spliced> {
     let place = layout.handle.clone()?;
-    Some(rebuild(
-        frame,
-        layout,
-        &[Edit {
-            place,
-            bytes: &[],
-            pairs: -1,
-        }],
-    ))
+    let edit = Edit::removal(place);
+    Some(rebuild(frame, layout, "identity", vec![edit]))
 }
 
 /// The frame of an `#account` with another status.
@@ -82,7 +96,7 @@ pub fn set_status(frame: &[u8], layout: &Layout, active: bool, status: Option<&s
         bytes: active,
         pairs: 0,
     };
-    rebuild(frame, layout, &[active, status])
+    rebuild(frame, layout, "account", vec![active, status])
 }
 
 /// Appends the frame to `out` with `seq` in the place of the upstream's.
@@ -112,16 +126,20 @@ fn pair(name: &str, value: &[u8]) -> Vec<u8> {
     writer.into_bytes()
 }
 
-/// Applies edits, which ascend and lie behind the head of the payload's map.
-fn rebuild(frame: &[u8], layout: &Layout, edits: &[Edit<'_>]) -> Spliced {
+/// Applies edits, which lie behind the head of the payload's map, under a plain header.
+fn rebuild(frame: &[u8], layout: &Layout, name: &str, mut edits: Vec<Edit<'_>>) -> Spliced {
+    edits.extend(layout.type_pair.clone().map(Edit::removal));
+    edits.sort_by_key(|edit| edit.place.start);
     let delta: isize = edits.iter().map(|edit| edit.pairs).sum();
-    let mut writer = Writer::append_to(frame[..layout.map_head.start].to_vec());
+    let mut writer = Writer::new();
+    writer.map(2).text("t").text(&format!("#{name}"));
+    writer.text("op").uint(1);
     writer.map(layout.pairs.saturating_add_signed(delta));
     let mut out = writer.into_bytes();
     let mut at = layout.map_head.end;
     let mut seq = layout.seq.clone();
     let mut shift = out.len() as isize - at as isize;
-    for edit in edits {
+    for edit in &edits {
         if edit.place.start <= layout.seq.start {
             shift += edit.bytes.len() as isize - edit.place.len() as isize;
         }
@@ -174,6 +192,32 @@ mod tests {
             w.text("zzzzzzz").text("kept");
         }
         w.into_bytes()
+    }
+
+    #[test]
+    fn header_and_type_are_plain_whatever_else_changes() {
+        let expected = account(5, true, None, true);
+        let event = parse(&expected);
+        assert_eq!(plain(&expected, &event.layout, "account"), None);
+        let payload = &expected[event.layout.map_head.end..];
+        // `did`, `seq` and `time` come before `$type`, the others after it.
+        let at = payload.windows(7).position(|w| w == b"\x66active").unwrap();
+        let mut header = Writer::new();
+        header.map(4).text("a").array(0).text("t").text("#account");
+        header.text("op").uint(1).text("new").null();
+        header.map(6);
+        let mut added = Writer::new();
+        added
+            .text("$type")
+            .text("com.atproto.sync.subscribeRepos#account");
+        let (before, after) = payload.split_at(at);
+        let frame = [&header.into_bytes()[..], before, &added.into_bytes(), after].concat();
+        let event = parse(&frame);
+        let spliced = plain(&frame, &event.layout, "account").unwrap();
+        assert_eq!(spliced.frame, expected);
+        assert_eq!(spliced.seq, parse(&expected).layout.seq);
+        let spliced = set_status(&frame, &event.layout, false, Some("deleted"));
+        assert_eq!(spliced.frame, account(5, false, Some("deleted"), true));
     }
 
     #[test]

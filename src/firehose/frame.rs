@@ -162,6 +162,7 @@ mod tests {
         (header_len == len && header[..len] == message[..len]).then_some(payload)
     }
 
+    /// Rule 12: <https://atproto.com/specs/event-stream#error-frames>
     #[test]
     fn the_relays_own_messages_have_the_exact_bytes() {
         let hex = |message: Arc<[u8]>| HEXLOWER.encode(ws_payload(&message).unwrap());

@@ -177,6 +177,7 @@ fn says_no_such_name(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    /// Rule 53: <https://atproto.com/specs/sync#security-considerations>
     #[test]
     fn special_addresses_are_not_public() {
         for address in [
@@ -250,6 +251,7 @@ mod tests {
         }
     }
 
+    /// Rule 53: <https://atproto.com/specs/sync#security-considerations>
     #[test]
     fn ports_and_literals_follow_the_policy() {
         let public = Policy { private: false };

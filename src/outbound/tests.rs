@@ -104,6 +104,7 @@ fn head(stream: &mut impl Read) -> String {
     head
 }
 
+/// Rule 53: <https://atproto.com/specs/sync#security-considerations>
 #[test]
 fn a_private_host_is_connected_to_only_where_allowed() {
     let server = Server::start(drop);
@@ -122,6 +123,7 @@ fn a_private_host_is_connected_to_only_where_allowed() {
     assert_eq!(server.connections(), 1);
 }
 
+/// Rule 53: <https://atproto.com/specs/sync#security-considerations>
 #[test]
 fn private_addresses_are_refused_in_every_spelling() {
     let outbound = outbound(&[]);
@@ -182,6 +184,7 @@ fn a_request_says_who_asks_and_an_answer_of_any_status_is_one() {
     assert_eq!(open().get(&server.url(), options(LONG)), Ok(response));
 }
 
+/// Rule 53: <https://atproto.com/specs/sync#security-considerations>
 #[test]
 fn redirects_are_answers_and_not_followed() {
     let target = Server::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");

@@ -57,6 +57,7 @@ mod tests {
         threads::{self, Role, stop_pair},
     };
 
+    /// Rule 36: <https://atproto.com/specs/event-stream#sequence-numbers>
     #[test]
     fn the_window_follows_the_clock_until_the_stop() {
         let dir = TempDir::new().unwrap();

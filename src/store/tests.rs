@@ -268,6 +268,7 @@ fn time_finds_the_event_where_seqs_have_gaps() {
     assert_eq!(store.window().oldest, Some(1_000_002));
 }
 
+/// Rule 36: <https://atproto.com/specs/event-stream#sequence-numbers>
 #[test]
 fn the_disk_is_really_freed() {
     let dir = TempDir::new().unwrap();

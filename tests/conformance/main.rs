@@ -22,10 +22,13 @@ mod hosts;
 #[path = "../support/http.rs"]
 mod http;
 mod identity;
+mod items;
 mod lenient;
 mod operation;
 mod operator;
+mod plain;
 mod quota;
+mod raw;
 mod reasons;
 #[path = "../support/scripted.rs"]
 mod scripted;

@@ -58,6 +58,7 @@ fn replay(subscriber: &mut Subscriber, events: usize) -> Vec<Seen> {
     (0..events).map(|_| subscriber.event()).collect()
 }
 
+/// Rules 33, 39, 192: <https://atproto.com/specs/event-stream#sequence-numbers>
 #[test]
 fn kills_in_the_middle_of_traffic_lose_and_repeat_nothing() {
     let mut site = Site::new(3);
@@ -102,6 +103,8 @@ fn kills_in_the_middle_of_traffic_lose_and_repeat_nothing() {
     assert_eq!(relay.metric("relay_panics_total"), 0);
 }
 
+/// Rule 17: <https://github.com/bluesky-social/atproto/blob/main/packages/ws-client/src/client.ts>
+/// Rule 40: <https://atproto.com/specs/sync#event-ordering>
 #[test]
 fn a_stop_is_orderly_and_the_rest_comes_after_the_next_start() {
     let mut site = Site::new(3);

@@ -49,6 +49,7 @@ impl Stage {
     }
 }
 
+/// Rules 39, 40: <https://atproto.com/specs/sync#event-ordering>
 #[test]
 fn a_host_is_asked_for_what_follows_the_last_event_read() {
     let mut stage = Stage::set_up();
@@ -81,6 +82,7 @@ fn a_host_is_asked_for_what_follows_the_last_event_read() {
     Subscriber::from_the_beginning(&relay).expect(&events.iter().collect::<Vec<_>>());
 }
 
+/// Rule 39: <https://atproto.com/specs/sync#event-ordering>
 #[test]
 fn a_host_is_found_again_however_its_connection_ends() {
     let mut site = Site::new(1);
@@ -101,6 +103,7 @@ fn a_host_is_found_again_however_its_connection_ends() {
     assert_eq!(host.outdated(), 0);
 }
 
+/// Rule 50: <https://atproto.com/specs/event-stream#sequence-numbers>
 #[test]
 fn a_host_that_says_future_cursor_is_heard_from_then_on() {
     let mut stage = Stage::set_up();
@@ -132,6 +135,7 @@ fn a_host_that_goes_back_without_a_word_is_heard_from_where_it_is() {
     assert!(stage.relay.rejects().is_empty());
 }
 
+/// Rule 45: <https://atproto.com/specs/event-stream#framing>
 #[test]
 fn a_frame_that_always_breaks_the_connection_is_passed_over() {
     let mut stage = Stage::set_up();
@@ -155,6 +159,7 @@ fn a_frame_that_always_breaks_the_connection_is_passed_over() {
     assert_eq!(stage.host.asked()[4..], [Some(6), Some(6)]);
 }
 
+/// Rule 46: <https://atproto.com/specs/sync#limits>
 #[test]
 fn a_message_that_is_always_too_large_is_passed_over() {
     let mut stage = Stage::set_up();
@@ -174,6 +179,8 @@ fn crawl(relay: &Relay, hostname: &str) -> (u16, String) {
 }
 
 /// Rules 164, 165, 167: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
+/// Rule 38: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
+/// Rule 52: <https://github.com/bluesky-social/indigo/blob/main/cmd/relay/HACKING.md>
 #[test]
 fn hosts_that_can_not_be_crawled_are_refused_with_the_reason() {
     let site = Site::new(1);
@@ -211,6 +218,7 @@ fn hosts_that_can_not_be_crawled_are_refused_with_the_reason() {
     assert_eq!(host.connections(), 1);
 }
 
+/// Rule 52: <https://github.com/bluesky-social/indigo/blob/main/cmd/relay/HACKING.md>
 #[test]
 fn a_host_that_becomes_a_relay_is_not_listened_to() {
     let mut stage = Stage::set_up();

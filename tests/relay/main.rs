@@ -15,6 +15,7 @@ mod follower;
 mod hosts;
 mod process;
 #[path = "../support/scripted.rs"]
+#[expect(dead_code, reason = "the conformance suite needs more of it")]
 mod scripted;
 #[path = "../support/site.rs"]
 mod site;

@@ -26,12 +26,25 @@ pub(crate) enum Future {
     Replay,
 }
 
+/// What the host says at one place of its stream.
+#[derive(Clone, Debug)]
+enum Said {
+    /// A binary message.
+    Message(Bytes),
+    /// Bytes on the wire, whatever they are.
+    Wire(Bytes),
+}
+
 #[derive(Debug)]
 struct State {
-    frames: Vec<(u64, Bytes)>,
+    frames: Vec<(u64, Said)>,
     asked: Vec<Option<u64>>,
+    /// The heads of all requests.
+    heads: Vec<String>,
     future: Future,
     is_relay: bool,
+    /// The name of the error with which every subscription is ended.
+    error: Option<&'static str>,
     /// Connections made before the last cut end.
     cuts: u64,
     stopped: bool,
@@ -58,8 +71,10 @@ impl Scripted {
             state: Mutex::new(State {
                 frames: Vec::new(),
                 asked: Vec::new(),
+                heads: Vec::new(),
                 future: Future::Refuse,
                 is_relay: false,
+                error: None,
                 cuts: 0,
                 stopped: false,
             }),
@@ -115,7 +130,17 @@ impl Scripted {
 
     /// Says anything at this place of the stream, now and in every replay.
     pub(crate) fn say_raw(&self, seq: u64, frame: Bytes) {
-        self.change(|state| state.frames.push((seq, frame)));
+        self.change(|state| state.frames.push((seq, Said::Message(frame))));
+    }
+
+    /// Puts bytes on the wire at this place of the stream, now and in every replay.
+    pub(crate) fn say_wire(&self, seq: u64, bytes: Bytes) {
+        self.change(|state| state.frames.push((seq, Said::Wire(bytes))));
+    }
+
+    /// Ends every subscription with an error of this name from now on, or no longer.
+    pub(crate) fn set_error(&self, error: Option<&'static str>) {
+        self.change(|state| state.error = error);
     }
 
     /// Forgets everything that was said, and ends every connection.
@@ -142,6 +167,11 @@ impl Scripted {
         self.state().asked.clone()
     }
 
+    /// The heads of the requests that it was sent.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.state().heads.clone()
+    }
+
     /// Waits until it has been asked so many times.
     pub(crate) fn wait_until_asked(&self, times: usize) {
         wait_until("the relay connects", || self.state().asked.len() >= times);
@@ -161,7 +191,11 @@ impl Drop for Scripted {
 impl Shared {
     fn serve(&self, mut stream: TcpStream) {
         let head = peek_head(&stream);
-        let is_relay = self.state.lock().unwrap().is_relay;
+        let is_relay = {
+            let mut state = self.state.lock().unwrap();
+            state.heads.push(head.clone());
+            state.is_relay
+        };
         let server = if is_relay {
             "somebody/1.0 (atproto-relay)"
         } else {
@@ -200,9 +234,10 @@ impl Shared {
         let cuts = state.cuts;
         let last = state.frames.last().map_or(0, |(seq, _)| *seq);
         let is_future = cursor.is_some_and(|cursor| cursor > last);
-        if is_future && state.future == Future::Refuse {
+        let refused = (is_future && state.future == Future::Refuse).then_some("FutureCursor");
+        if let Some(name) = state.error.or(refused) {
             drop(state);
-            let error = event::error("FutureCursor", "Cursor in the future.");
+            let error = event::error(name, "The script says so.");
             let _ = websocket.send(Message::Binary(error));
             let _ = websocket.close(None);
             let _ = websocket.flush();
@@ -214,13 +249,17 @@ impl Shared {
             Some(cursor) => state.frames.partition_point(|(seq, _)| *seq <= cursor),
         };
         while !state.stopped && state.cuts == cuts {
-            let Some((_, frame)) = state.frames.get(at).cloned() else {
+            let Some((_, said)) = state.frames.get(at).cloned() else {
                 state = self.changed.wait(state).unwrap();
                 continue;
             };
             at += 1;
             drop(state);
-            if websocket.send(Message::Binary(frame)).is_err() {
+            let sent = match said {
+                Said::Message(frame) => websocket.send(Message::Binary(frame)).is_ok(),
+                Said::Wire(bytes) => websocket.get_mut().write_all(&bytes).is_ok(),
+            };
+            if !sent {
                 return;
             }
             state = self.state.lock().unwrap();

@@ -164,10 +164,10 @@ pub(crate) fn next_commit(account: &mut Account) -> Event {
 
 /// A relay that runs. Dropping it kills it.
 pub(crate) struct Relay {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) public: SocketAddr,
     internal: SocketAddr,
-    log: Arc<Mutex<Vec<String>>>,
+    pub(crate) log: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
 }
 

@@ -112,6 +112,7 @@ fn a_client_that_vanishes_is_freed() {
     assert_eq!(relay.metrics().subscribers_gone.get(), 1);
 }
 
+/// Rules 16, 18: <https://atproto.com/specs/event-stream#websocket-transport>
 #[test]
 fn idle_clients_are_asked_and_those_who_never_answer_are_cut() {
     let mut settings = settings();
@@ -133,6 +134,7 @@ fn idle_clients_are_asked_and_those_who_never_answer_are_cut() {
     drop(silent);
 }
 
+/// Rules 34, 35: <https://atproto.com/specs/event-stream#error-frames>
 #[test]
 fn a_client_that_takes_nothing_is_cut_and_delays_nobody() {
     let mut settings = settings();

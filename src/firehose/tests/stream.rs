@@ -102,6 +102,7 @@ fn a_future_cursor_gets_an_error_and_nothing_else() {
     eventually("all are gone", || relay.firehose.subscribers().is_empty());
 }
 
+/// Rule 32: <https://atproto.com/specs/event-stream#sequence-numbers>
 #[test]
 fn replay_becomes_live_without_a_gap_or_a_duplicate() {
     let mut settings = settings();

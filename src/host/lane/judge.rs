@@ -164,6 +164,8 @@ impl Ready {
         frame: &[u8],
         spliced: Option<splice::Spliced>,
     ) -> Ready {
+        let plain = || splice::plain(frame, &event.layout, event.body.name());
+        let spliced = spliced.or_else(plain);
         let (frame, seq_at) = match spliced {
             Some(spliced) => (spliced.frame.into(), spliced.seq),
             None => (frame.into(), event.layout.seq.clone()),
