@@ -56,6 +56,8 @@ pub struct Host {
     tls: Option<Arc<ServerConfig>>,
     feed: Mutex<Feed>,
     accounts: Mutex<BTreeMap<Arc<str>, Hosted>>,
+    /// How often each path was asked for.
+    asked: Mutex<BTreeMap<String, u64>>,
     /// Connections are closed as soon as they are accepted.
     refuses: AtomicBool,
     /// A replay begins with the event of the cursor itself.
@@ -71,6 +73,7 @@ impl Host {
             tls,
             feed: Mutex::new(Feed::new(seed)),
             accounts: Mutex::default(),
+            asked: Mutex::default(),
             refuses: AtomicBool::new(false),
             inclusive: AtomicBool::new(false),
             outdated: AtomicU64::new(0),
@@ -156,6 +159,14 @@ impl Host {
         self.accounts().insert(did.clone(), hosted);
     }
 
+    /// The paths that were asked for so far, and how often.
+    pub fn asked(&self) -> BTreeMap<String, u64> {
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Serves one connection to its end.
     pub(crate) fn serve(&self, tcp: TcpStream, stop: &Waker) -> io::Result<()> {
         if self.refuses.load(Ordering::Relaxed) {
@@ -164,6 +175,9 @@ impl Host {
         let mut stream = Stream::new(tcp, self.tls.as_ref())?;
         let mut buffer = Vec::new();
         while let Some(request) = http::read_request(&mut stream, &mut buffer, stop)? {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            *asked.entry(request.path.clone()).or_default() += 1;
+            drop(asked);
             let stream_path = request.path == "/xrpc/com.atproto.sync.subscribeRepos";
             if let (true, Some(key)) = (stream_path, &request.websocket) {
                 let accept = derive_accept_key(key.as_bytes());

@@ -236,6 +236,35 @@ impl Tree {
         }
         blocks
     }
+
+    /// The nodes that undoing one change of `key` looks into, and no other: those on the path to
+    /// where the key is or would be and, where undoing it `removes` the key, the two sides that
+    /// grow together in its place, as deep as there are two.
+    pub fn least_proof(&self, key: &str, removes: bool) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        let mut next = self.root.as_ref();
+        while let Some(node) = next {
+            blocks.push(node.block().clone());
+            next = match node.find(key) {
+                Err(i) => node.children[i].as_ref(),
+                Ok(i) if removes => {
+                    seam(&node.children[i], &node.children[i + 1], &mut blocks);
+                    None
+                }
+                Ok(_) => None,
+            };
+        }
+        blocks
+    }
+}
+
+/// The nodes that [`merge`] joins.
+fn seam(left: &Child, right: &Child, blocks: &mut Vec<Block>) {
+    if let (Some(left), Some(right)) = (left, right) {
+        blocks.extend([left.block().clone(), right.block().clone()]);
+        let last = &left.children[left.entries.len()];
+        seam(last, &right.children[0], blocks);
+    }
 }
 
 /// The node of a tree without keys.
