@@ -10,11 +10,11 @@ use zlay::{
     sim::{
         account::{Account, record},
         clock,
-        event::Event,
+        event::{self, Event},
         keys::Curve,
         plc::DocumentForm,
         repo::{Sealed, Write},
-        tree::Block,
+        tree::{Block, Tree},
     },
 };
 
@@ -168,25 +168,28 @@ fn commits_without_operations_pass() {
 }
 
 /// Known are its revision, so that the same commit does not pass twice, and its tree, so that the
-/// next one continues it.
+/// next one continues it. A host may say that what was before it is the tree without records.
 ///
 /// Rule 59: <https://atproto.com/guides/account-lifecycle>
 #[test]
 fn a_first_commit_makes_its_account_known() {
     let mut stage = Stage::set_up();
     let known = stage.relay.metric("relay_accounts");
-    let firsts = [
+    let mut count = 0;
+    for writes in [
         vec![put("a", "one")],
         vec![put("a", "one"), put("b", "one"), put("c", "one")],
         Vec::new(),
-    ];
-    let count = firsts.len() as u64;
-    for writes in firsts {
-        let mut account = stage.site.account(0);
-        let message = commit(&mut account, &writes).message;
-        assert_eq!((&message.since, message.prev_data), (&None, None));
-        stage.pass(&[&message.event()]);
-        stage.drops(&mut account, &message.event(), Reject::RevStale);
+    ] {
+        for before in [None, Some(Tree::new().root().cid)] {
+            let mut account = stage.site.account(0);
+            let mut message = commit(&mut account, &writes).message;
+            assert_eq!((&message.since, message.prev_data), (&None, None));
+            message.prev_data = before;
+            stage.pass(&[&message.event()]);
+            stage.drops(&mut account, &message.event(), Reject::RevStale);
+            count += 1;
+        }
     }
     wait_until("the accounts are known", || {
         stage.relay.metric("relay_accounts") == known + count
@@ -216,11 +219,8 @@ fn pass_arranged(
     account: &mut Account,
     change: impl FnOnce(&mut Vec<Block>, &Block),
 ) {
-    let writes = [
-        account.post("one"),
-        account.post("two"),
-        put("a", &account.records().to_string()),
-    ];
+    let count = account.records().to_string();
+    let writes = [account.post("one"), put("a", &count), put(&count, "two")];
     let mut sealed = commit(account, &writes);
     let object = sealed.commit.clone();
     sealed.blocks.retain(|block| *block != object);
@@ -279,8 +279,17 @@ fn blocks_may_be_repeated_and_unrelated() {
         blocks.push(object.clone());
         *blocks = blocks.iter().flat_map(|b| vec![b.clone(); 3]).collect();
     });
+    let nothing = craft::filler(1 + Cid::LEN);
+    assert!(nothing.bytes.is_empty());
     // What belongs to nobody, to another account, and to an earlier tree.
-    for unrelated in [craft::filler(1_000), foreign, foreign_node, old_tree] {
+    let unrelated = [
+        nothing,
+        craft::filler(1_000),
+        foreign,
+        foreign_node,
+        old_tree,
+    ];
+    for unrelated in unrelated {
         for last in [false, true] {
             pass_arranged(stage, account, |blocks, object| {
                 blocks.push(object.clone());
@@ -322,9 +331,10 @@ fn every_limit_may_be_met() {
         let writes = (0..COMMIT_OPS_MAX).map(|n| put(&n.to_string(), text));
         writes.collect()
     };
-    let large = Write::Put("com.example.large/self".into(), {
-        craft::record_of(RECORD_BYTES_MAX)
-    });
+    let large = |rkey: &str| {
+        let record = craft::record_of(RECORD_BYTES_MAX);
+        Write::Put(format!("com.example.large/{rkey}"), record)
+    };
     let mut mixed = many("two");
     for (n, write) in mixed.iter_mut().enumerate() {
         if n % 3 == 0 {
@@ -332,9 +342,9 @@ fn every_limit_may_be_met() {
         }
     }
     let last = mixed.len() - 1;
-    mixed[last] = large.clone();
+    mixed[last] = large("b");
     for (writes, fill) in [
-        (vec![large], false),
+        (vec![large("a")], false),
         (vec![put("few", "one")], true),
         (many("one"), false),
         // All of them at once.
@@ -402,14 +412,19 @@ fn record_keys_may_be_of_every_allowed_character() {
     all_passed(&stage);
 }
 
+/// CIDs of another hash, of the old form, of another codec, and of raw bytes.
+fn strange_links() -> [Vec<u8>; 4] {
+    let digest = [7; 64];
+    [
+        [&[1, 0x71, 0x13, 64][..], &digest].concat(),
+        [&[0x12, 0x20][..], &digest[..32]].concat(),
+        [&[1, 0x70, 0x12, 0x20][..], &digest[..32]].concat(),
+        craft::filler(100).cid.as_bytes().to_vec(),
+    ]
+}
+
 /// Records that no lexicon allows, and some that the data model does not.
 fn strange_records() -> Vec<Vec<u8>> {
-    let digest = [7; 64];
-    // A CID of another hash, one of the old form, and one of another codec.
-    let sha512 = [&[1, 0x71, 0x13, 64][..], &digest].concat();
-    let version0 = [&[0x12, 0x20][..], &digest[..32]].concat();
-    let dag_pb = [&[1, 0x70, 0x12, 0x20][..], &digest[..32]].concat();
-    let raw = craft::filler(100).cid;
     fn written(write: impl FnOnce(&mut Writer) -> &mut Writer) -> Vec<u8> {
         let mut out = Writer::new();
         write(&mut out);
@@ -420,6 +435,8 @@ fn strange_records() -> Vec<Vec<u8>> {
         written(|out| out.map(1).text("$type").text("not a type")),
         written(|out| out.map(1).text("text").text("no type")),
         written(|out| out.map(0)),
+        // The tree without records.
+        Tree::new().root().bytes.to_vec(),
         // A post is known to have a text, which is one, and a time.
         written(|out| {
             out.map(2).text("text").int(-5);
@@ -447,8 +464,8 @@ fn strange_records() -> Vec<Vec<u8>> {
             out.null()
         }),
     ];
-    for link in [&sha512[..], &version0, &dag_pb, raw.as_bytes()] {
-        records.push(written(|out| out.map(1).text("link").link(link)));
+    for link in strange_links() {
+        records.push(written(|out| out.map(1).text("link").link(&link)));
     }
     records
 }
@@ -462,6 +479,70 @@ fn what_records_say_is_nobodys_business() {
         let record = Block::of_cbor(record);
         let path = "app.bsky.feed.post/strange".to_owned();
         stage.pass(&[&account.commit(&[Write::Put(path, record)])]);
+    }
+    all_passed(&stage);
+}
+
+/// The tree has links to records of whatever kind; they may go, and give way to others.
+///
+/// Rule 71: <https://atproto.com/specs/repository>
+#[test]
+fn records_that_were_there_may_have_cids_of_any_kind() {
+    let mut stage = Stage::set_up();
+    let mut account = stage.site.account(0);
+    let record = Block::of_cbor(vec![0xa0]);
+    // All of these are of one layer.
+    let paths = [
+        "com.example.note/1",
+        "com.example.note/4",
+        "com.example.note/7",
+        "com.example.note/9",
+    ];
+    let entries =
+        |values: &[Option<&[u8]>]| craft::leaf(paths.iter().copied().zip(values.iter().copied()));
+    let [odd, older, ..] = strange_links();
+    let (odd, older, new) = (
+        Some(&odd[..]),
+        Some(&older[..]),
+        Some(&record.cid.as_bytes()[..]),
+    );
+    let steps = [
+        [odd, None, older, None],
+        [odd, new, older, None],
+        [new, new, older, None],
+        [new, new, None, new],
+    ];
+    for pair in steps.windows(2) {
+        let mut draft = account.draft(&[]);
+        let (before, after) = (entries(&pair[0]), entries(&pair[1]));
+        draft.prev_data = Some(before.cid);
+        draft.data = after.cid;
+        draft.blocks = vec![after, record.clone()];
+        if draft.since.is_none() {
+            draft.since = Some(Tid::from_raw(1 << 40));
+        }
+        let link = |cid: &[u8]| Ipld::Link(cid.try_into().unwrap());
+        let changes = paths.iter().zip(pair[0].iter().zip(&pair[1]));
+        let ops = changes.filter(|(_, (before, after))| before != after);
+        let ops = ops.map(|(path, (before, after))| {
+            let action = match (before, after) {
+                (None, _) => "create",
+                (_, None) => "delete",
+                _ => "update",
+            };
+            let mut op = Fields::new();
+            op.insert("action".into(), Ipld::String(action.into()));
+            op.insert("path".into(), Ipld::String((*path).into()));
+            op.insert("cid".into(), after.map_or(Ipld::Null, link));
+            op.extend(before.map(|before| ("prev".to_owned(), link(before))));
+            Ipld::Map(op)
+        });
+        let ops = Ipld::List(ops.collect());
+        let event = account.seal(draft).message.event();
+        let event = craft::reworded(&event, |_, payload| {
+            payload.insert("ops".into(), ops);
+        });
+        stage.pass(&[&event]);
     }
     all_passed(&stage);
 }
@@ -654,6 +735,21 @@ fn fields_that_are_not_known_are_kept() {
     account.commit(&[]);
     let sync = account.sync().unwrap();
     stage.pass(&[&craft::reworded(&sync, both)]);
+
+    // And where the relay changes something: it leaves out a handle that nobody confirms, and fills
+    // in what the lexicon requires.
+    let host = stage.site.network.host(0).clone();
+    let identity = |handle| event::identity(account.did(), handle, 1_700_000_000_000_000);
+    host.emit(&craft::reworded(&identity(Some("somebody.test")), both));
+    let without = craft::reworded(&identity(None), both);
+    stage.subscriber.expect(&[&without]);
+    let whole = craft::reworded(&next_commit(&mut account), both);
+    host.emit(&craft::reworded(&whole, |_, payload| {
+        for field in ["blobs", "rebase", "tooBig"] {
+            payload.remove(field).unwrap();
+        }
+    }));
+    stage.subscriber.expect(&[&whole]);
     stage.pass(&[&next_commit(&mut account)]);
     all_passed(&stage);
 }

@@ -13,7 +13,7 @@ use zlay::{
         account::Account,
         event::{self, Event},
         repo::Sealed,
-        tree::Block,
+        tree::{Block, layer_of},
         wire,
     },
 };
@@ -52,6 +52,27 @@ pub(crate) fn record_of(len: usize) -> Block {
     let record = record(len - around);
     assert_eq!(record.len(), len);
     Block::of_cbor(record)
+}
+
+/// A tree of one node: paths of layer 0 in order, and the CIDs of the records that are there.
+pub(crate) fn leaf<'a>(entries: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Block {
+    let entries: Vec<_> = entries
+        .filter_map(|(path, cid)| Some((path, cid?)))
+        .collect();
+    let mut out = Writer::new();
+    out.map(2).text("e").array(entries.len());
+    let mut before = "";
+    for (path, cid) in entries {
+        assert_eq!(layer_of(path), 0, "{path}");
+        let same = |(a, b): &(u8, u8)| a == b;
+        let prefix = before.bytes().zip(path.bytes()).take_while(same).count();
+        out.map(4).text("k").bytes(&path.as_bytes()[prefix..]);
+        out.text("p").uint(prefix as u64);
+        out.text("t").null().text("v").link(cid);
+        before = path;
+    }
+    out.text("l").null();
+    Block::of_cbor(out.into_bytes())
 }
 
 /// The two items of a frame.
