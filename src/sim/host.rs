@@ -58,6 +58,8 @@ pub struct Host {
     accounts: Mutex<BTreeMap<Arc<str>, Hosted>>,
     /// The document of the host's own `did:web`.
     document: Mutex<Option<String>>,
+    /// How often each path was asked for.
+    asked: Mutex<BTreeMap<String, u64>>,
     /// Connections are closed as soon as they are accepted.
     refuses: AtomicBool,
     /// A replay begins with the event of the cursor itself.
@@ -74,6 +76,7 @@ impl Host {
             feed: Mutex::new(Feed::new(seed)),
             accounts: Mutex::default(),
             document: Mutex::default(),
+            asked: Mutex::default(),
             refuses: AtomicBool::new(false),
             inclusive: AtomicBool::new(false),
             outdated: AtomicU64::new(0),
@@ -165,6 +168,14 @@ impl Host {
         *own = Some(document.to_owned());
     }
 
+    /// The paths that were asked for so far, and how often.
+    pub fn asked(&self) -> BTreeMap<String, u64> {
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Serves one connection to its end.
     pub(crate) fn serve(&self, tcp: TcpStream, stop: &Waker) -> io::Result<()> {
         if self.refuses.load(Ordering::Relaxed) {
@@ -173,6 +184,9 @@ impl Host {
         let mut stream = Stream::new(tcp, self.tls.as_ref())?;
         let mut buffer = Vec::new();
         while let Some(request) = http::read_request(&mut stream, &mut buffer, stop)? {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            *asked.entry(request.path.clone()).or_default() += 1;
+            drop(asked);
             let stream_path = request.path == "/xrpc/com.atproto.sync.subscribeRepos";
             if let (true, Some(key)) = (stream_path, &request.websocket) {
                 let accept = derive_accept_key(key.as_bytes());

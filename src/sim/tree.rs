@@ -236,6 +236,47 @@ impl Tree {
         }
         blocks
     }
+
+    /// The nodes that undoing one change of `key` looks into, and no other: those on the path to
+    /// where the key is or would be and, where undoing it `removes` the key, the two sides that
+    /// grow together in its place, as deep as there are two. Where nothing is left beside it at the
+    /// top, the way down to the next key too.
+    pub fn least_proof(&self, key: &str, removes: bool) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        let mut next = self.root.as_ref();
+        while let Some(node) = next {
+            blocks.push(node.block().clone());
+            next = match node.find(key) {
+                Err(i) => node.children[i].as_ref(),
+                Ok(i) if removes => {
+                    let alone = blocks.len() == 1 && node.entries.len() == 1;
+                    let (left, right) = (&node.children[i], &node.children[i + 1]);
+                    seam(left, right, alone, &mut blocks);
+                    None
+                }
+                Ok(_) => None,
+            };
+        }
+        blocks
+    }
+}
+
+/// The nodes that [`merge`] joins and, if nothing at the top is left but what they become, those
+/// that are no root because they only point downwards.
+fn seam(left: &Child, right: &Child, alone: bool, blocks: &mut Vec<Block>) {
+    match (left, right) {
+        (Some(left), Some(right)) => {
+            blocks.extend([left.block().clone(), right.block().clone()]);
+            let alone = alone && left.entries.is_empty() && right.entries.is_empty();
+            let last = &left.children[left.entries.len()];
+            seam(last, &right.children[0], alone, blocks);
+        }
+        (Some(node), None) | (None, Some(node)) if alone && node.entries.is_empty() => {
+            blocks.push(node.block().clone());
+            seam(&node.children[0], &None, alone, blocks);
+        }
+        _ => {}
+    }
 }
 
 /// The node of a tree without keys.

@@ -13,6 +13,7 @@ mod account;
 mod authority;
 mod commits_drop;
 mod commits_pass;
+mod craft;
 mod cursors;
 mod forgeries;
 mod framing;

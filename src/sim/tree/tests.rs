@@ -218,3 +218,35 @@ fn proofs_hold_path_and_neighbours() {
         }
     }
 }
+
+#[test]
+fn least_proofs_are_what_changes() {
+    let mut rng = fastrand::Rng::with_seed(6);
+    let mut smaller = 0;
+    for _ in 0..200 {
+        let mut tree = Tree::new();
+        for _ in 0..rng.usize(1..80) {
+            tree.set(&format!("c.o.l/{}", rng.u32(..400)), Cid::of_cbor(b"x"));
+        }
+        let key = tree.pick(&mut rng).unwrap();
+        let cids = |blocks: Vec<Block>| -> HashSet<Cid> { blocks.iter().map(|b| b.cid).collect() };
+        let nodes = |tree: &Tree| -> Vec<Block> {
+            let keys = tree.keys();
+            keys.iter()
+                .flat_map(|key| tree.covering_proof(key))
+                .collect()
+        };
+        let covering = cids(tree.covering_proof(&key));
+        let least = cids(tree.least_proof(&key, true));
+        let path = cids(tree.least_proof(&key, false));
+        assert!(path.is_subset(&least) && least.is_subset(&covering));
+        smaller += usize::from(least.len() < covering.len());
+        let before = nodes(&tree);
+        tree.remove(&key);
+        let after = cids(nodes(&tree));
+        assert!(least.is_disjoint(&after));
+        let mut others = before.iter().filter(|node| !least.contains(&node.cid));
+        assert!(others.all(|node| after.contains(&node.cid)));
+    }
+    assert!(smaller > 10, "{smaller}");
+}
