@@ -8,7 +8,6 @@ use zlay::{
     reject::Reject,
     sim::{
         account::Account,
-        event::Event,
         feed::Once,
         forge::{self, Flaw},
     },
