@@ -4,6 +4,7 @@
 
 mod car;
 mod forgery;
+mod fuzz;
 mod message;
 mod node;
 mod object;

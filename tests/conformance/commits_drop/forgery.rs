@@ -363,19 +363,26 @@ pub(super) fn message_of(account: &Account, draft: &mut Draft, spoil: &Spoil) ->
 }
 
 /// The event of a message, to which `seq` is still to come.
-pub(super) fn event(did: &Arc<str>, message: &Fields) -> Event {
+fn event(did: &Arc<str>, message: &Fields) -> Event {
+    let (head, tail) = around_seq(HEADER, message);
+    Event {
+        kind: Kind::Commit,
+        did: did.clone(),
+        head,
+        tail,
+    }
+}
+
+/// What comes before and after the value of `seq` in the frame of a message.
+pub(super) fn around_seq(header: &[u8], message: &Fields) -> (Vec<u8>, Vec<u8>) {
     const SEQ: &str = "seq";
     let mut message = message.clone();
     message.set(SEQ, Vec::new());
     let at = message.0.iter().position(|(key, _)| key == SEQ).unwrap();
     let tail = Fields(message.0.split_off(at + 1));
     let pairs = head(5, message.0.len() + tail.0.len());
-    Event {
-        kind: Kind::Commit,
-        did: did.clone(),
-        head: [HEADER, &pairs, &message.pairs()].concat(),
-        tail: tail.pairs(),
-    }
+    let head = [header, &pairs, &message.pairs()].concat();
+    (head, tail.pairs())
 }
 
 /// One thing that is wrong, in words, and why it must be dropped.

@@ -207,7 +207,8 @@ fn a_change_that_is_invented() {
         invent(&mut draft, &copy, invention(&copy));
         draft.blocks.push(other.clone());
         // The record that is there already is not usually sent; here it must not be missed.
-        let known = account::record("app.bsky.feed.post", "hello", 3);
+        let known = account::record("app.bsky.feed.post", "hello", 4);
+        assert_eq!(known.cid, value(&copy));
         draft.blocks.push(known);
         let event = forge_draft(&account, draft, &Spoil::Nothing);
         stage.drops(&mut account, &event, Reject::TreeMismatch);

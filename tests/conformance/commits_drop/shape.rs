@@ -124,10 +124,7 @@ impl Node {
             change(&mut entries);
         }
         let entries: Vec<_> = entries.iter().map(Fields::encode).collect();
-        let mut node = Fields::of([
-            ("e", array(&entries)),
-            ("l", link_or_null(left.as_deref())),
-        ]);
+        let mut node = Fields::of([("e", array(&entries)), ("l", link_or_null(left.as_deref()))]);
         if let Some(Coding::Fields(change)) = &self.coding {
             change(&mut node);
         }
