@@ -14,7 +14,7 @@ use super::{
     feed::Once,
     keys::Key,
     repo::{Draft, Sealed, Signing, Write},
-    tree::Block,
+    tree::{self, Block},
 };
 use crate::{
     atproto::{cbor::Writer, cid::Cid, tid::Tid},
@@ -54,10 +54,16 @@ flaws! {
     DerSignature => SignatureInvalid,
     /// 64 bytes that are nobody's signature.
     RandomSignature => SignatureInvalid,
+    /// The signature without its last byte.
+    ShortSignature => SignatureInvalid,
     /// Version 2 of the commit object.
     Version2 => CommitInvalid,
+    /// An integer of the commit object is not in its shortest form.
+    ObjectNotCanonical => CommitInvalid,
     /// A revision one hour ahead.
     RevFuture => RevFuture,
+    /// The last of all revisions, whose time is far in the future.
+    RevLast => RevFuture,
     /// A revision before the last one.
     RevStale => RevStale,
     /// The `rev` of the message is not a TID.
@@ -84,8 +90,12 @@ flaws! {
     FlippedByte => BlockHash,
     /// The file says version 2.
     CarVersion2 => CarInvalid,
+    /// The file has no root.
+    CarNoRoot => CarInvalid,
     /// The file ends inside a block.
     CarTruncated => CarInvalid,
+    /// The last block is said to be 2^62 bytes long.
+    CarLength => CarInvalid,
     /// There is no file.
     BlocksEmpty => BlocksSize,
     /// A file of 2,000,001 bytes.
@@ -100,8 +110,14 @@ flaws! {
     OpCid => TreeMismatch,
     /// One of two created records is not among the ops.
     OpHidden => TreeMismatch,
+    /// A record is deleted (or created, where there is none), and no op says so.
+    DeleteHidden => TreeMismatch,
     /// An op creates what is not in the tree.
     OpInvented => TreeMismatch,
+    /// An op deletes what is still in the tree.
+    DeleteInvented => TreeMismatch,
+    /// An update of another record than there was.
+    PrevWrong => TreeMismatch,
     /// An op with an unknown action.
     OpAction => OpInvalid,
     /// An op with a path of one part.
@@ -114,6 +130,10 @@ flaws! {
     EmptyButChanged => TreeMismatch,
     /// The root node's first key claims a prefix.
     NodePrefix => TreeInvalid,
+    /// The root node has keys of two layers.
+    NodeLayers => TreeInvalid,
+    /// The root node has the same key twice.
+    NodeKeyTwice => TreeInvalid,
     /// `time` is not a datetime.
     Time => TimeInvalid,
     /// `tooBig` is set.
@@ -192,6 +212,7 @@ fn forge_commit(account: &Account, other: &Arc<str>, flaw: Flaw, rng: &mut fastr
             (bytes[0], bytes[32]) = (1, 1);
             Signing::Bytes(bytes)
         }
+        Flaw::ShortSignature => Signing::Short(key),
         _ => Signing::Valid(key),
     };
     let mut sealed = draft.seal(&signing);
@@ -224,6 +245,10 @@ fn writes(account: &Account, flaw: Flaw, rng: &mut fastrand::Rng) -> Vec<Write> 
             }
             None => vec![post(0, "nothing to update")],
         },
+        Flaw::DeleteHidden => match account.repo.tree().pick(rng) {
+            Some(path) => vec![post(0, "forged"), Write::Delete(path.to_string())],
+            None => vec![post(0, "forged"), post(1, "nothing to delete")],
+        },
         _ => vec![post(0, "forged"), post(1, "forged too")],
     }
 }
@@ -232,6 +257,7 @@ fn spoil_draft(draft: &mut Draft, flaw: Flaw, rng: &mut fastrand::Rng) {
     match flaw {
         Flaw::Version2 => draft.version = 2,
         Flaw::RevFuture => draft.rev = Tid::from_micros(draft.micros + 3_600_000_000, 0),
+        Flaw::RevLast => draft.rev = Tid::from_raw(u64::MAX),
         Flaw::RevStale => {
             draft.rev = draft.since.map_or(draft.rev, |since| {
                 Tid::from_raw(since.raw().saturating_sub(1))
@@ -244,13 +270,25 @@ fn spoil_draft(draft: &mut Draft, flaw: Flaw, rng: &mut fastrand::Rng) {
         }
         Flaw::PrevDataWrong => draft.prev_data = Some(Cid::of_cbor(&rng_bytes(8, rng))),
         Flaw::PrevDataMissing => draft.prev_data = None,
-        Flaw::UpdateWithoutPrev => draft.ops.iter_mut().for_each(|op| op.prev = None),
+        Flaw::UpdateWithoutPrev => {
+            draft.ops[0].action = "update".into();
+            draft.ops[0].prev = None;
+        }
+        Flaw::PrevWrong => {
+            draft.ops[0].action = "update".into();
+            draft.ops[0].prev = Some(Cid::of_cbor(&rng_bytes(8, rng)));
+        }
+        Flaw::DeleteInvented => {
+            let op = &mut draft.ops[1];
+            op.action = "delete".into();
+            op.prev = op.cid.take();
+        }
         Flaw::OpCid => {
             let block = filler(100, rng);
             draft.ops[0].cid = Some(block.cid);
             draft.blocks.push(block);
         }
-        Flaw::OpHidden => {
+        Flaw::OpHidden | Flaw::DeleteHidden => {
             draft.ops.pop();
         }
         Flaw::OpInvented => {
@@ -268,15 +306,18 @@ fn spoil_draft(draft: &mut Draft, flaw: Flaw, rng: &mut fastrand::Rng) {
         Flaw::OpAction => draft.ops[0].action = "upsert".into(),
         Flaw::OpPath => draft.ops[0].path = "self".into(),
         Flaw::OpRepeated => draft.ops.push(draft.ops[0].clone()),
-        Flaw::EmptyButChanged => {
-            let node = node(b"com.example.changed/self", 0, Cid::of_cbor(b"x"));
-            draft.data = node.cid;
-            draft.blocks.push(node);
+        Flaw::EmptyButChanged => set_root(draft, &[(0, "com.example.changed/self")]),
+        Flaw::NodePrefix => set_root(draft, &[(1, "com.example.prefix/self")]),
+        Flaw::NodeLayers => {
+            let key = |n: u64| format!("com.example.layers/{n}");
+            let first = tree::layer_of(&key(0));
+            let other = (1..10).find(|n| tree::layer_of(&key(*n)) != first);
+            let (first, other) = (key(0), other.unwrap_or(0).to_string());
+            set_root(draft, &[(0, &first), (first.len() - 1, &other)]);
         }
-        Flaw::NodePrefix => {
-            let node = node(b"com.example.prefix/self", 1, Cid::of_cbor(b"x"));
-            draft.data = node.cid;
-            draft.blocks.push(node);
+        Flaw::NodeKeyTwice => {
+            let key = "com.example.twice/self";
+            set_root(draft, &[(0, key), (key.len(), "")]);
         }
         _ => {}
     }
@@ -306,8 +347,24 @@ fn spoil_sealed(sealed: &mut Sealed, other: &Arc<str>, flaw: Flaw, rng: &mut fas
                 *last ^= 1;
             }
         }
+        Flaw::ObjectNotCanonical => {
+            let mut bytes = sealed.commit.bytes.to_vec();
+            // The version is the last of the object's pairs.
+            bytes.pop();
+            bytes.extend_from_slice(&[0x18, 0x03]);
+            let object = Block::of_cbor(bytes);
+            message.commit = object.cid;
+            sealed.blocks.retain(|block| block.cid != commit);
+            sealed.blocks.push(object.clone());
+            message.blocks = event::car(1, &[object.cid], &sealed.blocks);
+        }
         Flaw::CarVersion2 => message.blocks = event::car(2, &[commit], &sealed.blocks),
+        Flaw::CarNoRoot => message.blocks = event::car(1, &[], &sealed.blocks),
         Flaw::CarTruncated => message.blocks.truncate(message.blocks.len() - 5),
+        Flaw::CarLength => {
+            let length = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40];
+            message.blocks.extend_from_slice(&length);
+        }
         Flaw::BlocksEmpty => message.blocks.clear(),
         Flaw::BlocksTooLarge => {
             let size = COMMIT_BLOCKS_BYTES_MAX + 1 - message.blocks.len();
@@ -375,14 +432,20 @@ fn filler_of_block(len: usize, rng: &mut fastrand::Rng) -> Block {
     Block::of_cbor(out.into_bytes())
 }
 
-/// A node of one entry whose key claims to share `prefix` bytes with the one before it.
-fn node(key: &[u8], prefix: u64, value: Cid) -> Block {
+/// Makes a node of these entries the root: how much each key claims to share with the one before
+/// it, and the rest of it.
+fn set_root(draft: &mut Draft, entries: &[(usize, &str)]) {
     let mut out = Writer::new();
-    out.map(2).text("e").array(1);
-    out.map(4).text("k").bytes(key).text("p").uint(prefix);
-    out.text("t").null().text("v").cid(&value);
+    out.map(2).text("e").array(entries.len());
+    for (prefix, rest) in entries {
+        out.map(4).text("k").bytes(rest.as_bytes());
+        out.text("p").uint(*prefix as u64);
+        out.text("t").null().text("v").cid(&Cid::of_cbor(b"x"));
+    }
     out.text("l").null();
-    Block::of_cbor(out.into_bytes())
+    let node = Block::of_cbor(out.into_bytes());
+    draft.data = node.cid;
+    draft.blocks.push(node);
 }
 
 /// Messages that end the connection: none of them is two canonical items in a binary frame.

@@ -42,6 +42,8 @@ pub enum Signing {
     OverNull(Arc<Key>),
     /// In DER.
     Der(Arc<Key>),
+    /// Without the last byte.
+    Short(Arc<Key>),
     /// With these bytes.
     Bytes(Vec<u8>),
 }
@@ -198,6 +200,7 @@ impl Draft {
             Signing::HighS(key) => key.other_s(&key.sign(&message)).to_vec(),
             Signing::OverNull(key) => key.sign(&self.object(Some(None))).to_vec(),
             Signing::Der(key) => der(&key.sign(&message)),
+            Signing::Short(key) => key.sign(&message)[..63].to_vec(),
             Signing::Bytes(bytes) => bytes.clone(),
         };
         Block::of_cbor(self.object(Some(Some(&signature))))

@@ -207,9 +207,14 @@ impl Relay {
         self.child.wait().unwrap();
     }
 
+    /// The id of the process.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Asks the process to end.
     pub(crate) fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        kill_process(self.pid(), Signal::TERM).unwrap();
     }
 
     /// Waits until the process has ended; what it said is returned with how it ended.
