@@ -1,4 +1,4 @@
-//! What strangers declare costs no memory: lengths and counts up to 2^62 in inputs of a few hundred
+//! What strangers declare costs no memory: lengths and counts up to 2^64 in inputs of a few hundred
 //! bytes, with every byte counted that is allocated meanwhile.
 
 #![expect(
@@ -277,7 +277,7 @@ fn varint(mut n: u64) -> Vec<u8> {
 }
 
 fn short(bytes: &[u8]) -> bool {
-    bytes.len() <= INPUT_MAX || bytes.len() > DEPTH
+    bytes.len() <= INPUT_MAX || bytes.len() >= DEPTH
 }
 
 /// Names of fields and values that are longer, deeper or more than they should be, as JSON.
