@@ -34,6 +34,10 @@ conformance-table:
 test-real *args: binaries
     node tests/real/run.mjs {{ args }}
 
+# record what real PDSes send into tests/recorded, for the tests that read it (two minutes at first)
+record-real *args:
+    node tests/real/record.mjs {{ args }}
+
 # formatting, clippy and documentation, all without a warning
 lint:
     cargo fmt --check

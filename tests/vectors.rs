@@ -1,5 +1,5 @@
 //! The public interoperability vectors (<https://github.com/bluesky-social/atproto-interop-tests>)
-//! of identifiers, keys and trees. `ZLAY_VECTORS` names the folder; without it the tests are ignored.
+//! of identifiers, data, keys and trees. `ZLAY_VECTORS` names the folder; without it the tests are ignored.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,10 +11,12 @@
 use std::path::PathBuf;
 
 use data_encoding::{BASE64_NOPAD, HEXLOWER};
+use ipld_core::ipld::Ipld;
 use serde_json::Value;
 use zlay::{
     atproto::{
         car::BlockTable,
+        cbor::{Reader, Writer},
         cid::Cid,
         crypto::{Curve, PublicKey},
         datetime,
@@ -53,6 +55,7 @@ fn syntax(name: &str, valid: bool, check: impl Fn(&str) -> bool) {
     }
 }
 
+/// Rules 187, 190: <https://github.com/bluesky-social/atproto-interop-tests/tree/main/syntax>
 #[test]
 #[cfg_attr(not(zlay_vectors), ignore = "set ZLAY_VECTORS")]
 fn identifiers_are_told_from_what_is_none() {
@@ -77,6 +80,7 @@ fn identifiers_are_told_from_what_is_none() {
     syntax("datetime_parse_invalid", false, datetime);
 }
 
+/// Rule 188: <https://github.com/bluesky-social/atproto-interop-tests/tree/main/crypto>
 #[test]
 #[cfg_attr(not(zlay_vectors), ignore = "set ZLAY_VECTORS")]
 fn signatures_are_accepted_only_in_their_one_form() {
@@ -106,6 +110,7 @@ fn signatures_are_accepted_only_in_their_one_form() {
     }
 }
 
+/// Rule 188: <https://github.com/bluesky-social/atproto-interop-tests/tree/main/crypto>
 #[test]
 #[cfg_attr(not(zlay_vectors), ignore = "set ZLAY_VECTORS")]
 fn secrets_have_their_known_did_key() {
@@ -131,6 +136,7 @@ fn secrets_have_their_known_did_key() {
     }
 }
 
+/// Rule 186: <https://github.com/bluesky-social/atproto-interop-tests/tree/main/mst>
 #[test]
 #[cfg_attr(not(zlay_vectors), ignore = "set ZLAY_VECTORS")]
 fn keys_are_in_their_layer() {
@@ -155,24 +161,32 @@ fn keys_are_in_their_layer() {
 
 /// The prefix that the simulator's tree gives the second of two keys of one node; the relay's own
 /// accepts no other.
+/// Rule 186: <https://github.com/bluesky-social/atproto-interop-tests/tree/main/mst>
 #[test]
 #[cfg_attr(not(zlay_vectors), ignore = "set ZLAY_VECTORS")]
 fn keys_share_their_common_prefix() {
     let pairs = json("mst/common_prefix.json");
     assert!(!pairs.is_empty());
     for pair in pairs {
-        let text = |side: &str| pair[side].as_str().unwrap().to_owned();
-        let (left, right) = (text("left"), text("right"));
-        let layer = |key: &str| mst::layer_of(key.as_bytes());
-        if left.is_empty() || left >= right || layer(&left) != layer(&right) {
-            // These can not be neighbours in a node.
+        let text = |side: &str| pair[side].as_str().unwrap();
+        let mut keys = [text("left"), text("right")];
+        keys.sort_unstable();
+        if keys[0] == keys[1] {
+            // No key is in a tree twice.
             continue;
         }
+        // Behind something that both begin with, they are neighbours in one node.
+        let layer = |key: &str| mst::layer_of(key.as_bytes());
+        let [left, right] = (0..)
+            .map(|n| keys.map(|key| format!("{n}/{key}")))
+            .find(|[left, right]| layer(left) == layer(right))
+            .unwrap();
+        let shared = right.len() - keys[1].len() + pair["len"].as_u64().unwrap() as usize;
         let mut tree = Tree::new();
         tree.set(&left, Cid::of_cbor(b"x"));
         tree.set(&right, Cid::of_cbor(b"x"));
         let root = tree.root();
-        let suffix = &right.as_bytes()[pair["len"].as_u64().unwrap() as usize..];
+        let suffix = &right.as_bytes()[shared..];
         let written = [&[0x61, b'k', 0x40 | suffix.len() as u8], suffix].concat();
         assert!(root.bytes.windows(written.len()).any(|w| w == written));
         let car = event::car(1, &[root.cid], std::slice::from_ref(&root));
@@ -180,6 +194,86 @@ fn keys_share_their_common_prefix() {
         blocks.read(&car, 0..car.len()).unwrap();
         let loaded = mst::Tree::new().load(&root.cid, &blocks, &car);
         assert_eq!(loaded, Ok(()), "{left:?} {right:?}");
+    }
+}
+
+/// Appends a value of the data model, in its JSON form, as our writer encodes it.
+fn encode(value: &Value, out: &mut Writer) {
+    let wrapped = |name: &str| value.get(name).and_then(Value::as_str);
+    match value {
+        Value::Null => out.null(),
+        Value::Bool(bool) => out.bool(*bool),
+        Value::Number(number) => out.int(number.as_i64().unwrap()),
+        Value::String(text) => out.text(text),
+        Value::Array(items) => {
+            out.array(items.len());
+            items.iter().for_each(|item| encode(item, out));
+            out
+        }
+        Value::Object(_) if wrapped("$link").is_some() => {
+            out.cid(&Cid::parse(wrapped("$link").unwrap()).unwrap())
+        }
+        Value::Object(_) if wrapped("$bytes").is_some() => out.bytes(
+            &BASE64_NOPAD
+                .decode(wrapped("$bytes").unwrap().as_bytes())
+                .unwrap(),
+        ),
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(name, _)| (name.len(), name.as_bytes()));
+            out.map(fields.len());
+            for (name, value) in fields {
+                encode(value, out.text(name));
+            }
+            out
+        }
+    };
+}
+
+/// The same value as another implementation knows it.
+fn of_others(value: &Value) -> Ipld {
+    let wrapped = |name: &str| value.get(name).and_then(Value::as_str);
+    match value {
+        Value::Null => Ipld::Null,
+        Value::Bool(bool) => Ipld::Bool(*bool),
+        Value::Number(number) => Ipld::Integer(number.as_i64().unwrap().into()),
+        Value::String(text) => Ipld::String(text.clone()),
+        Value::Array(items) => Ipld::List(items.iter().map(of_others).collect()),
+        Value::Object(fields) => match (wrapped("$link"), wrapped("$bytes")) {
+            (Some(link), _) => Ipld::Link(link.parse().unwrap()),
+            (_, Some(bytes)) => Ipld::Bytes(BASE64_NOPAD.decode(bytes.as_bytes()).unwrap()),
+            _ => Ipld::Map(
+                fields
+                    .iter()
+                    .map(|(name, value)| (name.clone(), of_others(value)))
+                    .collect(),
+            ),
+        },
+    }
+}
+
+/// Rules 182, 183: <https://github.com/bluesky-social/atproto-interop-tests/tree/main/data-model>
+#[test]
+#[cfg_attr(not(zlay_vectors), ignore = "set ZLAY_VECTORS")]
+fn data_has_its_known_bytes_and_cid() {
+    let fixtures = json("data-model/data-model-fixtures.json");
+    assert!(!fixtures.is_empty());
+    for fixture in fixtures {
+        let value = &fixture["json"];
+        let text = |field: &str| fixture[field].as_str().unwrap();
+        let expected = BASE64_NOPAD.decode(text("cbor_base64").as_bytes()).unwrap();
+        let mut ours = Writer::new();
+        encode(value, &mut ours);
+        assert_eq!(ours.into_bytes(), expected);
+        assert_eq!(
+            serde_ipld_dagcbor::to_vec(&of_others(value)).unwrap(),
+            expected
+        );
+        assert_eq!(Cid::of_cbor(&expected).to_string(), text("cid"));
+        let mut reader = Reader::new(&expected);
+        assert_eq!(reader.skip(), Ok(0..expected.len()));
+        let read: Ipld = serde_ipld_dagcbor::from_slice(&expected).unwrap();
+        assert_eq!(read, of_others(value));
     }
 }
 
@@ -209,6 +303,7 @@ fn inverted(root: Cid, blocks: &[Block], adds: &[String], dels: &[String], leaf:
     mst::invert(&mut tree, &root, &table, &buffer, &ops, &mut Vec::new()).unwrap()
 }
 
+/// Rule 189: <https://github.com/bluesky-social/atproto-interop-tests/tree/main/firehose>
 #[test]
 #[cfg_attr(not(zlay_vectors), ignore = "set ZLAY_VECTORS")]
 fn commits_invert_with_the_blocks_of_their_proof() {

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use crate::{
-    atproto::{cbor::Reader, cid::Cid},
+    atproto::{cbor::Reader, cid::Cid, varint},
     reject::Reject,
 };
 
@@ -33,11 +33,11 @@ impl BlockTable {
         let end = place.end;
         let slice = buffer.get(..end).ok_or(Reject::CarInvalid)?;
         let mut at = place.start;
-        let header_len = varint(slice, &mut at)?;
+        let header_len = length(slice, &mut at)?;
         let header = take(slice, &mut at, header_len)?;
         self.root = Some(root_of(&slice[header])?);
         while at < end {
-            let len = varint(slice, &mut at)?;
+            let len = length(slice, &mut at)?;
             let block = take(slice, &mut at, len)?;
             let bytes = &slice[block.clone()];
             let cid = bytes.get(..Cid::LEN).ok_or(Reject::CarInvalid)?;
@@ -112,18 +112,12 @@ fn root_of(header: &[u8]) -> Result<Cid, Reject> {
     }
 }
 
-/// An unsigned LEB128 number, at most 63 bits.
-fn varint(slice: &[u8], at: &mut usize) -> Result<u64, Reject> {
-    let mut value = 0u64;
-    for shift in (0..63).step_by(7) {
-        let byte = *slice.get(*at).ok_or(Reject::CarInvalid)?;
-        *at += 1;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Ok(value);
-        }
-    }
-    Err(Reject::CarInvalid)
+/// The length of what follows; in another than the shortest form it is none.
+fn length(slice: &[u8], at: &mut usize) -> Result<u64, Reject> {
+    let rest = slice.get(*at..).ok_or(Reject::CarInvalid)?;
+    let (value, rest) = varint::read(rest).ok_or(Reject::CarInvalid)?;
+    *at = slice.len() - rest.len();
+    Ok(value)
 }
 
 /// The next `len` bytes, at least one.
@@ -143,7 +137,7 @@ fn take(slice: &[u8], at: &mut usize, len: u64) -> Result<Range<usize>, Reject> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::atproto::cbor::Writer;
+    use crate::atproto::{cbor::Writer, cid::Codec};
 
     fn push(car: &mut Vec<u8>, parts: &[&[u8]]) {
         let mut len = parts.iter().map(|p| p.len()).sum::<usize>();
@@ -190,6 +184,37 @@ mod tests {
         assert_eq!(table.get(&Cid::of_cbor(b"d")), None);
     }
 
+    /// The file that a table makes of its roots and of the blocks that it found.
+    fn written(file: &[u8], roots: &[Cid], table: &BlockTable) -> Vec<u8> {
+        let mut blocks = table.blocks.clone();
+        blocks.sort_by_key(|(_, place)| place.start);
+        let mut again = Vec::new();
+        push(&mut again, &[&header(roots, 1)]);
+        for (cid, place) in blocks {
+            let data = &file[place.start as usize..place.end as usize];
+            push(&mut again, &[cid.as_bytes(), data]);
+        }
+        again
+    }
+
+    /// Rule 191: <https://dasl.ing/car.html>
+    #[test]
+    fn what_is_read_can_be_written_as_it_was() {
+        let (a, raw) = (Cid::of_cbor(b"a"), Cid::of(Codec::Raw, b"raw"));
+        let large = vec![7; 70_000];
+        let blocks: [&[u8]; 7] = [b"b", b"a", &[7; 91], &[7; 92], &large, b"a", b""];
+        for count in 0..=blocks.len() {
+            for roots in [&[a][..], &[a, raw], &[raw, a, a]] {
+                let mut file = car(&header(roots, 1), &blocks[..count]);
+                push(&mut file, &[raw.as_bytes(), b"raw"]);
+                let table = read(&file).unwrap();
+                assert_eq!((table.len(), table.root()), (count + 1, Some(roots[0])));
+                assert_eq!(written(&file, roots, &table), file);
+            }
+        }
+    }
+
+    /// Rule 191: <https://dasl.ing/car.html>
     #[test]
     fn damage_is_named() {
         let a = Cid::of_cbor(b"a");
@@ -204,6 +229,8 @@ mod tests {
             good[..good.len() - 1].to_vec(),
             [&good[..], &[0]].concat(),
             [&good[..], &[0xff; 12]].concat(),
+            // A length in another form than the shortest.
+            [&[good[0] | 0x80, 0], &good[1..]].concat(),
             [&good[..], &[5, 1, 2, 3, 4, 5]].concat(),
             vec![0],
             vec![],

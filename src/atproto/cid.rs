@@ -6,6 +6,8 @@ use std::fmt;
 use aws_lc_rs::digest;
 use data_encoding::BASE32_NOPAD;
 
+use super::varint;
+
 /// A 36-byte binary CID: version, codec, hash function, hash length, digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cid([u8; Cid::LEN]);
@@ -92,6 +94,29 @@ impl Cid {
     }
 }
 
+/// Whether `bytes` are one whole binary CID of any version, codec and hash function: what a link may
+/// be to in a record, whose links are nobody's business here but for their form.
+pub fn is_cid(bytes: &[u8]) -> bool {
+    match bytes {
+        // The bare hash of version 0.
+        [0x12, 0x20, digest @ ..] => digest.len() == 32,
+        [0x01, rest @ ..] => {
+            is_multihash(varint::read(rest).and_then(|(_codec, rest)| varint::read(rest)))
+        }
+        _ => false,
+    }
+}
+
+/// What follows the hash function: the length of the digest, and so many bytes.
+fn is_multihash(hash: Option<(u64, &[u8])>) -> bool {
+    let digest = hash.and_then(|(_function, rest)| varint::read(rest));
+    digest
+        .is_some_and(|(len, digest)| digest.len() <= DIGEST_BYTES_MAX && len == digest.len() as u64)
+}
+
+/// The longest digest of any hash function in use, in bytes.
+const DIGEST_BYTES_MAX: usize = 64;
+
 impl fmt::Display for Cid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "b{}", BASE32_NOPAD.encode(&self.0).to_ascii_lowercase())
@@ -128,5 +153,47 @@ mod tests {
         let upper = Cid::of_cbor(b"x").to_string().to_ascii_uppercase();
         assert!(Cid::parse(&upper).is_err());
         assert!(Cid::parse("QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n").is_err());
+    }
+
+    #[test]
+    fn links_of_records_have_the_form_of_a_cid() {
+        let digest = [7; 64];
+        let with = |head: &[u8], len: usize| is_cid(&[head, &digest[..len]].concat());
+        for (head, len) in [
+            (&[0x01, 0x71, 0x12, 0x20][..], 32),
+            (&[0x01, 0x55, 0x12, 0x20], 32),
+            // Version 0, another codec, other hash functions, also a long one, also none at all.
+            (&[0x12, 0x20], 32),
+            (&[0x01, 0x70, 0x12, 0x20], 32),
+            (&[0x01, 0xa9, 0x02, 0x13, 0x40], 64),
+            (&[0x01, 0x71, 0xa0, 0xe4, 0x02, 0x20], 32),
+            (&[0x01, 0x71, 0x00, 0x00], 0),
+        ] {
+            assert!(with(head, len), "{head:x?}");
+            assert!(!with(&head[..head.len() - 1], len), "{head:x?} cut");
+            for other in [len.wrapping_sub(1), len + 1] {
+                assert!(other > 64 || !with(head, other), "{head:x?}, {other} bytes");
+            }
+        }
+        for head in [
+            &[][..],
+            &[0x00],
+            &[0x01],
+            &[0x01, 0x71],
+            &[0x02, 0x71, 0x12, 0x20],
+            &[0x00, 0x71, 0x12, 0x20],
+            // Not in the shortest form, and without an end.
+            &[0x81, 0x00, 0x71, 0x12, 0x20],
+            &[0x01, 0xf1, 0x00, 0x12, 0x20],
+            &[0x01, 0x71, 0x92, 0x00, 0x20],
+            &[0x01, 0x71, 0x12, 0xa0, 0x00],
+            &[
+                0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0x12, 0x20,
+            ],
+        ] {
+            assert!(!with(head, 32), "{head:x?}");
+        }
+        let long = [&[0x01, 0x71, 0x00, 0x41][..], &[7; 65]].concat();
+        assert!(!is_cid(&long));
     }
 }

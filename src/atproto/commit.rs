@@ -144,6 +144,38 @@ mod tests {
         assert_eq!(unsigned, w.into_bytes());
     }
 
+    /// Rule 184: <https://dasl.ing/drisl.html>
+    #[test]
+    fn keys_are_in_their_order_and_there_once() {
+        let fields = |order: &[usize]| {
+            let mut w = Writer::new();
+            w.map(order.len());
+            for field in order {
+                match field {
+                    0 => w.text("did").text("did:plc:ewvi7nxzyoun6zhxrhs64oiz"),
+                    1 => w.text("rev").text("3jzfcijpj2z2a"),
+                    2 => w.text("sig").bytes(&[7; 64]),
+                    3 => w.text("data").cid(&Cid::of_cbor(b"tree")),
+                    4 => w.text("prev").null(),
+                    _ => w.text("version").uint(3),
+                };
+            }
+            w.into_bytes()
+        };
+        let order: Vec<usize> = (0..6).collect();
+        assert!(Commit::parse(&fields(&order)).is_ok());
+        for at in 0..order.len() {
+            let mut repeated = order.clone();
+            repeated.insert(at, at);
+            assert!(Commit::parse(&fields(&repeated)).is_err());
+            if at > 0 {
+                let mut swapped = order.clone();
+                swapped.swap(at - 1, at);
+                assert!(Commit::parse(&fields(&swapped)).is_err());
+            }
+        }
+    }
+
     #[test]
     fn missing_fields_other_versions_and_trailing_bytes_are_refused() {
         assert!(Commit::parse(&block(3, false, true)).is_ok());

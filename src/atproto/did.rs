@@ -115,12 +115,25 @@ mod tests {
         assert_eq!(method("did:key:zQ3sh"), "unsupported");
     }
 
+    /// Rule 190: <https://atproto.com/specs/did#at-protocol-did-identifier-syntax>
     #[test]
     fn length_and_alphabet_are_bounded() {
         let long = format!("did:m:{}", "a".repeat(2048 - 6));
         assert!(Did::parse(&long).is_ok());
+        assert_eq!(format!("{long}a").len(), 2_049);
         assert!(Did::parse(&format!("{long}a")).is_err());
+        for good in [
+            "did:m:x",
+            "did:m:x:y",
+            "did:m:x%20y",
+            "did:m:X.y-_z",
+            "did:m:::x",
+        ] {
+            assert!(Did::parse(good).is_ok(), "{good}");
+        }
         for bad in [
+            "did:method:val:",
+            "did:method:val%",
             "did:METHOD:x",
             "did:m123:x",
             "did:m:x:",

@@ -19,3 +19,4 @@ pub mod record_key;
 pub mod seq;
 pub mod splice;
 pub mod tid;
+mod varint;

@@ -2,6 +2,8 @@
 //! (<https://dasl.ing/drisl.html>, <https://atproto.com/specs/data-model>).
 
 mod reader;
+#[cfg(test)]
+pub(crate) mod tests;
 mod writer;
 
 pub use reader::{CborError, Map, Reader, ascends};

@@ -1,10 +1,15 @@
 //! Frames against the rules of the stream, one by one, and frames that were damaged at random.
 
+use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    atproto::{cbor::Writer, seq::Seq, splice},
+    atproto::{
+        cbor::{Writer, tests::NOT_CANONICAL},
+        seq::Seq,
+        splice,
+    },
     sim::{account::Account, event},
 };
 
@@ -87,6 +92,10 @@ const ACCOUNT: [Field; 5] = [
         w.text("x");
     }),
 ];
+
+const INFO: [Field; 1] = [("name", |w| {
+    w.text("OutdatedCursor");
+})];
 
 const TYPES: [(&str, &[Field], &[&str]); 4] = [
     // What may be missing.
@@ -203,6 +212,72 @@ fn a_frame_is_two_items() {
     assert_eq!(Message::parse(&float).unwrap_err(), FrameError::Malformed);
     let list = [&event::header("#sync")[..], &[0x80]].concat();
     assert_eq!(Message::parse(&list).unwrap_err(), FrameError::Schema);
+}
+
+/// A frame with one field more, of which only the encoding matters.
+fn with_unknown(t: &str, fields: &[Field], item: &[u8]) -> Vec<u8> {
+    let mut out = Writer::append_to(event::header(t));
+    out.map(fields.len() + 1);
+    for (name, value) in fields {
+        out.text(name);
+        value(&mut out);
+    }
+    out.text("unknownField").raw(item);
+    out.into_bytes()
+}
+
+/// The header of a frame with one field more.
+fn header_with(item: &[u8]) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.map(3).text("t").text("#sync").text("op").int(1);
+    out.text("unknownField").raw(item);
+    out.into_bytes()
+}
+
+/// Rule 184: <https://dasl.ing/drisl.html>
+#[test]
+fn nothing_that_is_not_canonical_passes_anywhere() {
+    let payload = &frame("#sync", &SYNC)[event::header("#sync").len()..];
+    let everywhere = |item: &[u8]| {
+        let mut frames: Vec<Vec<u8>> = TYPES
+            .iter()
+            .map(|(t, fields, _)| with_unknown(t, fields, item))
+            .collect();
+        // In the header, in a type that is not known, and further inside.
+        frames.push([&header_with(item)[..], payload].concat());
+        frames.push(with_unknown("#new", &SYNC, item));
+        frames.push(with_unknown("#info", &INFO, item));
+        let inside = [&[0xa1, 0x61, b'k', 0x82, 0x00], item].concat();
+        frames.push(with_unknown("#commit", &COMMIT, &inside));
+        frames
+    };
+    for frame in everywhere(&[0x00]) {
+        assert!(Message::parse(&frame).is_ok());
+    }
+    for (why, hex) in NOT_CANONICAL {
+        for frame in everywhere(&HEXLOWER.decode(hex.as_bytes()).unwrap()) {
+            let error = Message::parse(&frame).unwrap_err();
+            assert_eq!(error, FrameError::Malformed, "{why}");
+        }
+    }
+    for (t, fields, _) in TYPES {
+        let malformed = |frame: &[u8]| {
+            assert_eq!(Message::parse(frame).unwrap_err(), FrameError::Malformed);
+        };
+        for at in 1..fields.len() {
+            let mut swapped = fields.to_vec();
+            swapped.swap(at - 1, at);
+            malformed(&frame(t, &swapped));
+            let mut repeated = fields.to_vec();
+            repeated.insert(at, fields[at]);
+            malformed(&frame(t, &repeated));
+        }
+        // The map itself: without an end that is known, and with an over-long count.
+        let good = frame(t, fields);
+        let (head, body) = good.split_at(event::header(t).len());
+        malformed(&[head, &[0xbf], &body[1..], &[0xff]].concat());
+        malformed(&[head, &[0xb8, body[0] & 0x1f], &body[1..]].concat());
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod invert;
 mod node;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 
 pub use invert::{Op, OpKind, invert};

@@ -35,6 +35,17 @@ export const CARGO_TARGET = process.env.CARGO_TARGET_DIR || join(CACHE, 'target'
 
 /** Installs everything and says where it is. */
 export function install() {
+  return {
+    ...installPdses(),
+    python: python(),
+    indigo: indigo(),
+    goat: goat(),
+    oracle: oracle(),
+  }
+}
+
+/** Installs the two PDSes and the directory, and says where they are. */
+export function installPdses() {
   mkdirSync(WORK, { recursive: true })
   const runtimes = npm('runtimes', process.env.PATH)
   const node20 = join(runtimes, 'node_modules', `node20-${process.arch}`)
@@ -44,10 +55,6 @@ export function install() {
     node24: join(node24, 'bin/node'),
     pds04: npm('pds-0.4', `${join(node20, 'bin')}:${process.env.PATH}`, node20),
     pds05: npm('pds-0.5', `${join(node24, 'bin')}:${process.env.PATH}`, node24),
-    python: python(),
-    indigo: indigo(),
-    goat: goat(),
-    oracle: oracle(),
   }
 }
 

@@ -39,7 +39,7 @@ async function connected(upstream) {
 const isRelay = (upgrade) => upgrade.agent !== AGENT
 
 /** Accounts and records of every kind. */
-export async function life(stage) {
+export async function life(stage, posts = 60) {
   const [one, two] = stage.network.pdses
   const people = {}
   for (const [name, pds] of [
@@ -67,7 +67,7 @@ export async function life(stage) {
   await bob.create('app.bsky.feed.like', { subject: ref, createdAt: now() })
   await unknownLexicon(erin, first.cid)
   for (const account of [bob, erin]) await batches(account)
-  for (let i = 0; i < 60; i++) await [alice, dave][i % 2].post(`post number ${i}`)
+  for (let i = 0; i < posts; i++) await [alice, dave][i % 2].post(`post number ${i}`)
   await stage.settle('life')
   return people
 }

@@ -1,13 +1,14 @@
 //! Undoing the operations of a commit.
 
 use super::*;
+use crate::sim::tree::tests::looked_at;
 
 /// What a commit did to one path: the record before and after.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Change {
-    path: String,
-    before: Option<Cid>,
-    after: Option<Cid>,
+pub(crate) struct Change {
+    pub(crate) path: String,
+    pub(crate) before: Option<Cid>,
+    pub(crate) after: Option<Cid>,
 }
 
 fn inverted(root: &Cid, blocks: &[Block], changes: &[Change]) -> Result<Cid, TreeError> {
@@ -99,41 +100,47 @@ fn commit(seed: u64) -> Commit {
     for change in &changes {
         proof.extend(tree.covering_proof(&change.path));
     }
-    let mut nodes = vec![tree.root()];
-    for key in tree.keys() {
-        nodes.extend(tree.covering_proof(&key));
-    }
-    for list in [&mut proof, &mut nodes] {
-        let mut seen = HashSet::new();
-        list.retain(|block| seen.insert(block.cid));
-    }
+    let mut seen = HashSet::new();
+    proof.retain(|block| seen.insert(block.cid));
     Commit {
         before,
+        nodes: all_nodes(&tree),
         tree,
         changes,
-        nodes,
         proof,
     }
 }
 
-/// The nodes of the tree after a commit that undoing its changes in this order looks at.
-fn needed(commit: &Commit, order: &[Change]) -> Vec<Block> {
-    let mut tree = commit.tree.clone();
+/// The nodes of `tree`, which a commit has made, that undoing its changes in this order looks at; and
+/// the root before.
+pub(crate) fn needed(tree: &Whole, order: &[Change]) -> (Vec<Block>, Cid) {
+    let nodes = all_nodes(tree);
+    let mut tree = tree.clone();
     let mut needed: HashSet<Cid> = HashSet::from([tree.root().cid]);
     for change in order {
-        needed.extend(tree.covering_proof(&change.path).iter().map(|b| b.cid));
+        needed.extend(looked_at(&tree, &change.path, change.before.is_some()));
         match change.before {
             Some(before) => tree.set(&change.path, before),
             None => tree.remove(&change.path),
         };
     }
-    assert_eq!(tree.root().cid, commit.before);
-    let nodes = commit.nodes.iter().filter(|b| needed.contains(&b.cid));
-    nodes.cloned().collect()
+    let nodes = nodes.into_iter().filter(|b| needed.contains(&b.cid));
+    (nodes.collect(), tree.root().cid)
+}
+
+/// Every node of a tree.
+pub(crate) fn all_nodes(tree: &Whole) -> Vec<Block> {
+    let mut nodes = vec![tree.root()];
+    for key in tree.keys() {
+        nodes.extend(tree.covering_proof(&key));
+    }
+    let mut seen = HashSet::new();
+    nodes.retain(|block| seen.insert(block.cid));
+    nodes
 }
 
 /// The orders in which hosts have been seen to prove.
-fn orders(changes: &[Change]) -> [Vec<Change>; 4] {
+pub(crate) fn orders(changes: &[Change]) -> [Vec<Change>; 4] {
     let sorted = |by: fn(&Change, &Change) -> std::cmp::Ordering| {
         let mut order = changes.to_vec();
         order.sort_by(by);
@@ -167,7 +174,8 @@ proptest! {
         let commit = commit(seed);
         let root = commit.tree.root().cid;
         for order in orders(&commit.changes) {
-            let blocks = needed(&commit, &order);
+            let (blocks, before) = needed(&commit.tree, &order);
+            prop_assert_eq!(before, commit.before);
             prop_assert_eq!(inverted(&root, &blocks, &commit.changes), Ok(commit.before));
         }
     }

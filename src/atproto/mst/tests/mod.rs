@@ -1,17 +1,18 @@
 //! The tree against the rules of its structure, one by one, and the inversion against the
 //! simulator's own tree, which shares no code with it.
 
-mod inversion;
+pub(crate) mod inversion;
 
 use std::collections::{BTreeMap, HashSet};
 
+use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 
 use super::{Op, OpKind, Span, Tree, TreeError, empty_root, invert, layer_of, tree::Link};
 use crate::{
     atproto::{
         car::BlockTable,
-        cbor::Writer,
+        cbor::{Writer, tests::NOT_CANONICAL},
         cid::{Cid, Codec},
     },
     limits::{MST_KEY_BYTES_MAX, MST_KEYS_BYTES_MAX, MST_NODE_ENTRIES_MAX},
@@ -122,6 +123,7 @@ fn refused(root: &Block, others: &[&Block]) {
     assert_eq!(load(root.cid, &blocks), Err(TreeError::Invalid));
 }
 
+/// Rule 186: <https://atproto.com/specs/repository#mst-structure>
 #[test]
 fn the_empty_tree_has_its_known_root() {
     let empty = node(None, &[]);
@@ -133,6 +135,7 @@ fn the_empty_tree_has_its_known_root() {
     accepted(&empty, &[]);
 }
 
+/// Rule 186: <https://github.com/bluesky-social/atproto/blob/main/packages/repo/tests/mst.test.ts>
 #[test]
 fn published_trees_have_their_known_roots() {
     for (rkey, layer, root) in [
@@ -276,6 +279,73 @@ fn fields_have_their_types() {
     accepted(&build(0), &[]);
     for which in 1..=5 {
         refused(&build(which), &[]);
+    }
+}
+
+/// Rule 184: <https://dasl.ing/drisl.html>
+#[test]
+fn nodes_are_canonical() {
+    let key = key("A", 0);
+    let mut link = Writer::new();
+    link.cid(&leaf());
+    let link = link.into_bytes();
+    let long_key = [&[0x58, key.len() as u8], key.as_bytes()].concat();
+    let split_key = [&[0x5f, 0x40 | key.len() as u8], key.as_bytes(), &[0xff]].concat();
+    // The node of one key in pieces: its map, its array of one entry, the entry's four fields.
+    let pieces = [
+        &[0xa2][..],
+        b"\x61e",
+        &[0x81],
+        &[0xa4],
+        b"\x61k",
+        &[&[0x40 | key.len() as u8], key.as_bytes()].concat(),
+        b"\x61p",
+        &[0x00],
+        b"\x61t",
+        &[0xf6],
+        b"\x61v",
+        &link,
+        b"\x61l",
+        &[0xf6],
+    ];
+    const VALUES: [usize; 6] = [2, 5, 7, 9, 11, 13];
+    let with = |others: &[(usize, &[u8])]| {
+        let mut pieces = pieces.map(<[u8]>::to_vec);
+        for (at, bytes) in others {
+            pieces[*at] = bytes.to_vec();
+        }
+        Block::of_cbor(pieces.concat())
+    };
+    accepted(&with(&[]), &[]);
+    for (why, hex) in NOT_CANONICAL {
+        let item = HEXLOWER.decode(hex.as_bytes()).unwrap();
+        for at in VALUES {
+            let node = with(&[(at, &item)]);
+            assert_eq!(load(node.cid, &[node]), Err(TreeError::Invalid), "{why}");
+        }
+    }
+    let ended = |bytes: &[u8]| [bytes, &[0xff]].concat();
+    let over_long = [&[0xd9, 0x00][..], &link[1..]].concat();
+    for others in [
+        // Over-long heads of the map, the array, the entry, the key, the number, the link.
+        &[(0, &[0xb8, 0x02][..])][..],
+        &[(2, &[0x98, 0x01])],
+        &[(3, &[0xb8, 0x04])],
+        &[(5, &long_key)],
+        &[(7, &[0x18, 0x00])],
+        &[(11, &over_long)],
+        // Without a length: the same five.
+        &[(0, &[0xbf]), (13, &[0xf6, 0xff])],
+        &[(2, &[0x9f]), (11, &ended(&link))],
+        &[(3, &[0xbf]), (11, &ended(&link))],
+        &[(5, &split_key)],
+        // Keys out of order, there twice, and of another type.
+        &[(4, b"\x61p"), (5, &[0x00]), (6, b"\x61k"), (7, pieces[5])],
+        &[(6, b"\x61k"), (7, pieces[5])],
+        &[(4, b"\x41k")],
+        &[(12, b"\x61e")],
+    ] {
+        refused(&with(others), &[]);
     }
 }
 

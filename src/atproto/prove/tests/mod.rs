@@ -1,13 +1,20 @@
 //! Commits that must pass however unusual they are, limits met exactly, and damage that must never
 //! pass. Flaws by their reason are the business of `sim::forge`.
 
+mod damage;
+mod random;
+mod recorded;
+
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    atproto::envelope::{Body, Event, Message},
+    atproto::{
+        cbor::{Writer, tests::NOT_CANONICAL},
+        envelope::{Body, Event, Message},
+    },
     sim::{
         account::Account,
         clock, event,
@@ -34,17 +41,21 @@ fn key(account: &Account) -> PublicKey {
 
 /// What the prover says of a frame of `account`, whatever bytes it has.
 fn judge(frame: &[u8], account: &Account, lenient: bool) -> Result<Proven, Reject> {
+    judge_by(frame, &key(account), now(), lenient)
+}
+
+fn judge_by(frame: &[u8], key: &PublicKey, now: Duration, lenient: bool) -> Result<Proven, Reject> {
     let event = match Message::parse(frame) {
         Ok(Message::Event(event)) => event,
         Ok(_) => return Err(Reject::FrameMalformed),
         Err(envelope::FrameError::Malformed) => return Err(Reject::FrameMalformed),
         Err(envelope::FrameError::Schema) => return Err(Reject::SchemaInvalid),
     };
-    check_event(&event, now())?;
-    let (mut workspace, key) = (Workspace::new(), key(account));
+    check_event(&event, now)?;
+    let mut workspace = Workspace::new();
     let mut prove = || match &event.body {
-        Body::Commit(message) => workspace.prove_commit(frame, event.did, message, &key, lenient),
-        Body::Sync(message) => workspace.prove_sync(frame, event.did, message, &key),
+        Body::Commit(message) => workspace.prove_commit(frame, event.did, message, key, lenient),
+        Body::Sync(message) => workspace.prove_sync(frame, event.did, message, key),
         _ => Err(Reject::SchemaInvalid),
     };
     let proven = prove();
@@ -190,7 +201,7 @@ fn limits_may_be_met() {
     let mut rng = fastrand::Rng::with_seed(6);
     let mut account = account(&mut rng);
     let block = |len: usize| {
-        let mut out = crate::atproto::cbor::Writer::new();
+        let mut out = Writer::new();
         out.bytes(&vec![7; len - 5]);
         Block::of_cbor(out.into_bytes())
     };
@@ -275,6 +286,64 @@ fn unusual_commit_objects_are_still_commits() {
     passes(&sealed, &account);
 }
 
+/// The signed object of a draft with one field more, of which only the encoding matters.
+fn sealed_with(draft: &Draft, account: &Account, item: &[u8]) -> Sealed {
+    let object = |signature: Option<&[u8]>| {
+        let mut out = Writer::new();
+        out.map(6 + usize::from(signature.is_some()));
+        out.text("did").text(&draft.did);
+        out.text("rev").text(&draft.rev.to_string());
+        if let Some(signature) = signature {
+            out.text("sig").bytes(signature);
+        }
+        out.text("data").cid(&draft.data).text("prev").null();
+        out.text("version").int(3).text("unknownField").raw(item);
+        out.into_bytes()
+    };
+    let signature = account.key.sign(&object(None));
+    let commit = Block::of_cbor(object(Some(&signature)));
+    let mut sealed = draft.clone().seal(&Signing::Valid(account.key.clone()));
+    sealed.blocks.push(commit.clone());
+    sealed.message.commit = commit.cid;
+    repack(&mut sealed, &[commit.cid]);
+    sealed
+}
+
+/// Rule 184: <https://dasl.ing/drisl.html>
+#[test]
+fn a_signature_does_not_excuse_what_is_not_canonical() {
+    let mut rng = fastrand::Rng::with_seed(10);
+    let mut account = account(&mut rng);
+    let draft = draft(&mut account);
+    for item in [&[0x00][..], &[0xa1, 0x61, b'k', 0x81, 0xf6]] {
+        passes(&sealed_with(&draft, &account, item), &account);
+    }
+    for (why, hex) in NOT_CANONICAL {
+        let item = data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap();
+        let frame = sealed_with(&draft, &account, &item)
+            .message
+            .event()
+            .frame(1);
+        let verdict = judge(&frame, &account, false);
+        assert_eq!(verdict, Err(Reject::CommitInvalid), "{why}");
+    }
+}
+
+/// Records are not looked into: what is wrong inside of one is a matter between its author and its
+/// readers.
+#[test]
+fn records_may_be_anything() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let mut account = account(&mut rng);
+    for (_, hex) in NOT_CANONICAL {
+        let item = data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap();
+        let record = Block::of_cbor(item);
+        let draft = account.draft(&[Write::Put("com.example.odd/self".into(), record)]);
+        let sealed = account.seal(draft);
+        passes(&sealed, &account);
+    }
+}
+
 #[test]
 fn a_sync_may_carry_more_than_its_commit() {
     let mut rng = fastrand::Rng::with_seed(9);
@@ -285,7 +354,7 @@ fn a_sync_may_carry_more_than_its_commit() {
     let mut blocks = vec![account.repo.tree().root(), commit.clone()];
     let car = |blocks: &[Block]| event::car(1, &[commit.cid], blocks);
     let fill = SYNC_BLOCKS_BYTES_MAX - car(&blocks).len() - Cid::LEN - 2;
-    let mut out = crate::atproto::cbor::Writer::new();
+    let mut out = Writer::new();
     out.bytes(&vec![7; fill - 3]);
     blocks.push(Block::of_cbor(out.into_bytes()));
     assert_eq!(car(&blocks).len(), SYNC_BLOCKS_BYTES_MAX);
