@@ -17,7 +17,7 @@ use crate::{
     control::{Control, embedded::Embedded},
     firehose::{Firehose, Settings},
     host::{
-        Shared,
+        self, Shared,
         admission::Admission,
         crawler::{CrawlAnswer, Crawler, CrawlerHandle},
         discovery, status,
@@ -147,6 +147,7 @@ impl Relay {
                 policy,
                 store: store.clone(),
                 metrics: metrics.clone(),
+                started_ms: host::now_ms(),
             }),
             admission: Admission::new(config, outbound.clone()),
         };
