@@ -154,7 +154,7 @@ pub struct Config {
     #[arg(long, env = "RELAY_EXTRA_CA_FILE", value_name = "FILE")]
     pub extra_ca_file: Option<PathBuf>,
     /// Let events of hosts without Sync 1.1 fields pass, counted. Signatures are checked all the
-    /// same.
+    /// same. For one host only: /admin/pds/changeLimits.
     #[arg(
         long,
         env = "RELAY_LENIENT_SYNC_VALIDATION",
@@ -164,8 +164,8 @@ pub struct Config {
         action = clap::ArgAction::Set
     )]
     pub lenient_sync_validation: bool,
-    /// Hosts to which the limit on new hosts does not apply, comma separated; `*.` matches every
-    /// subdomain.
+    /// Hosts that may send 5,000 events a second and have no limit of accounts, of events an hour
+    /// and a day, or of new hosts a day; comma separated, `*.` matches every subdomain.
     #[arg(
         long,
         env = "RELAY_TRUSTED_DOMAINS",
@@ -174,7 +174,7 @@ pub struct Config {
         value_name = "DOMAINS"
     )]
     pub trusted_domains: Vec<String>,
-    /// Accounts of a host that is not trusted. Not enforced yet.
+    /// Accounts of a host that is not trusted, unless /admin/pds/changeLimits says otherwise.
     #[arg(
         long,
         env = "RELAY_DEFAULT_ACCOUNT_LIMIT",

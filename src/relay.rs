@@ -19,7 +19,7 @@ use crate::{
     control::{Control, embedded::Embedded},
     firehose::{Firehose, Settings},
     host::{
-        Shared,
+        self, Shared,
         admission::Admission,
         crawler::{CrawlAnswer, Crawler, CrawlerHandle},
         discovery, status,
@@ -157,6 +157,7 @@ impl Relay {
                 policy,
                 store: store.clone(),
                 metrics: metrics.clone(),
+                started_ms: host::now_ms(),
             }),
             admission: Admission::new(config, outbound.clone()),
             takedowns: Arc::new(takedowns),

@@ -77,6 +77,6 @@ fn now() -> Duration {
 }
 
 /// The time since 1970, in milliseconds.
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     u64::try_from(now().as_millis()).unwrap_or(u64::MAX)
 }

@@ -198,6 +198,9 @@ mod tests {
         (passed, longest)
     }
 
+    /// The values of the reference relay.
+    ///
+    /// Rule 54: <https://github.com/bluesky-social/indigo/tree/main/cmd/relay>
     #[test]
     fn the_limits_grow_with_the_accounts() {
         let all = |limits: Limits| Span::ALL.map(|span| limits.get(span));
@@ -235,6 +238,7 @@ mod tests {
         assert!((0..50).all(|_| quota.take(later, &limits).is_ok()));
     }
 
+    /// Rule 54: <https://atproto.com/specs/sync>
     #[test]
     fn who_is_over_the_limit_of_an_hour_is_heard_at_its_pace() {
         let (mut quota, limits, start) = (Quota::default(), Limits::of(0), Instant::now());

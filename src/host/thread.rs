@@ -29,7 +29,7 @@ use crate::{
     },
     sequencer::event::Input,
     store::account::HostId,
-    threads,
+    threads::{self, Stop},
 };
 
 /// Where the stream of a host is read from when nothing of it was read before.
@@ -312,7 +312,7 @@ impl HostThread {
                     until_ms: in_ms(over.until.saturating_duration_since(now)),
                 });
             }
-            if !self.pause(over.until) {
+            if !pause(over.until, &self.shared.stop, &self.retry) {
                 return false;
             }
         }
@@ -326,21 +326,6 @@ impl HostThread {
             // A shorter patience only makes for more pings.
             let _ = timed.expect_word_within(HOST_PING_INTERVAL);
             self.report_connected();
-        }
-    }
-
-    /// Waits; false when the relay stops, or lets the host go, meanwhile.
-    fn pause(&self, until: Instant) -> bool {
-        let until = at(until);
-        loop {
-            select! {
-                recv(until) -> _ => return true,
-                recv(self.shared.stop.channel()) -> _ => return false,
-                // A request to crawl changes nothing: there is a connection.
-                recv(self.retry) -> retry => if retry.is_err() {
-                    return false;
-                },
-            }
         }
     }
 
@@ -462,6 +447,21 @@ impl HostThread {
     }
 }
 
+/// Waits until then; false when the relay stops, or lets the host go, meanwhile.
+fn pause(until: Instant, stop: &Stop, retry: &Receiver<()>) -> bool {
+    let until = at(until);
+    loop {
+        select! {
+            recv(until) -> _ => return true,
+            recv(stop.channel()) -> _ => return false,
+            // A request to crawl changes nothing: there is a connection.
+            recv(retry) -> retry => if retry.is_err() {
+                return false;
+            },
+        }
+    }
+}
+
 impl Attempt {
     fn without_connection(ended: Ended) -> Attempt {
         Attempt {
@@ -505,6 +505,23 @@ impl Drop for Connected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::threads::stop_pair;
+
+    #[test]
+    fn a_wait_for_a_limit_ends_with_a_stop_and_when_the_host_is_let_go() {
+        let never = Instant::now() + Duration::from_secs(3_600);
+        let (stopper, stop) = stop_pair();
+        let (retry, retried) = bounded(1);
+        assert!(pause(Instant::now(), &stop, &retried));
+        retry.try_send(()).unwrap();
+        let soon = Instant::now() + Duration::from_millis(1);
+        assert!(pause(soon, &stop, &retried), "nor with a request to crawl");
+        drop(retry);
+        assert!(!pause(never, &stop, &retried));
+        let (_retry, retried) = bounded(1);
+        drop(stopper);
+        assert!(!pause(never, &stop, &retried));
+    }
 
     #[test]
     fn what_lasts_or_brings_something_is_no_failure() {

@@ -51,8 +51,10 @@ pub struct Detail {
     pub trusted: bool,
     /// Whether its commits pass without the fields of Sync 1.1.
     pub lenient: bool,
-    /// What was counted of it since the start.
+    /// What was counted of it; none: nothing.
     pub tally: Option<Arc<Tally>>,
+    /// Since when, in milliseconds since 1970.
+    pub counted_since_ms: u64,
 }
 
 /// Answers a request for this path.
@@ -88,7 +90,7 @@ fn page(detail: &Detail) -> Value {
         "status": row.status.name(),
         "state": state,
         "since": time(since_ms),
-        "next_attempt": time(until_ms),
+        "until": time(until_ms),
         "last_error": row.last_error,
         "first_seen": datetime(row.first_seen_ms),
         "last_connected": time(row.last_connected_ms),
@@ -97,12 +99,12 @@ fn page(detail: &Detail) -> Value {
         "account_limit": detail.account_limit,
         "trusted": detail.trusted,
         "lenient": detail.lenient,
-        "events": events(detail.tally.as_deref()),
+        "events": events(detail.tally.as_deref(), detail.counted_since_ms),
     })
 }
 
-/// What was counted since the start, each refusal with what it means.
-fn events(tally: Option<&Tally>) -> Value {
+/// What was counted, each refusal with what it means.
+fn events(tally: Option<&Tally>, since_ms: u64) -> Value {
     let nothing = Tally::default();
     let tally = tally.unwrap_or(&nothing);
     let refused = tally.refused().into_iter();
@@ -113,6 +115,7 @@ fn events(tally: Option<&Tally>) -> Value {
         })
         .collect();
     json!({
+        "since": datetime(since_ms),
         "forwarded": tally.forwarded.get(),
         "discontinuous": tally.discontinuous.get(),
         "lenient": tally.lenient.get(),
@@ -131,7 +134,7 @@ fn refusal(refusal: &Refusal) -> Value {
     })
 }
 
-/// How the host does, since when, and when something happens next; times in milliseconds since 1970.
+/// How the host does, since when, and until when at least; times in milliseconds since 1970.
 fn in_words(detail: &Detail) -> (String, Option<u64>, Option<u64>) {
     if detail.row.status == HostStatus::Banned {
         let words = match &detail.banned_domain {
@@ -196,6 +199,7 @@ mod tests {
             trusted: false,
             lenient: true,
             tally: None,
+            counted_since_ms: 951_782_400_000,
         }
     }
 
@@ -217,6 +221,7 @@ mod tests {
         assert_eq!(page["status"], "active");
         assert_eq!((&page["seq"], &page["accounts"]), (&7.into(), &3.into()));
         assert_eq!(page["first_seen"], "1994-11-06T08:49:37.000Z");
+        assert_eq!(page["events"]["since"], "2000-02-29T00:00:00.000Z");
         assert_eq!(page["events"]["forwarded"], 5);
         let rejected = json!({ "wrong_host": {
             "count": 1, "meaning": "The DID document names another host.",

@@ -54,6 +54,8 @@ pub(super) struct HostsPort {
     pub(super) policy: Policy,
     pub(super) store: Arc<Store>,
     pub(super) metrics: Arc<Metrics>,
+    /// Since when is counted, in milliseconds since 1970.
+    pub(super) started_ms: u64,
 }
 
 impl Hosts for HostsPort {
@@ -73,6 +75,7 @@ impl Hosts for HostsPort {
             trusted: self.policy.trusts(&entry.row),
             lenient: self.policy.lenient || entry.row.lenient,
             tally: self.metrics.hosts.find(id),
+            counted_since_ms: self.started_ms,
             row: entry.row,
             state: entry.state,
         }))

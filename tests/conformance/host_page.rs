@@ -115,7 +115,7 @@ fn a_host_is_told_how_it_does() {
     host.inject(zlay::sim::feed::Once::Cut);
     wait_until("the page says what is wrong", || {
         let (_, page) = stage.relay.host_page(host.name());
-        page["next_attempt"].is_string() && page["last_error"].is_string()
+        page["until"].is_string() && page["last_error"].is_string()
     });
     let state = stage.relay.of_host(host.name(), "/state");
     assert!(
