@@ -92,15 +92,6 @@ pub enum Input {
         /// What its host says; none where it did not answer.
         status: Option<Status>,
     },
-    /// The operator says something of an account.
-    Rule {
-        /// The account.
-        did: Did,
-        /// What is said of it.
-        ruling: Ruling,
-        /// Told what became of it when that is stored.
-        done: Sender<Ruled>,
-    },
     /// How many accounts a host may have, from now on. A host of which nothing was said has no
     /// limit.
     AccountLimit {
@@ -116,6 +107,15 @@ pub enum Input {
         /// Told the new epoch when it is stored.
         done: Sender<u32>,
     },
+    /// The operator says something of an account.
+    Rule {
+        /// The account.
+        did: Did,
+        /// What is said of it.
+        ruling: Ruling,
+        /// Told what became of it when that is stored.
+        done: Sender<Ruled>,
+    },
 }
 
 impl Input {
@@ -125,9 +125,9 @@ impl Input {
             Input::Event(event) => event.frame.len() + size_of::<Event>(),
             Input::Progress { .. }
             | Input::Status { .. }
-            | Input::Rule { .. }
             | Input::AccountLimit { .. }
-            | Input::Restart { .. } => 0,
+            | Input::Restart { .. }
+            | Input::Rule { .. } => 0,
         }
     }
 }

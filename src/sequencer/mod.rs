@@ -303,64 +303,6 @@ impl Sequencer {
         Ok(())
     }
 
-    /// The seq that the event gets which is published after `count` others.
-    fn seq_after(&self, count: u64) -> Result<Seq, SequencerError> {
-        Seq::new(self.last_seq + 1 + count).ok_or(SequencerError::SeqExhausted)
-    }
-
-    /// Adds a frame to the batch.
-    fn append(&mut self, seq: Seq, bytes: Arc<[u8]>, forming: &mut Forming) {
-        self.last_seq = seq.get();
-        forming.batch.put_event(seq, forming.now_ms, &bytes);
-        forming.frames.push(Frame { seq, bytes });
-    }
-
-    /// Tells subscribers the status of an account, where no host's event does.
-    fn announce(
-        &mut self,
-        did: &Did,
-        account: &Account,
-        forming: &mut Forming,
-    ) -> Result<(), SequencerError> {
-        let seq = self.seq_after(0)?;
-        let bytes = frame::account(seq, did, forming.now_ms, account.effective());
-        self.append(seq, bytes, forming);
-        Ok(())
-    }
-
-    /// The operator's word on an account.
-    fn rule(
-        &mut self,
-        did: &Did,
-        ruling: Ruling,
-        forming: &mut Forming,
-    ) -> Result<Ruled, SequencerError> {
-        let Some(known) = self.known(did, forming)? else {
-            return Ok(Ruled::Unknown);
-        };
-        let cause = match ruling {
-            Ruling::Takedown => Cause::Takedown,
-            Ruling::Reversal => Cause::Reversal,
-        };
-        let mut account = known.clone();
-        if status::apply(&mut account, cause) {
-            let is_down = account.local.sanction == Some(Sanction::Takedown);
-            forming.batch.put_takedown(did, is_down);
-            self.announce(did, &account, forming)?;
-            self.keep_account(did, Some(&known), account, forming);
-        }
-        Ok(Ruled::Holds)
-    }
-
-    /// Whether a host may have one more account.
-    fn has_room(&self, host: HostId, forming: &Forming) -> bool {
-        let Some(limit) = self.limits.get(&host) else {
-            return true;
-        };
-        let record = forming.hosts.get(&host).or_else(|| self.hosts.get(&host));
-        record.map_or(0, |record| record.accounts) < *limit
-    }
-
     /// The account as the batch leaves it.
     fn known(&self, did: &Did, forming: &Forming) -> Result<Option<Account>, StoreError> {
         match forming.accounts.get(did) {
@@ -449,6 +391,64 @@ impl Sequencer {
             }
         }
         forming.accounts.insert(did.clone(), account);
+    }
+
+    /// The seq that the event gets which is published after `count` others.
+    fn seq_after(&self, count: u64) -> Result<Seq, SequencerError> {
+        Seq::new(self.last_seq + 1 + count).ok_or(SequencerError::SeqExhausted)
+    }
+
+    /// Adds a frame to the batch.
+    fn append(&mut self, seq: Seq, bytes: Arc<[u8]>, forming: &mut Forming) {
+        self.last_seq = seq.get();
+        forming.batch.put_event(seq, forming.now_ms, &bytes);
+        forming.frames.push(Frame { seq, bytes });
+    }
+
+    /// Tells subscribers the status of an account, where no host's event does.
+    fn announce(
+        &mut self,
+        did: &Did,
+        account: &Account,
+        forming: &mut Forming,
+    ) -> Result<(), SequencerError> {
+        let seq = self.seq_after(0)?;
+        let bytes = frame::account(seq, did, forming.now_ms, account.effective());
+        self.append(seq, bytes, forming);
+        Ok(())
+    }
+
+    /// The operator's word on an account.
+    fn rule(
+        &mut self,
+        did: &Did,
+        ruling: Ruling,
+        forming: &mut Forming,
+    ) -> Result<Ruled, SequencerError> {
+        let Some(known) = self.known(did, forming)? else {
+            return Ok(Ruled::Unknown);
+        };
+        let cause = match ruling {
+            Ruling::Takedown => Cause::Takedown,
+            Ruling::Reversal => Cause::Reversal,
+        };
+        let mut account = known.clone();
+        if status::apply(&mut account, cause) {
+            let is_down = account.local.sanction == Some(Sanction::Takedown);
+            forming.batch.put_takedown(did, is_down);
+            self.announce(did, &account, forming)?;
+            self.keep_account(did, Some(&known), account, forming);
+        }
+        Ok(Ruled::Holds)
+    }
+
+    /// Whether a host may have one more account.
+    fn has_room(&self, host: HostId, forming: &Forming) -> bool {
+        let Some(limit) = self.limits.get(&host) else {
+            return true;
+        };
+        let record = forming.hosts.get(&host).or_else(|| self.hosts.get(&host));
+        record.map_or(0, |record| record.accounts) < *limit
     }
 
     /// The host is processed up to `cursor`, but for what is held; a cursor never goes back within
