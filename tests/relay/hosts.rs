@@ -178,8 +178,6 @@ fn crawl(relay: &Relay, hostname: &str) -> (u16, String) {
     (status, error.to_owned())
 }
 
-/// Rule 38: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
-/// Rule 52: <https://github.com/bluesky-social/indigo/blob/main/cmd/relay/HACKING.md>
 #[test]
 fn hosts_that_can_not_be_crawled_are_refused_with_the_reason() {
     let site = Site::new(1);
