@@ -295,7 +295,6 @@ pub(crate) mod tests {
         assert!(!trusted("sub.example.com"));
     }
 
-    /// Rule 52: <https://github.com/bluesky-social/indigo/blob/main/cmd/relay/HACKING.md>
     #[test]
     fn a_pds_says_that_it_is_one() {
         let admission = admission(&["--allow-private-hosts"]);

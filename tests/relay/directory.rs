@@ -42,7 +42,6 @@ fn publish_first_events(site: &Site, account: &mut Account, stranger: &Account) 
     events
 }
 
-/// Rule 193: <https://atproto.com/specs/sync#event-ordering>
 #[test]
 fn unknown_accounts_wait_while_all_others_go_on() {
     let mut site = Site::new(2);
@@ -82,7 +81,6 @@ fn unknown_accounts_wait_while_all_others_go_on() {
     assert_eq!(site.network.host(0).connections(), 1);
 }
 
-/// Rule 192: <https://atproto.com/specs/event-stream#sequence-numbers>
 #[test]
 fn what_waits_when_the_process_is_killed_arrives_once() {
     let mut site = Site::new(1);
