@@ -271,7 +271,6 @@ pub(crate) mod tests {
         assert!(admission.check("10.0.0.1").is_err());
     }
 
-    /// Rule 52: <https://github.com/bluesky-social/indigo/blob/main/cmd/relay/HACKING.md>
     #[test]
     fn a_pds_says_that_it_is_one() {
         let admission = admission(&["--allow-private-hosts"]);
