@@ -258,8 +258,15 @@ fn nothing_is_fetched_after_a_sync() {
     next_commit(&mut account);
     stage.pass(&[&account.sync().unwrap(), &next_commit(&mut account)]);
     stage.sentinel();
-    let Stage { site, relay, .. } = stage;
-    // Nothing is left to be done that might still ask.
+    let Stage {
+        site,
+        relay,
+        subscriber,
+        ..
+    } = stage;
+    // Nothing is left to be done that might still ask. A subscriber who does not read would be
+    // waited for.
+    drop(subscriber);
     relay.terminate();
     assert!(relay.ended().0.success());
     for host in site.network.hosts() {
