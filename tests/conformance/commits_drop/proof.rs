@@ -280,8 +280,8 @@ fn a_prev_that_was_not_there() {
     drops_all(&mut stage, &mut account, &cases);
 }
 
-/// An earlier tree of this account, the tree of another, the present one, the empty one, one that is
-/// nobody's; with operations, and without.
+/// An earlier tree of this account, the tree of another, the present one, the empty one, one that
+/// is nobody's; with operations, and without.
 ///
 /// Rules 108, 112: <https://atproto.com/specs/sync#commit-validation>
 #[test]
