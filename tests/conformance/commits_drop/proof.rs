@@ -367,7 +367,7 @@ struct Needed {
 }
 
 /// Changes of a tree of two layers; its keys, in order: three of layer 0, one of layer 1, four of
-/// layer 0, one of layer 1. With each come the nodes, of the tree that it leads to, without which it
+/// layer 0, one of layer 1. With each come the nodes of the tree that it leads to without which it
 /// can not be undone.
 fn needed() -> (Vec<String>, Vec<Needed>) {
     let a: [_; 3] = keys_after("", 0);
