@@ -14,7 +14,10 @@ use crate::{
 
 /// The flaws that the simulator injects at random, each at least once.
 ///
-/// Rules 80, 81, 82, 83, 84, 85, 87, 88, 90, 91, 92, 93, 94, 96, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 108, 109, 110, 111, 112, 113, 114, 120, 121, 122, 132: <https://atproto.com/specs/sync>
+/// Rules 80, 81, 82, 83, 84, 85, 87, 88, 89, 90, 91, 92, 93: <https://atproto.com/specs/sync#commit-validation>
+/// Rules 94, 95, 96, 97, 98, 99, 100, 101, 102, 103, 104, 105: <https://atproto.com/specs/sync#commit-validation>
+/// Rules 106, 107, 108, 109, 110, 111, 112, 113, 114: <https://atproto.com/specs/sync#commit-validation>
+/// Rules 120, 121, 122, 132: <https://atproto.com/specs/sync#commit-validation>
 #[test]
 fn every_forgery_is_refused_for_its_reason_and_changes_nothing() {
     let mut site = Site::new(1);

@@ -167,13 +167,16 @@ fn in_a(what: &'static str, change: fn(&mut Block)) -> Spoil {
     })
 }
 
+/// What is done to a block, in words.
+type Damage = (&'static str, fn(&mut Block));
+
 /// A flipped bit at the beginning, in the middle and at the end of a block and of the hash in its
 /// CID; another block's bytes; nothing; and the same in a block that nothing refers to.
 ///
 /// Rule 97: <https://dasl.ing/car.html>
 #[test]
 fn a_block_that_does_not_hash_to_its_cid() {
-    let changes: [(&str, fn(&mut Block)); 9] = [
+    let changes: [Damage; 9] = [
         ("its first bit", |block| block.bytes[0] ^= 0x80),
         ("a bit in its middle", |block| {
             let at = block.bytes.len() / 2;
@@ -224,7 +227,8 @@ fn a_block_that_does_not_hash_to_its_cid() {
     drops_all(&mut stage, &mut account, &cases);
 }
 
-/// Numbers far beyond what is there, as lengths: 2^40, 2^62, the largest of 63 and 64 bits, and more.
+/// Numbers far beyond what is there, as lengths: 2^40, 2^62, the largest of 63 and 64 bits, and
+/// more.
 fn absurd() -> Vec<Vec<u8>> {
     let mut numbers: Vec<_> = [1 << 32, 1 << 40, 1 << 62, i64::MAX as u64, u64::MAX]
         .into_iter()

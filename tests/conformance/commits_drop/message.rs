@@ -1,5 +1,7 @@
 //! The fields of the message: all there, of the right type, and what they may hold.
 
+use std::slice::from_ref;
+
 use tungstenite::Bytes;
 use zlay::{
     reject::Reject,
@@ -78,14 +80,14 @@ fn mistyped(
 
 /// Each required field is left out once, and each field once has each of the other types.
 ///
-/// Rule 80: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/subscribeRepos.json>
+/// Rule 80: <https://github.com/bluesky-social/atproto/tree/main/lexicons/com/atproto/sync>
 #[test]
 fn a_field_that_is_missing_or_of_another_type() {
     let mut stage = Stage::set_up();
     let mut account = writer(&mut stage);
     let cases = mistyped(FIELDS, "", |change| in_message(move |m| change(m)));
     drops_all(&mut stage, &mut account, &cases);
-    let blobs = |value: Vec<u8>| in_message(move |m| m.set("blobs", array(&[value.clone()])));
+    let blobs = |value: Vec<u8>| in_message(move |m| m.set("blobs", array(from_ref(&value))));
     let others = every_type().into_iter();
     let cases = others.filter(|(name, _)| *name != "a link");
     let cases = cases.map(|(name, value)| {
@@ -112,7 +114,7 @@ fn an_op_whose_fields_are_missing_or_of_another_type() {
     let others = every_type().into_iter();
     let cases = others.filter(|(name, _)| *name != "a map");
     let cases = cases.map(|(name, value)| {
-        let spoil = in_message(move |m| m.set("ops", array(&[value.clone()])));
+        let spoil = in_message(move |m| m.set("ops", array(from_ref(&value))));
         Case::new(format!("an op is {name}"), spoil, Reject::SchemaInvalid)
     });
     drops_all(&mut stage, &mut account, &cases.collect::<Vec<_>>());

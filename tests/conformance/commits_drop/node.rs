@@ -61,7 +61,7 @@ impl Keys {
         }
     }
 
-    fn new(&self) -> &String {
+    fn created(&self) -> &String {
         &self.c[2]
     }
 
@@ -145,7 +145,7 @@ fn create_in(stage: &mut Stage, keys: &Keys, shape: &Shape) -> (Account, zlay::s
     let prev_data = before.blocks(value).pop().unwrap().cid;
     let mut blocks = shape(keys, true).blocks(value);
     let root = blocks.last().unwrap().cid.clone();
-    let mut draft = account.clone().draft(&[put(keys.new())]);
+    let mut draft = account.clone().draft(&[put(keys.created())]);
     draft.prev_data = Some(Cid::from_bytes(&prev_data).unwrap());
     draft.data = Cid::from_bytes(&root).unwrap();
     blocks.push(Block {
@@ -366,7 +366,7 @@ fn a_node_that_is_written_wrong() {
 
 /// A leaf of more keys than the usual ones, with the new one in its place or not.
 fn leaf_with(keys: &Keys, created: bool, all: &[&String]) -> Node {
-    let keys = all.iter().filter(|key| created || **key != keys.new());
+    let keys = all.iter().filter(|key| created || **key != keys.created());
     leaf(&keys.copied().collect::<Vec<_>>())
 }
 

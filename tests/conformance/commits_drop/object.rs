@@ -357,8 +357,11 @@ fn an_object_with_a_wrong_field() {
     drops_all(&mut stage, &mut account, &cases);
 }
 
+/// How an object becomes bytes.
+type Encode = fn(&Fields) -> Vec<u8>;
+
 /// Ways to write an object that are not canonical.
-fn encodings() -> Vec<(&'static str, fn(&Fields) -> Vec<u8>)> {
+fn encodings() -> Vec<(&'static str, Encode)> {
     /// The canonical bytes with one part replaced.
     fn replaced(object: &Fields, from: &[u8], to: &[u8]) -> Vec<u8> {
         let bytes = object.encode();

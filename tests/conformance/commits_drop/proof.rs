@@ -280,8 +280,8 @@ fn a_prev_that_was_not_there() {
     drops_all(&mut stage, &mut account, &cases);
 }
 
-/// An earlier tree of this account, the tree of another, the present one, the empty one, one that is
-/// nobody's; with operations, and without.
+/// An earlier tree of this account, the tree of another, the present one, the empty one, one that
+/// is nobody's; with operations, and without.
 ///
 /// Rules 108, 112: <https://atproto.com/specs/sync#commit-validation>
 #[test]
@@ -367,7 +367,7 @@ struct Needed {
 }
 
 /// Changes of a tree of two layers; its keys, in order: three of layer 0, one of layer 1, four of
-/// layer 0, one of layer 1. With each come the nodes, of the tree that it leads to, without which it
+/// layer 0, one of layer 1. With each come the nodes of the tree that it leads to without which it
 /// can not be undone.
 fn needed() -> (Vec<String>, Vec<Needed>) {
     let a: [_; 3] = keys_after("", 0);

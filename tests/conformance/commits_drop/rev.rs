@@ -102,7 +102,8 @@ fn a_rev_that_is_not_newer() {
         }
     }
     let before_all = Tid::from_micros(1_700_000_000_000_000, 0);
-    let earlier: [(&str, fn(Tid) -> Tid); 3] = [
+    type Earlier = fn(Tid) -> Tid;
+    let earlier: [(&str, Earlier); 3] = [
         ("the last one", |since| since),
         ("just before it", |since| Tid::from_raw(since.raw() - 1)),
         ("the first of all", |_| Tid::from_raw(0)),

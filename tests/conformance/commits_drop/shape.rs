@@ -29,15 +29,17 @@ pub(super) fn keys_after<const N: usize>(after: &str, layer: u32) -> [String; N]
     keys.try_into().unwrap()
 }
 
+type Change<T> = Rc<dyn Fn(&mut T)>;
+
 /// What is done to a node when it is written.
 #[derive(Clone)]
 pub(super) enum Coding {
     /// Its entries are changed one by one.
-    Entries(Rc<dyn Fn(&mut Vec<Fields>)>),
+    Entries(Change<Vec<Fields>>),
     /// Its two fields are.
-    Fields(Rc<dyn Fn(&mut Fields)>),
+    Fields(Change<Fields>),
     /// Its bytes are.
-    Bytes(Rc<dyn Fn(&mut Vec<u8>)>),
+    Bytes(Change<Vec<u8>>),
     /// Its CID is that of raw bytes.
     Raw,
 }
