@@ -57,22 +57,27 @@ fn reports(stage: &Stage, account: &Account, status: Option<&str>) {
 }
 
 /// Says something as the operator; status and body of the answer.
-fn operate(relay: &Relay, path: &str, account: &Account) -> (u16, Value) {
+fn operate(relay: &Relay, path: &str, body: &Value) -> (u16, Value) {
     let request = agent()
-        .post(format!("http://{}/admin/repo/{path}", relay.public))
+        .post(format!("http://{}/admin/{path}", relay.public))
         .header("Authorization", format!("Bearer {PASSWORD}"))
         .header("Content-Type", "application/json");
-    let body = json!({"did": &**account.did()}).to_string();
-    answer(request.send(body).unwrap())
+    answer(request.send(body.to_string()).unwrap())
+}
+
+/// The same of an account.
+fn rule(relay: &Relay, path: &str, account: &Account) -> (u16, Value) {
+    let body = json!({"did": &**account.did()});
+    operate(relay, &format!("repo/{path}"), &body)
 }
 
 fn take_down(stage: &Stage, account: &Account) {
-    let answer = operate(&stage.relay, "takeDown", account);
+    let answer = rule(&stage.relay, "takeDown", account);
     assert_eq!(answer, (200, json!({"success": "true"})));
 }
 
 fn reverse(stage: &Stage, account: &Account) {
-    let answer = operate(&stage.relay, "reverseTakedown", account);
+    let answer = rule(&stage.relay, "reverseTakedown", account);
     assert_eq!(answer, (200, json!({"success": "true"})));
 }
 
@@ -255,7 +260,7 @@ fn the_operators_takedown_goes_before_what_the_host_says() {
 
     let stranger = stage.site.account(0);
     for path in ["takeDown", "reverseTakedown"] {
-        let (status, body) = operate(&stage.relay, path, &stranger);
+        let (status, body) = rule(&stage.relay, path, &stranger);
         assert_eq!((status, &body["error"]), (404, &"RepoNotFound".into()));
     }
     stage.sentinel();
@@ -443,7 +448,18 @@ fn an_account_that_is_too_many_for_its_host_is_throttled_until_there_is_room() {
     told(&mut stage.subscriber, &second, true, None);
     stage.subscriber.expect(&[&commit]);
     continues(&mut stage, &mut second);
-    // And now there is none for anybody else.
-    let third = stage.site.account(0);
+    // Now there is none for anybody else, until the operator makes some.
+    let mut third = stage.site.account(0);
     drops_content(&mut stage, &third, Reject::AccountLimit);
+    let host = stage.site.network.host(0).name().to_owned();
+    let change = json!({"host": host, "repo_limit": 3});
+    let (status, body) = operate(&stage.relay, "pds/changeLimits", &change);
+    assert_eq!(status, 200, "{body}");
+    let commit = next_commit(&mut third);
+    stage.site.network.publish(0, &commit);
+    told(&mut stage.subscriber, &third, true, None);
+    stage.subscriber.expect(&[&commit]);
+    continues(&mut stage, &mut third);
+    let fourth = stage.site.account(0);
+    drops_content(&mut stage, &fourth, Reject::AccountLimit);
 }
