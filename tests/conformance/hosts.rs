@@ -17,6 +17,7 @@ use zlay::{
 use crate::{
     items::{Map, encoded, items},
     plain::Plain,
+    raw::Raw,
     scripted::{Future, Scripted},
     site::{Relay, Site, next_commit, wait_until},
     stage::Stage,
@@ -28,6 +29,15 @@ fn crawl(relay: &Relay, hostname: &str) -> (u16, String) {
     let (status, body) = relay.request_crawl(hostname);
     let error = body["error"].as_str().unwrap_or_default();
     (status, error.to_owned())
+}
+
+/// The status of a host, as anybody may ask for it.
+fn status(relay: &Relay, host: &str) -> String {
+    let target = format!("/xrpc/com.atproto.sync.getHostStatus?hostname={host}");
+    let answer = Raw::ask(relay, "GET", &target, "Host: relay\r\n");
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    body["status"].as_str().unwrap().to_owned()
 }
 
 /// The delays between attempts at a host that the relay has announced in its log.
@@ -533,6 +543,8 @@ fn a_host_that_knows_no_cursor_is_left_alone_more_and_more() {
         delays(&relay, &host.name()).len() >= 7
     });
     assert_doubling(&delays(&relay, &host.name()));
+    let shown = || status(&relay, &host.name());
+    wait_until("it is shown as idle", || shown() == "idle");
     // Others are not concerned, and it may come back.
     let mut other = site.account(0);
     subscriber.expect(&[&site.publish_post(&mut other)]);
@@ -550,6 +562,7 @@ fn a_host_that_knows_no_cursor_is_left_alone_more_and_more() {
     let after = next_commit(&mut account);
     host.say(2, &after);
     subscriber.expect(&[&after]);
+    wait_until("it is shown as active", || shown() == "active");
     assert!(relay.rejects().is_empty());
 }
 
@@ -570,8 +583,11 @@ fn a_host_that_is_not_there_is_tried_ever_more_rarely_until_it_asks() {
     assert_doubling(&delays);
     // It would not be tried for minutes.
     assert!(delays.last().unwrap() > &Duration::from_secs(60));
+    let shown = || status(&stage.relay, host.name());
+    wait_until("it is shown as offline", || shown() == "offline");
     host.set_refuses(false);
     ask_until(&stage.relay, host.name(), || host.connected() == 1);
+    wait_until("it is shown as active", || shown() == "active");
     stage.sentinel();
     assert_eq!(host.connections(), 2);
 }
