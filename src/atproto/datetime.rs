@@ -42,7 +42,7 @@ pub fn from_millis(millis: u64) -> String {
 ///
 /// Counted from 1 March of the year 0, so that the leap day is the last of its year:
 /// <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>
-fn civil(days: u64) -> (u64, u64, u64) {
+pub fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era =

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{query, response::Response, time::datetime};
+use super::{query, response::Response};
 use crate::{
-    atproto::hostname::Hostname,
+    atproto::{datetime, hostname::Hostname},
     control::{HostRow, HostStatus, domain::Domain},
     host::{
         crawler::State,
@@ -83,7 +83,7 @@ pub(super) fn not_found() -> Response {
 
 fn page(detail: &Detail) -> Value {
     let row = &detail.row;
-    let time = |ms: Option<u64>| ms.map(datetime);
+    let time = |ms: Option<u64>| ms.map(datetime::from_millis);
     let (state, since_ms, until_ms) = in_words(detail);
     json!({
         "hostname": row.name.as_str(),
@@ -92,7 +92,7 @@ fn page(detail: &Detail) -> Value {
         "since": time(since_ms),
         "until": time(until_ms),
         "last_error": row.last_error,
-        "first_seen": datetime(row.first_seen_ms),
+        "first_seen": datetime::from_millis(row.first_seen_ms),
         "last_connected": time(row.last_connected_ms),
         "seq": detail.cursor,
         "accounts": detail.accounts,
@@ -115,7 +115,7 @@ fn events(tally: Option<&Tally>, since_ms: u64) -> Value {
         })
         .collect();
     json!({
-        "since": datetime(since_ms),
+        "since": datetime::from_millis(since_ms),
         "forwarded": tally.forwarded.get(),
         "discontinuous": tally.discontinuous.get(),
         "lenient": tally.lenient.get(),
@@ -130,7 +130,7 @@ fn refusal(refusal: &Refusal) -> Value {
         "reason": refusal.reject.name(),
         "did": refusal.did,
         "seq": refusal.seq,
-        "time": datetime(refusal.at_ms),
+        "time": datetime::from_millis(refusal.at_ms),
     })
 }
 

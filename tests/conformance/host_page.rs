@@ -86,6 +86,8 @@ fn a_host_is_told_why_its_events_are_not_forwarded() {
 }
 
 /// Whether the relay is connected to a host, and if not why and until when, is there for anybody.
+///
+/// Rule 196: <https://github.com/bluesky-social/proposals/tree/main/0006-sync-iteration>
 #[test]
 fn a_host_is_told_how_it_does() {
     let stage = Stage::set_up();

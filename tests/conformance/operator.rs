@@ -181,6 +181,8 @@ fn a_banned_domain_bans_every_host_below_it() {
 }
 
 /// A host that can not be reached is banned as well, and unbanned it is tried as one that can.
+///
+/// Rule 166: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
 #[test]
 fn a_host_that_fails_can_be_banned() {
     let mut stage = Stage::set_up();
@@ -206,6 +208,8 @@ fn a_host_that_fails_can_be_banned() {
 }
 
 /// However quickly bans come and go: the last one counts, and there is one connection.
+///
+/// Rule 166: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
 #[test]
 fn a_ban_that_is_taken_back_at_once_costs_nothing_but_a_connection() {
     let mut stage = Stage::set_up();

@@ -132,6 +132,8 @@ fn a_wait_ends_with_a_ban_and_with_a_stop() {
 }
 
 /// A trusted host may say the same at once.
+///
+/// Rule 54: <https://atproto.com/specs/sync#security-considerations>
 #[test]
 fn a_trusted_host_does_not_wait() {
     let mut stage = Stage::set_up();
