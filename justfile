@@ -7,6 +7,9 @@ export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", cache / "zlay/target")
 
 debug := CARGO_TARGET_DIR / "debug"
 
+# More than there are cores: most tests wait for sockets and timers most of the time.
+export RUST_TEST_THREADS := env("RUST_TEST_THREADS", "8")
+
 # lint and test
 default: lint test
 
