@@ -471,6 +471,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     /// Whatever others write is accepted, and written again as it was.
+    ///
+    /// Rule 182: <https://dasl.ing/drisl.html>
     #[test]
     fn values_of_others_are_read_and_written_alike(value in value()) {
         re_encodes(&oracle::to_vec(&value).unwrap());
@@ -480,6 +482,8 @@ proptest! {
     }
 
     /// Damaged at one to three places, it is accepted by both or by neither.
+    ///
+    /// Rule 182: <https://dasl.ing/drisl.html>
     #[test]
     fn damaged_values_are_judged_alike(value in value(), seed in any::<u64>()) {
         let rng = &mut fastrand::Rng::with_seed(seed);
