@@ -171,8 +171,8 @@ impl<'a> Reader<'a> {
         self.take_exact(&[0xf6])
     }
 
-    /// Just these bytes, which are canonical: consumes them and is true, or leaves others where they
-    /// are.
+    /// Just these bytes, which are canonical: consumes them and is true, or leaves others where
+    /// they are.
     #[inline]
     pub fn take_exact(&mut self, bytes: &[u8]) -> bool {
         let same = self.buffer[self.at..].starts_with(bytes);

@@ -76,8 +76,8 @@ pub(super) struct Node {
     /// Where its CID is in the node's block, where it has one.
     pub(super) left_at: u32,
     pub(super) entries: Vec<Entry>,
-    /// The block that the node came from, in the frame, while they differ in nothing but the CIDs of
-    /// subtrees: most nodes that an operation changes are only above of what it changes.
+    /// The block that the node came from, in the frame, while they differ in nothing but the CIDs
+    /// of subtrees: most nodes that an operation changes are only above of what it changes.
     pub(super) block: Option<Span>,
     /// The CID, unless the node has changed since it was known.
     pub(super) cid: Option<Cid>,
