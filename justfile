@@ -56,9 +56,14 @@ fmt:
     cargo fmt --manifest-path fuzz/Cargo.toml
 
 # microbenchmarks (arguments go to Criterion). RocksDB is compiled once per profile, so this uses the
-# one of the tests, with our own code fully optimised
+# one of the tests, with our own code optimised as in a release
 bench *args:
-    CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo bench --locked --profile dev --bench verify -- {{ args }}
+    cargo bench --locked --profile dev --bench verify \
+        --config profile.dev.package.zlay.opt-level=3 \
+        --config profile.dev.package.zlay.codegen-units=1 \
+        --config profile.dev.package.zlay.debug-assertions=false \
+        --config profile.dev.package.zlay.overflow-checks=false \
+        -- {{ args }}
 
 # fuzz `frame`, `cbor`, `car`, `mst_invert` or `did_document` (needs a nightly compiler and cargo-fuzz)
 fuzz target seconds="60":

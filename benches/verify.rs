@@ -1,5 +1,5 @@
-//! What one typical commit costs, part by part and as a whole, for both curves; and reading its CBOR
-//! with our reader and with others. Ratios between the lines of one run are what counts.
+//! What one typical commit costs, part by part and as a whole, for both curves; and reading its
+//! CBOR with our reader and with others. Ratios between the lines of one run are what counts.
 //!
 //! `just bench`
 
@@ -34,8 +34,8 @@ const NODES: usize = 8;
 /// The bytes of its nodes and its record.
 const BYTES: Range<usize> = 4_500..5_000;
 
-/// An account with many records, and the commit of a post among them that has the nodes and the bytes
-/// of a typical one.
+/// An account with many records, and the commit of a post among them that has the nodes and the
+/// bytes of a typical one.
 fn typical(curve: Curve) -> (Account, Vec<u8>) {
     let mut rng = fastrand::Rng::with_seed(1);
     let mut account = Account::with_curve(&mut rng, 0, curve);

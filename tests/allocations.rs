@@ -10,6 +10,7 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use peak_alloc::PeakAlloc;
+use serde_json::json;
 use zlay::{
     atproto::{
         car::BlockTable,
@@ -283,6 +284,10 @@ fn short(bytes: &[u8]) -> bool {
 /// Names of fields and values that are longer, deeper or more than they should be, as JSON.
 fn documents(did: &Did) -> Vec<String> {
     let with = |field: &str, value: &str| format!(r#"{{"id":"{did}","{field}":{value}}}"#);
+    let method = json!([{"id": "#atproto", "type": "Multikey", "controller": did.as_str(),
+        "publicKeyMultibase": format!("z{}", "1".repeat(600))}]);
+    let service = json!([{"id": "#atproto_pds", "type": "AtprotoPersonalDataServer",
+        "serviceEndpoint": format!("https://{}:99999999999999999999", "a.".repeat(200))}]);
     let mut documents = Vec::new();
     for field in ["verificationMethod", "service", "alsoKnownAs", "other"] {
         for value in [
@@ -295,14 +300,8 @@ fn documents(did: &Did) -> Vec<String> {
             "9".repeat(400),
             format!("[{}]", "null,".repeat(100) + "0"),
             format!(r#"["at://{}"]"#, "a".repeat(600)),
-            format!(
-                r##"[{{"id":"#atproto","type":"Multikey","controller":"{did}","publicKeyMultibase":"z{}"}}]"##,
-                "1".repeat(600)
-            ),
-            format!(
-                r##"[{{"id":"#atproto_pds","type":"AtprotoPersonalDataServer","serviceEndpoint":"https://{}:99999999999999999999"}}]"##,
-                "a.".repeat(200)
-            ),
+            method.to_string(),
+            service.to_string(),
         ] {
             documents.push(with(field, &value));
         }

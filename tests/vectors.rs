@@ -1,5 +1,6 @@
 //! The public interoperability vectors (<https://github.com/bluesky-social/atproto-interop-tests>)
-//! of identifiers, data, keys and trees. `ZLAY_VECTORS` names the folder; without it the tests are ignored.
+//! of identifiers, data, keys and trees. `ZLAY_VECTORS` names the folder; without it the tests are
+//! ignored.
 
 #![expect(
     clippy::unwrap_used,

@@ -94,8 +94,8 @@ impl Cid {
     }
 }
 
-/// Whether `bytes` are one whole binary CID of any version, codec and hash function: what a link may
-/// be to in a record, whose links are nobody's business here but for their form.
+/// Whether `bytes` are one whole binary CID of any version, codec and hash function: what a link
+/// may be to in a record, whose links are nobody's business here but for their form.
 pub fn is_cid(bytes: &[u8]) -> bool {
     match bytes {
         // The bare hash of version 0.

@@ -81,6 +81,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An integer from 0 to 2^63 - 1.
+    #[inline]
     pub fn uint(&mut self) -> Result<u64> {
         match self.head()? {
             (UINT, n) if i64::try_from(n).is_ok() => Ok(n),
@@ -100,6 +101,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A text string.
+    #[inline]
     pub fn text(&mut self) -> Result<&'a str> {
         match self.head()? {
             (TEXT, len) => std::str::from_utf8(self.take(len)?).map_err(|_| CborError::Malformed),
@@ -108,6 +110,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A byte string.
+    #[inline]
     pub fn bytes(&mut self) -> Result<&'a [u8]> {
         match self.head()? {
             (BYTES, len) => self.take(len),
@@ -145,11 +148,17 @@ impl<'a> Reader<'a> {
 
     /// A link to a blessed CID.
     pub fn cid(&mut self) -> Result<Cid> {
+        if let Some((cid, _)) = self.blessed() {
+            return Ok(cid);
+        }
         Cid::from_bytes(self.link()?).map_err(|_| CborError::Type)
     }
 
     /// A link; the binary CID behind it may be of any version, codec and hash function.
     pub fn link(&mut self) -> Result<&'a [u8]> {
+        if let Some((_, bytes)) = self.blessed() {
+            return Ok(bytes);
+        }
         match self.head()? {
             (TAG, LINK_TAG) => self.link_bytes(),
             _ => Err(CborError::Type),
@@ -157,10 +166,29 @@ impl<'a> Reader<'a> {
     }
 
     /// `null`: consumes it and is true, or leaves another item where it is.
+    #[inline]
     pub fn take_null(&mut self) -> bool {
-        let null = self.buffer.get(self.at) == Some(&0xf6);
-        self.at += usize::from(null);
-        null
+        self.take_exact(&[0xf6])
+    }
+
+    /// Just these bytes, which are canonical: consumes them and is true, or leaves others where
+    /// they are.
+    #[inline]
+    pub fn take_exact(&mut self, bytes: &[u8]) -> bool {
+        let same = self.buffer[self.at..].starts_with(bytes);
+        self.at += if same { bytes.len() } else { 0 };
+        same
+    }
+
+    /// A link to a blessed CID, as nearly all links are: in one step, or not at all.
+    #[inline]
+    fn blessed(&mut self) -> Option<(Cid, &'a [u8])> {
+        const HEAD: &[u8] = &[0xd8, LINK_TAG as u8, 0x58, 1 + Cid::LEN as u8, 0];
+        let item = self.buffer.get(self.at..self.at + HEAD.len() + Cid::LEN)?;
+        let bytes = item.strip_prefix(HEAD)?;
+        let cid = Cid::from_bytes(bytes).ok()?;
+        self.at += item.len();
+        Some((cid, bytes))
     }
 
     /// Skips one whole item, checked to be canonical, and gives its place.
@@ -222,6 +250,7 @@ impl<'a> Reader<'a> {
             .ok_or(CborError::Malformed)
     }
 
+    #[inline]
     fn take(&mut self, len: u64) -> Result<&'a [u8]> {
         let end = usize::try_from(len)
             .ok()

@@ -4,7 +4,7 @@
 
 use super::{
     TreeError, empty_root, node,
-    tree::{Index, Link, Span, Tree},
+    tree::{Entry, Index, Link, Span, Tree},
 };
 use crate::atproto::{car::BlockTable, cid::Cid};
 
@@ -81,6 +81,17 @@ fn sort(order: &mut Vec<u16>, ops: &[Op], buffer: &[u8], attempt: usize) {
     }
 }
 
+/// An entry that is in no block.
+fn entry(key: Span, value: Span, right: Link) -> Entry {
+    let right_at = 0;
+    Entry {
+        key,
+        value,
+        right,
+        right_at,
+    }
+}
+
 impl Tree {
     /// Undoes one operation.
     fn undo(&mut self, op: &Op, buffer: &[u8]) -> Result<(), TreeError> {
@@ -94,7 +105,7 @@ impl Tree {
                 if node.entries[at].value.of(buffer) != cid.of(buffer) {
                     return Err(TreeError::Mismatch);
                 }
-                node.entries[at].value = prev;
+                node.entries_mut()[at].value = prev;
                 self.touch(path, layer);
                 Ok(())
             }
@@ -161,7 +172,7 @@ impl Tree {
             }
             let merged = self.merge(self.node(index).link_before(at), entry.right)?;
             let node = self.node_mut(index);
-            node.entries.remove(at);
+            node.entries_mut().remove(at);
             node.set_link_before(at, merged);
             return Ok(());
         }
@@ -194,7 +205,7 @@ impl Tree {
         let middle = self.merge(self.node(a).link_before(end), self.node(b).left)?;
         self.node_mut(a).set_link_before(end, middle);
         let moved = std::mem::take(&mut self.node_mut(b).entries);
-        self.node_mut(a).entries.extend_from_slice(&moved);
+        self.node_mut(a).entries_mut().extend_from_slice(&moved);
         self.node_mut(b).entries = moved;
         Ok(Link::Node(a))
     }
@@ -215,7 +226,7 @@ impl Tree {
             let new = self.alloc(layer)?;
             let node = self.node_mut(new);
             node.left = left;
-            node.entries.push(super::tree::Entry { key, value, right });
+            node.entries.push(entry(key, value, right));
             self.root = new;
             return Ok(());
         }
@@ -237,8 +248,7 @@ impl Tree {
             let (left, right) = self.split(below, key)?;
             let node = self.node_mut(index);
             node.set_link_before(at, left);
-            node.entries
-                .insert(at, super::tree::Entry { key, value, right });
+            node.entries_mut().insert(at, entry(key, value, right));
             return Ok(());
         }
         let child = match below {
@@ -273,7 +283,7 @@ impl Tree {
         let (left, right) = self.split(self.node(index).link_before(at), key)?;
         let other = self.alloc(self.node(index).layer)?;
         let mut moved = std::mem::take(&mut self.node_mut(other).entries);
-        moved.extend(self.node_mut(index).entries.drain(at..));
+        moved.extend(self.node_mut(index).entries_mut().drain(at..));
         let node = self.node_mut(other);
         node.entries = moved;
         node.left = right;

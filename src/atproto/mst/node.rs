@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     atproto::{
-        cbor::{CborError, Map, Reader, Writer},
+        cbor::{CborError, Reader, Writer},
         cid::{Cid, Codec},
     },
     limits::{MST_KEY_BYTES_MAX, MST_KEYS_BYTES_MAX, MST_NODE_ENTRIES_MAX},
@@ -43,6 +43,7 @@ pub(super) fn parse(
         base: place.start,
         keys,
     };
+    node.block = Some(place.into());
     parser.node(node).map_err(|_| TreeError::Invalid)
 }
 
@@ -54,11 +55,10 @@ struct Parser<'a> {
 
 const INVALID: CborError = CborError::Malformed;
 
-impl<'a> Parser<'a> {
+impl Parser<'_> {
     fn node(&mut self, node: &mut Node) -> Result<(), CborError> {
         node.entries.clear();
-        let mut map = self.reader.map()?;
-        self.key(&mut map, "e")?;
+        self.exact(b"\xa2\x61e")?;
         let count = self.reader.array()?;
         if count > MST_NODE_ENTRIES_MAX {
             return Err(INVALID);
@@ -69,9 +69,9 @@ impl<'a> Parser<'a> {
             last = Some(entry.key);
             node.entries.push(entry);
         }
-        self.key(&mut map, "l")?;
-        node.left = self.child()?;
-        if map.left() > 0 || !self.reader.is_at_end() {
+        self.exact(b"\x61l")?;
+        (node.left, node.left_at) = self.child()?;
+        if !self.reader.is_at_end() {
             return Err(INVALID);
         }
         Ok(())
@@ -79,22 +79,23 @@ impl<'a> Parser<'a> {
 
     /// One entry; `last` is the key before it in this node.
     fn entry(&mut self, last: Option<Span>) -> Result<Entry, CborError> {
-        let mut map = self.reader.map()?;
-        self.key(&mut map, "k")?;
+        self.exact(b"\xa4\x61k")?;
         let suffix = self.reader.bytes()?;
-        self.key(&mut map, "p")?;
+        self.exact(b"\x61p")?;
         let prefix = self.reader.uint()? as usize;
         let key = self.full_key(last, prefix, suffix)?;
-        self.key(&mut map, "t")?;
-        let right = self.child()?;
-        self.key(&mut map, "v")?;
+        self.exact(b"\x61t")?;
+        let (right, right_at) = self.child()?;
+        self.exact(b"\x61v")?;
         let link = self.reader.link()?;
-        if map.left() > 0 {
-            return Err(INVALID);
-        }
         let end = self.base + self.reader.position();
         let value = Span::new(end - link.len(), end);
-        Ok(Entry { key, value, right })
+        Ok(Entry {
+            key,
+            value,
+            right,
+            right_at,
+        })
     }
 
     /// Writes a key out in full. Compression has one form only: the prefix is all that the key
@@ -129,21 +130,26 @@ impl<'a> Parser<'a> {
         Ok(Span::new(start, self.keys.len()))
     }
 
-    fn child(&mut self) -> Result<Link, CborError> {
+    /// A subtree, and where its CID is in the block.
+    fn child(&mut self) -> Result<(Link, u32), CborError> {
         if self.reader.take_null() {
-            return Ok(Link::None);
+            return Ok((Link::None, 0));
         }
         let cid = self.reader.cid()?;
         if cid.codec() != Codec::DagCbor {
             return Err(INVALID);
         }
-        Ok(Link::Stub(cid))
+        let at = self.reader.position() - Cid::LEN;
+        Ok((Link::Stub(cid), at as u32))
     }
 
-    fn key(&mut self, map: &mut Map<'a>, expected: &str) -> Result<(), CborError> {
-        match map.next_key(&mut self.reader)? {
-            Some(key) if key == expected => Ok(()),
-            _ => Err(INVALID),
+    /// The heads of maps and the names of fields: a node has the same ones in the same places as
+    /// every other.
+    fn exact(&mut self, bytes: &[u8]) -> Result<(), CborError> {
+        if self.reader.take_exact(bytes) {
+            Ok(())
+        } else {
+            Err(INVALID)
         }
     }
 }
@@ -154,8 +160,19 @@ pub(super) fn encode(
     keys: &[u8],
     buffer: &[u8],
     link: impl Fn(&Link) -> Option<Cid>,
-    out: Vec<u8>,
+    mut out: Vec<u8>,
 ) -> Vec<u8> {
+    if let Some(block) = node.block {
+        let start = out.len();
+        out.extend_from_slice(block.of(buffer));
+        for i in 0..=node.entries.len() {
+            if let Some(cid) = link(&node.link_before(i)) {
+                let at = start + node.link_place(i);
+                out[at..at + Cid::LEN].copy_from_slice(cid.as_bytes());
+            }
+        }
+        return out;
+    }
     let mut writer = Writer::append_to(out);
     writer.map(2).text("e").array(node.entries.len());
     let mut last: &[u8] = &[];

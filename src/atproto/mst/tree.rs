@@ -63,6 +63,8 @@ pub(super) struct Entry {
     pub(super) value: Span,
     /// The subtree after the key.
     pub(super) right: Link,
+    /// Where its CID is in the node's block, where it has one.
+    pub(super) right_at: u32,
 }
 
 /// One node.
@@ -71,7 +73,12 @@ pub(super) struct Node {
     pub(super) layer: u8,
     /// The subtree before the first key.
     pub(super) left: Link,
+    /// Where its CID is in the node's block, where it has one.
+    pub(super) left_at: u32,
     pub(super) entries: Vec<Entry>,
+    /// The block that the node came from, in the frame, while they differ in nothing but the CIDs
+    /// of subtrees: most nodes that an operation changes are only above of what it changes.
+    pub(super) block: Option<Span>,
     /// The CID, unless the node has changed since it was known.
     pub(super) cid: Option<Cid>,
 }
@@ -81,7 +88,9 @@ impl Node {
         Node {
             layer: 0,
             left: Link::None,
+            left_at: 0,
             entries: Vec::new(),
+            block: None,
             cid: None,
         }
     }
@@ -94,8 +103,27 @@ impl Node {
         }
     }
 
+    /// Where the CID of the subtree before entry `i` is in the node's block.
+    pub(super) fn link_place(&self, i: usize) -> usize {
+        let place = match i.checked_sub(1) {
+            None => self.left_at,
+            Some(before) => self.entries[before].right_at,
+        };
+        place as usize
+    }
+
+    /// The entries, to be changed: afterwards the node is not like its block any more.
+    pub(super) fn entries_mut(&mut self) -> &mut Vec<Entry> {
+        self.block = None;
+        self.cid = None;
+        &mut self.entries
+    }
+
     /// Replaces the subtree before entry `i`.
     pub(super) fn set_link_before(&mut self, i: usize, link: Link) {
+        if (link == Link::None) != (self.link_before(i) == Link::None) {
+            self.block = None;
+        }
         match i.checked_sub(1) {
             None => self.left = link,
             Some(before) => self.entries[before].right = link,
@@ -246,6 +274,7 @@ impl Tree {
         node.layer = layer;
         node.left = Link::None;
         node.entries.clear();
+        node.block = None;
         node.cid = None;
         self.used += 1;
         Ok(self.used as Index - 1)

@@ -53,8 +53,8 @@ pub(crate) fn naive_root(map: &BTreeMap<String, Cid>) -> Cid {
         .unwrap_or_else(|| empty_node().cid)
 }
 
-/// The nodes of a tree, by their CIDs, that undoing one change of `key` has to look at, and no more.
-/// `existed`: the key was there before the change.
+/// The nodes of a tree, by their CIDs, that undoing one change of `key` has to look at, and no
+/// more. `existed`: the key was there before the change.
 pub(crate) fn looked_at(tree: &Tree, key: &str, existed: bool) -> Vec<Cid> {
     let mut seen = Vec::new();
     let mut next = tree.root.as_ref();

@@ -111,8 +111,8 @@ fn commit(seed: u64) -> Commit {
     }
 }
 
-/// The nodes of `tree`, which a commit has made, that undoing its changes in this order looks at; and
-/// the root before.
+/// The nodes of `tree`, which a commit has made, that undoing its changes in this order looks at;
+/// and the root before.
 pub(crate) fn needed(tree: &Whole, order: &[Change]) -> (Vec<Block>, Cid) {
     let nodes = all_nodes(tree);
     let mut tree = tree.clone();

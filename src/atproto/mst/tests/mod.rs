@@ -101,9 +101,10 @@ fn load(root: Cid, blocks: &[Block]) -> Result<(), TreeError> {
     Ok(())
 }
 
-/// Forgets the CIDs of all nodes, so that they are encoded anew.
+/// Forgets the CIDs and the blocks of all nodes, so that they are encoded anew.
 fn forget(tree: &mut Tree, index: u32) {
     tree.node_mut(index).cid = None;
+    tree.node_mut(index).block = None;
     for i in 0..=tree.node(index).entries.len() {
         if let Link::Node(child) = tree.node(index).link_before(i) {
             forget(tree, child);

@@ -49,7 +49,7 @@ pub(super) fn commit(kind: Kind, rng: &mut fastrand::Rng) -> (Account, Draft) {
         assert!(account.repo.tree().is_empty());
     }
     let mut writes = match kind {
-        Kind::Mixed => (0..rng.usize(1..12))
+        Kind::Mixed => (0..rng.usize(1..40))
             .map(|_| write(account.repo.tree(), rng))
             .collect(),
         Kind::Single => vec![write(account.repo.tree(), rng)],
@@ -150,7 +150,7 @@ fn is_proven(kind: Kind, rng: &mut fastrand::Rng) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(120))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     #[test]
     fn random_commits_are_proven(seed in any::<u64>()) {
