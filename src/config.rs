@@ -153,8 +153,8 @@ pub struct Config {
     /// PEM file of further trusted roots, for private networks.
     #[arg(long, env = "RELAY_EXTRA_CA_FILE", value_name = "FILE")]
     pub extra_ca_file: Option<PathBuf>,
-    /// Let events of hosts without Sync 1.1 fields pass, counted. Signatures are checked all the
-    /// same. For one host only: /admin/pds/changeLimits.
+    /// Let commits without Sync 1.1 fields pass, counted. Signatures are checked all the same. For
+    /// one host only: /admin/pds/changeLimits.
     #[arg(
         long,
         env = "RELAY_LENIENT_SYNC_VALIDATION",
@@ -182,7 +182,8 @@ pub struct Config {
         value_name = "ACCOUNTS"
     )]
     pub default_account_limit: u64,
-    /// Hosts that requestCrawl may add in a day.
+    /// Hosts that are not trusted and that requestCrawl may add in a day; the operator has no
+    /// limit.
     #[arg(
         long,
         env = "RELAY_NEW_HOSTS_PER_DAY_LIMIT",
@@ -190,7 +191,8 @@ pub struct Config {
         value_name = "HOSTS"
     )]
     pub new_hosts_per_day_limit: u64,
-    /// Answer requestCrawl with an error.
+    /// Let requestCrawl add no hosts; those that are known may still ask, and the operator may add
+    /// some.
     #[arg(
         long,
         env = "RELAY_DISABLE_REQUEST_CRAWL",

@@ -140,7 +140,7 @@ metrics! {
     Counter discontinuous = "relay_events_discontinuous_total"
         "Commits that do not continue the last known one, and were forwarded.",
     Counter lenient = "relay_events_lenient_total"
-        "Commits that lack Sync 1.1 fields and were forwarded because the relay is lenient.",
+        "Commits forwarded without Sync 1.1 fields: the relay is lenient, or is so to their host.",
     Counter status_asked = "relay_account_status_asked_total"
         "Times a host was asked whether an account is active again.",
     Counter identity_lookups = "relay_identity_lookups_total" "DID documents asked for.",

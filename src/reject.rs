@@ -19,16 +19,18 @@ macro_rules! rejects {
 
             /// What it means, for people.
             pub const fn meaning(self) -> &'static str {
-                match self { $(Reject::$variant => concat!($($doc, " "),+).trim_ascii(),)+ }
+                match self { $(Reject::$variant => concat!($($doc),+).trim_ascii(),)+ }
             }
         }
     };
 }
 
 rejects! {
-    /// The message is not two canonical DRISL items in a binary frame, or is over 5,000,000 bytes.
+    /// The message is not two canonical DRISL items in a binary frame, or is over 5,000,000 bytes,
+    /// as it came or with this relay's own seq.
     FrameMalformed = "frame_malformed",
-    /// A required field is missing or has the wrong type.
+    /// A required field is missing, a known one has the wrong type, or the status of an account is
+    /// over 1,024 bytes.
     SchemaInvalid = "schema_invalid",
     /// The upstream seq does not increase within the connection.
     SeqNotIncreasing = "seq_not_increasing",
@@ -80,7 +82,8 @@ rejects! {
     Deprecated = "deprecated",
     /// An op has an unknown action, a bad or repeated path, or the wrong CIDs for its action.
     OpInvalid = "op_invalid",
-    /// An update or delete without `prev`, or a commit without `prevData`: not Sync 1.1.
+    /// An update or delete without `prev`, or a commit without `prevData` that is not the first of
+    /// its account, even if it says so: not Sync 1.1.
     NotInductive = "not_inductive",
     /// A created or updated record is not in `blocks`.
     RecordMissing = "record_missing",

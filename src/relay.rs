@@ -120,7 +120,11 @@ impl Relay {
             inbox: inbox.clone(),
             stop: stop.clone(),
         };
-        let askers = asker.start(&questions)?;
+        // From here on an error ends these threads: their stop is told before they are waited for.
+        let mut hosts = Part {
+            stopper,
+            threads: asker.start(&questions)?,
+        };
         let takedowns = TakedownPort {
             inbox: inbox.clone(),
             store: store.clone(),
@@ -137,11 +141,8 @@ impl Relay {
         let (crawler, handle) = Crawler::new(shared, control, store.clone())?;
         let body = move || crawler.run();
         let crawler = threads::spawn(Role::Crawler, "", SERVICE_STACK_BYTES, body)?;
-        let mut hosts = Part {
-            stopper,
-            threads: vec![crawler],
-        };
-        hosts.threads.extend(askers);
+        // The first to be waited for, as it was started last.
+        hosts.threads.insert(0, crawler);
 
         let parts = Parts {
             metrics: metrics.clone(),
@@ -153,6 +154,7 @@ impl Relay {
             }),
             crawl: Arc::new(CrawlPort(handle.clone())),
             hosts: Arc::new(HostsPort {
+                inbox: takedowns.inbox.clone(),
                 crawler: handle.clone(),
                 policy,
                 store: store.clone(),

@@ -107,6 +107,11 @@ impl Thread {
         self.0.as_ref().is_none_or(thread::JoinHandle::is_finished)
     }
 
+    /// What tells it from every other thread that ever was; none once it was let go.
+    pub fn id(&self) -> Option<thread::ThreadId> {
+        self.0.as_ref().map(|handle| handle.thread().id())
+    }
+
     /// Lets the thread run on its own: for threads that are counted and told to stop otherwise.
     pub fn detach(mut self) {
         self.0.take();

@@ -3,9 +3,9 @@
 mod decide;
 mod host;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, thread::ThreadId};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select, tick, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick, unbounded};
 
 use self::host::{Host, Running};
 use super::{
@@ -81,8 +81,8 @@ pub struct Report {
 pub(super) enum News {
     /// How the host does.
     State(State),
-    /// The thread ends: this is its last word.
-    Ended,
+    /// The thread of this number ends: this is its last word.
+    Ended(ThreadId),
 }
 
 /// What became of a request to crawl a host.
@@ -165,15 +165,12 @@ impl Crawler {
         control: Arc<dyn Control>,
         store: Arc<Store>,
     ) -> Result<(Crawler, CrawlerHandle), ControlError> {
-        let (sender, commands) = bounded(64);
+        // Nothing waits in a queue whose end would not be noticed: who asks is answered, or told that
+        // there is no crawler any more.
+        let (sender, commands) = bounded(0);
         let reports = unbounded();
         let (hosts, names) = (HashMap::new(), HashMap::new());
         let table = Arc::new(HostTable::default());
-        // Before anybody can ask: no query is to see fewer hosts than there are. That they can not
-        // be read is told when they are to be started.
-        for row in control.hosts().unwrap_or_default() {
-            table.put(&row, None);
-        }
         let handle = CrawlerHandle {
             commands: sender,
             table: table.clone(),
@@ -220,7 +217,7 @@ impl Crawler {
                 },
                 recv(self.reports.1) -> report => match report {
                     Ok(Report { id, news: News::State(state) }) => self.note(id, state),
-                    Ok(Report { id, news: News::Ended }) => self.has_left(id),
+                    Ok(Report { id, news: News::Ended(thread) }) => self.has_left(id, thread),
                     Err(_) => break,
                 },
                 recv(rounds) -> _ => self.revive(),
@@ -229,6 +226,8 @@ impl Crawler {
                 recv(stop.channel()) -> _ => break,
             }
         }
+        // Who asks from here on is refused, as nobody is left to answer.
+        self.commands = never();
         // Every connection is ended before the first thread is waited for.
         for running in self.hosts.values().filter_map(|host| host.running.as_ref()) {
             running.plug.pull();
@@ -304,6 +303,11 @@ impl Crawler {
             }
         };
         host.terms.set_accounts(record.accounts);
+        if std::mem::take(&mut host.silenced) {
+            // After everything that was on its way of it.
+            let banned = false;
+            let _ = self.shared.inbox.send(Input::Ban { host: id, banned });
+        }
         let lane = Lane::new(
             self.shared.clone(),
             id,
@@ -371,11 +375,18 @@ impl Crawler {
         }
     }
 
-    /// The thread of a host that was let go has ended. The host may be wanted again meanwhile.
-    fn has_left(&mut self, id: HostId) {
-        let left = self.hosts.get_mut(&id).and_then(|host| host.leaving.take());
-        if left.is_some() {
-            drop(left);
+    /// A thread of a host has ended. If it is the one that was let go, the host may be wanted again
+    /// meanwhile.
+    fn has_left(&mut self, id: HostId, thread: ThreadId) {
+        let Some(host) = self.hosts.get_mut(&id) else {
+            return;
+        };
+        if host
+            .leaving
+            .as_ref()
+            .is_some_and(|left| left.id() == Some(thread))
+        {
+            host.leaving = None;
             self.start(id, Start::Live);
         }
     }
@@ -518,8 +529,8 @@ mod tests {
                 match self.crawler.reports.1.recv().unwrap() {
                     Report {
                         id,
-                        news: News::Ended,
-                    } => return self.crawler.has_left(id),
+                        news: News::Ended(thread),
+                    } => return self.crawler.has_left(id, thread),
                     Report {
                         id,
                         news: News::State(state),

@@ -2,8 +2,9 @@
 //!
 //! An event whose account's identity is not known, or by whose known identity it fails, is parked,
 //! and so is every later event of that account, in order; the host's other accounts flow on. A
-//! resolver thread proves and hands on what was parked. The cursor that goes with each event says up to where *everything* of the host
-//! is handed on, so that what is parked is asked for again after a crash.
+//! resolver thread proves and hands on what was parked. The cursor that goes with each event says
+//! up to where *everything* of the host is handed on, so that what is parked is asked for again
+//! after a crash.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
@@ -459,6 +460,16 @@ impl Lane {
     }
 }
 
+impl Drop for Lane {
+    /// What is parked and will not go its way any more makes room for that of others.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let all = &self.shared.parked_bytes;
+        all.fetch_sub(state.bytes, Ordering::Relaxed);
+        self.shared.metrics.events_waiting.sub(state.events as u64);
+    }
+}
+
 /// What a stranger wrote, for a line of the log.
 fn printable(text: &str) -> String {
     text.chars()
@@ -476,6 +487,9 @@ impl Waiter for Waits {
     fn resolved(&self, did: &Did, outcome: &Outcome) {
         let lane = &self.0;
         let mut outcome = outcome.clone();
+        if lane.lock().silent {
+            return;
+        }
         while let Some(waiting) = lane.next_parked(did) {
             if !lane.release(did, waiting, &outcome) {
                 return;

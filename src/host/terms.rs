@@ -30,7 +30,7 @@ impl Policy {
         }
     }
 
-    /// Whether the host is trusted, by its domain or by the operator's word.
+    /// Whether the host is trusted, by its domain or by its row; nothing sets it in a row yet.
     pub fn trusts(&self, row: &HostRow) -> bool {
         row.trusted || self.trusted.include(&row.name)
     }

@@ -138,7 +138,7 @@ impl HostThread {
     /// Listens until the relay stops or the host is let go.
     pub(super) fn run(mut self) {
         self.listen_for_ever();
-        self.tell(News::Ended);
+        self.tell(News::Ended(std::thread::current().id()));
     }
 
     fn listen_for_ever(&mut self) {

@@ -22,7 +22,7 @@ pub const SUFFIX: &str = ".json";
 
 /// The set of hosts, as far as the curious and the operator are concerned.
 pub trait Hosts: Send + Sync {
-    /// What is known of a host, without waiting for anything; the error is for the log.
+    /// What is known of a host, without waiting for another thread; the error is for the log.
     fn detail(&self, host: &Hostname) -> Result<Option<Detail>, String>;
 
     /// Every banned domain, by name.

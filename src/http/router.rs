@@ -13,6 +13,11 @@ use super::{
     subscribe, xrpc,
 };
 
+/// Whether the relay works, for people.
+const HEALTH: &str = "/_health";
+/// The same where other services of the network have it.
+const XRPC_HEALTH: &str = "/xrpc/_health";
+
 /// Which listener a request came through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Port {
@@ -30,7 +35,7 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
     match request.path.as_str() {
         "/" => reading(request, || front_page(app, request)),
         "/status.json" => reading(request, || status_json(app)),
-        "/_health" | "/xrpc/_health" => reading(request, || health(app)),
+        HEALTH | XRPC_HEALTH => reading(request, || health(app)),
         "/metrics" if port == Port::Internal => reading(request, || metrics(app)),
         "/healthz" if port == Port::Internal => reading(request, || probe(app.health.live())),
         "/readyz" if port == Port::Internal => reading(request, || probe(app.health.ready())),
@@ -45,11 +50,11 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
     }
 }
 
-/// Whether the answer may have to wait for another machine, or for another thread.
+/// Whether the answer may have to wait for another machine, for another thread, or for the disk.
 pub fn waits(request: &Request) -> bool {
-    request.method == Method::Post
-        && (matches!(request.path.as_str(), crawl::PATH | crawl::NOTIFY_PATH)
-            || request.path.starts_with(admin::PREFIX))
+    let reads = [xrpc::PREFIX, hosts::PREFIX, admin::PREFIX];
+    let is_health = matches!(request.path.as_str(), HEALTH | XRPC_HEALTH);
+    !is_health && reads.iter().any(|prefix| request.path.starts_with(prefix))
 }
 
 fn reading(request: &Request, answer: impl FnOnce() -> Response) -> Response {
@@ -60,7 +65,8 @@ fn reading(request: &Request, answer: impl FnOnce() -> Response) -> Response {
     }
 }
 
-/// Any page may ask anything; without cookies there is nothing that it could steal.
+/// Any page may ask anything that anybody may ask; what is the operator's is refused to other pages
+/// in [`admin`].
 fn preflight() -> Response {
     Response::text("text/plain", String::new())
         .status(204)

@@ -251,12 +251,12 @@ impl Directory {
             self.metrics.identity_refused.inc();
             return Err(RateLimited);
         };
-        while !state.stopped && !state.lookups.has_room(did) {
+        while !state.stopped && !state.lookups.has_room(did) && !waiter.is_gone() {
             state.blocked += 1;
             state = wait(&self.room, state);
             state.blocked -= 1;
         }
-        if state.stopped {
+        if state.stopped || waiter.is_gone() {
             return Ok(());
         }
         let asker = Some(host.clone());

@@ -20,7 +20,9 @@ use crate::{
         hosts::{Detail, Hosts},
         xrpc::catalog::{AccountView, Catalog, HostView},
     },
+    limits::RULING_TIMEOUT,
     metrics::Metrics,
+    sequencer::{Inbox, event::Input},
     store::{
         Store, StoreError,
         account::{Account, HostId},
@@ -50,6 +52,7 @@ impl Crawl for CrawlPort {
 
 /// The hosts behind their pages and the operator's decisions.
 pub(super) struct HostsPort {
+    pub(super) inbox: Inbox,
     pub(super) crawler: CrawlerHandle,
     pub(super) policy: Policy,
     pub(super) store: Arc<Store>,
@@ -86,7 +89,12 @@ impl Hosts for HostsPort {
     }
 
     fn decide(&self, decision: Decision) -> Result<(), DecisionError> {
-        self.crawler.decide(decision)
+        self.crawler.decide(decision)?;
+        // In force is what the sequencer has heard of, too.
+        let reached = self
+            .inbox
+            .ask(|done| Input::Reached { done }, RULING_TIMEOUT);
+        reached.ok_or_else(|| DecisionError::Failed("the sequencer does not answer".to_owned()))
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::bounded;
-
 use crate::{
     atproto::did::Did,
     http::app::Takedowns,
@@ -23,13 +21,9 @@ pub(super) struct TakedownPort {
 
 impl Takedowns for TakedownPort {
     fn rule(&self, did: Did, ruling: Ruling) -> Result<Ruled, String> {
-        let (done, ruled) = bounded(1);
-        self.inbox
-            .send(Input::Rule { did, ruling, done })
-            .map_err(|_| "the sequencer has ended".to_owned())?;
-        ruled
-            .recv_timeout(RULING_TIMEOUT)
-            .map_err(|error| format!("the sequencer does not answer: {error}"))
+        let question = |done| Input::Rule { did, ruling, done };
+        let ruled = self.inbox.ask(question, RULING_TIMEOUT);
+        ruled.ok_or_else(|| "the sequencer does not answer".to_owned())
     }
 
     fn list(&self, after: &str, limit: usize) -> Result<Vec<Did>, String> {

@@ -100,6 +100,19 @@ pub enum Input {
         /// So many; none: no limit.
         limit: Option<u64>,
     },
+    /// The host is banned, or not any more. While it is, nothing of it is published or counts as
+    /// processed, also what was held before.
+    Ban {
+        /// The host.
+        host: HostId,
+        /// Whether it is.
+        banned: bool,
+    },
+    /// Somebody waits until everything that was sent before is dealt with.
+    Reached {
+        /// Told when that is so, and stored.
+        done: Sender<()>,
+    },
     /// The host's stream starts anew, from its first seq: a new epoch.
     Restart {
         /// The host.
@@ -126,6 +139,8 @@ impl Input {
             Input::Progress { .. }
             | Input::Status { .. }
             | Input::AccountLimit { .. }
+            | Input::Ban { .. }
+            | Input::Reached { .. }
             | Input::Restart { .. }
             | Input::Rule { .. } => 0,
         }

@@ -1,7 +1,10 @@
 //! The sequencer's inbox, bounded in messages and in bytes. A full inbox makes host threads wait,
 //! and TCP with them: nothing is ever dropped here.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -51,6 +54,14 @@ impl Inbox {
     pub fn send(&self, input: Input) -> Result<(), Closed> {
         self.budget.acquire(input.bytes());
         self.sender.send(input).map_err(|_| Closed)
+    }
+
+    /// Delivers a message to which there is an answer, and waits for that; for so long at the most.
+    pub fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Input, within: Duration) -> Option<T> {
+        let deadline = Instant::now() + within;
+        let (done, answer) = bounded(1);
+        self.sender.send_deadline(question(done), deadline).ok()?;
+        answer.recv_deadline(deadline).ok()
     }
 }
 

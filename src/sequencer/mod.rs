@@ -11,7 +11,7 @@ pub mod status;
 mod tests;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -80,6 +80,8 @@ pub struct Sequencer {
     hosts: HashMap<HostId, HostRecord>,
     /// How many accounts a host may have; a host that is not here has no limit.
     limits: HashMap<HostId, u64>,
+    /// Hosts of which nothing is taken.
+    banned: HashSet<HostId>,
     /// Replies that are due once the batch is durable.
     replies: Vec<Reply>,
     held: Held,
@@ -91,6 +93,7 @@ pub struct Sequencer {
 enum Reply {
     Epoch(Sender<u32>, u32),
     Ruled(Sender<Ruled>, Ruled),
+    Reached(Sender<()>),
 }
 
 /// One batch while it forms.
@@ -126,6 +129,7 @@ impl Sequencer {
             counters,
             hosts,
             limits: HashMap::new(),
+            banned: HashSet::new(),
             replies,
             held: Held::default(),
             questions: None,
@@ -200,6 +204,21 @@ impl Sequencer {
                 };
                 Ok(())
             }
+            Input::Ban { host, banned } => {
+                match banned {
+                    true => {
+                        // What is owed to it is behind what is held, which is not taken any more.
+                        self.held.take_owed(host);
+                        self.banned.insert(host)
+                    }
+                    false => self.banned.remove(&host),
+                };
+                Ok(())
+            }
+            Input::Reached { done } => {
+                self.replies.push(Reply::Reached(done));
+                Ok(())
+            }
             Input::Restart { host, done } => {
                 let record = self.host(forming, host);
                 record.epoch += 1;
@@ -217,6 +236,10 @@ impl Sequencer {
     }
 
     fn sequence(&mut self, event: Event, forming: &mut Forming) -> Result<(), SequencerError> {
+        if self.banned.contains(&event.host) {
+            // Its host's cursor stays before it: it is asked for again if the ban ends.
+            return Ok(());
+        }
         if self.held.holds(&event.did) {
             if self.held.has_room(&event) {
                 self.hold(event, forming);
@@ -341,7 +364,8 @@ impl Sequencer {
         status: Option<Status>,
         forming: &mut Forming,
     ) -> Result<(), SequencerError> {
-        let events = self.held.release(did);
+        let mut events = self.held.release(did);
+        events.retain(|event| !self.banned.contains(&event.host));
         let mut hosts: Vec<HostId> = events.iter().map(|event| event.host).collect();
         hosts.dedup();
         let known = self.known(did, forming)?;
@@ -454,6 +478,9 @@ impl Sequencer {
     /// The host is processed up to `cursor`, but for what is held; a cursor never goes back within
     /// an epoch.
     fn advance(&mut self, forming: &mut Forming, host: HostId, epoch: u32, cursor: u64) {
+        if self.banned.contains(&host) {
+            return;
+        }
         let cursor = self.held.cursor(host, epoch, cursor);
         let record = self.host(forming, host);
         if record.epoch == epoch && record.cursor < cursor {
@@ -506,6 +533,7 @@ impl Sequencer {
             match reply {
                 Reply::Epoch(done, epoch) => drop(done.send(epoch)),
                 Reply::Ruled(done, ruled) => drop(done.send(ruled)),
+                Reply::Reached(done) => drop(done.send(())),
             }
         }
         Ok(())

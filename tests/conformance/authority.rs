@@ -455,6 +455,7 @@ fn what_the_directory_can_not_tell_about_waits_for_it() {
 }
 
 /// This takes as long as the relay waits for an answer: ten seconds.
+///
 /// Rule 152: <https://atproto.com/specs/sync>
 #[test]
 fn what_a_silent_directory_does_not_tell_about_waits_for_it() {

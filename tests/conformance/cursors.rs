@@ -430,7 +430,9 @@ fn who_stops_reading_is_cut_and_delays_nobody() {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
-    // What was on its way still arrives, then why it is over, as far as that can be said.
+    // What was on its way still arrives, and the connection ends. Why it is over is told before
+    // that as far as it can be: the relay tries for a few seconds only, so it may not come. A test
+    // of the firehose, which gives it more time, shows that it does.
     let mut last = Vec::new();
     while let Some(frame) = slow.frame() {
         match frame.first {

@@ -427,7 +427,7 @@ fn a_message_that_is_too_large_is_not_even_received() {
     let grown = memory(&stage.relay).saturating_sub(before);
     assert!(
         grown < 32 << 20,
-        "{grown} bytes for 110 MB that were refused"
+        "{grown} bytes for 68 MB that were refused"
     );
 }
 

@@ -1,4 +1,5 @@
-//! What holds while everything around the relay fails.
+//! The relay among others: who is slow or lies does no harm to the rest, and everybody that the
+//! relay speaks with is told what it is.
 
 use std::{
     collections::HashMap,

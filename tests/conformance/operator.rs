@@ -127,7 +127,7 @@ fn a_banned_host_is_not_listened_to_until_it_is_unbanned() {
 }
 
 /// Nobody below a banned domain is asked anything, known or not, and those that are connected lose
-/// their connection at once. The relay has no limit of new hosts here: a ban goes before it.
+/// their connection at once. The limit of new hosts is 0 here: a ban goes before it.
 ///
 /// Rule 166: <https://github.com/bluesky-social/atproto/tree/main/lexicons/com/atproto/sync>
 #[test]

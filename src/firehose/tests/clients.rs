@@ -134,7 +134,8 @@ fn idle_clients_are_asked_and_those_who_never_answer_are_cut() {
     drop(silent);
 }
 
-/// Rules 34, 35: <https://atproto.com/specs/event-stream#error-frames>
+/// Rule 34: <https://atproto.com/specs/event-stream#error-frames>
+/// Rule 35: <https://github.com/bluesky-social/atproto>
 #[test]
 fn a_client_that_takes_nothing_is_cut_and_delays_nobody() {
     let mut settings = settings();

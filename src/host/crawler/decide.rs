@@ -9,6 +9,7 @@ use crate::{
         now_ms,
         thread::Start,
     },
+    sequencer::event::Input,
     store::account::HostId,
 };
 
@@ -102,7 +103,11 @@ impl Crawler {
             };
             if self.table.is_banned(&host.row.name) {
                 host.end();
+                host.silenced = true;
                 self.table.put(&host.row, None);
+                // What was on its way when its lane was silenced is not published either.
+                let banned = true;
+                let _ = self.shared.inbox.send(Input::Ban { host: id, banned });
             } else if host.running.is_none() {
                 self.start(id, Start::Live);
             }

@@ -27,6 +27,8 @@ pub(super) struct Host {
     pub(super) running: Option<Running>,
     /// Who listened to it before it was banned, and has not ended yet.
     pub(super) leaving: Option<Thread>,
+    /// The sequencer takes nothing of it.
+    pub(super) silenced: bool,
 }
 
 /// The thread of a host, and how to reach it.
@@ -39,7 +41,8 @@ pub(super) struct Running {
 
 impl Host {
     /// A host that nobody listens to yet.
-    pub(super) fn new(row: HostRow, policy: &Policy) -> Host {
+    pub(super) fn new(mut row: HostRow, policy: &Policy) -> Host {
+        row.status = at_rest(row.status);
         Host {
             terms: Arc::new(Terms::new(policy, &row)),
             row,
@@ -47,6 +50,7 @@ impl Host {
             in_trouble: false,
             running: None,
             leaving: None,
+            silenced: false,
         }
     }
 
@@ -70,9 +74,7 @@ impl Host {
                 row.last_error = Some(why.clone());
             }
             State::BackingOff { why, failures, .. } => {
-                if row.status == HostStatus::Throttled {
-                    row.status = HostStatus::Active;
-                }
+                row.status = at_rest(row.status);
                 row.last_error = Some(why.clone());
                 row.failures = *failures;
             }
@@ -130,11 +132,20 @@ impl Host {
     /// Ends the connection at once: nothing more of the host is handed on.
     pub(super) fn end(&mut self) {
         self.state = None;
+        self.row.status = at_rest(self.row.status);
         if let Some(running) = self.running.take() {
             running.lane.silence();
             running.plug.pull();
             // Its thread ends by itself, and is not waited for: it may be connecting.
             self.leaving = Some(running.thread);
         }
+    }
+}
+
+/// The status of a host that sends nothing: over a limit is only who sends.
+fn at_rest(status: HostStatus) -> HostStatus {
+    match status {
+        HostStatus::Throttled => HostStatus::Active,
+        other => other,
     }
 }

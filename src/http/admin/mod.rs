@@ -73,8 +73,27 @@ impl Admin {
     }
 }
 
+/// Whether the request comes from a page that is not the relay's own. A browser adds the operator's
+/// log-in to whatever a page makes it send, and says in these headers which page that was
+/// (<https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header>).
+fn is_of_another_page(request: &Request) -> bool {
+    let headers = &request.headers;
+    if let Some(site) = headers.first("sec-fetch-site") {
+        return !matches!(site, "same-origin" | "none");
+    }
+    let Some(origin) = headers.first("origin") else {
+        return false;
+    };
+    let host = origin.split_once("://").map(|(_, host)| host);
+    host.is_none() || host != headers.first("host")
+}
+
 /// Answers a request under [`PREFIX`].
 pub fn route(app: &App, request: &Request) -> Response {
+    if !request.method.reads() && is_of_another_page(request) {
+        let message = "This is for the operator, not for another page in his browser";
+        return Response::error(403, "Forbidden", message);
+    }
     if let Err(answer) = app.admin.authorise(request, Instant::now()) {
         return answer;
     }
@@ -169,6 +188,27 @@ mod tests {
         let answer = admin.authorise(&request(None), Instant::now()).unwrap_err();
         assert_eq!(answer.status, 401);
         assert_eq!(answer.headers[0].0, "WWW-Authenticate");
+    }
+
+    #[test]
+    fn a_page_of_somebody_else_is_told_from_the_operator() {
+        let of = |lines: &[(&str, &str)]| {
+            let mut request = request(None);
+            for (name, value) in lines {
+                request.headers.push(name, value.as_bytes());
+            }
+            is_of_another_page(&request)
+        };
+        let host = ("Host", "relay.test:3000");
+        assert!(!of(&[host]));
+        assert!(!of(&[host, ("Sec-Fetch-Site", "same-origin")]));
+        assert!(!of(&[host, ("Sec-Fetch-Site", "none")]));
+        assert!(!of(&[host, ("Origin", "https://relay.test:3000")]));
+        assert!(of(&[host, ("Sec-Fetch-Site", "cross-site")]));
+        assert!(of(&[host, ("Sec-Fetch-Site", "same-site")]));
+        assert!(of(&[host, ("Origin", "https://evil.test")]));
+        assert!(of(&[host, ("Origin", "null")]));
+        assert!(of(&[("Origin", "https://relay.test:3000")]));
     }
 
     #[test]

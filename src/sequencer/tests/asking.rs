@@ -159,3 +159,41 @@ fn the_operators_word_is_not_asked_about() {
     assert_eq!(f.metrics.rejected.get(Reject::AccountInactive), 1);
     f.close();
 }
+
+/// What a host that is banned sent before: held, or still on its way.
+///
+/// Rule 166: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
+#[test]
+fn nothing_of_a_banned_host_is_published_and_its_cursor_stays() {
+    let dir = TempDir::new().unwrap();
+    let (mut f, asked, mut alice) = asking(dir.path());
+    let bob = person(2);
+    let post = alice.post("two");
+    let held = alice.commit(&[post]);
+    f.sequence(proven(&alice, &held, 3));
+    f.sequence(proven(&bob, &bob.identity(), 4));
+    assert_eq!((f.seqs(), f.host(HOME).cursor), (vec![1, 2, 3], 2));
+    let ban = |banned| Input::Ban { host: HOME, banned };
+    f.inbox.send(ban(true)).unwrap();
+    f.send(proven(&bob, &bob.account(), 5));
+    let progress = Input::Progress {
+        host: HOME,
+        epoch: 0,
+        cursor: 9,
+    };
+    f.inbox.send(progress).unwrap();
+    f.answer(asked.try_recv().unwrap(), Some(Status::ACTIVE));
+    assert_eq!((f.seqs(), f.host(HOME).cursor), (vec![1, 2, 3], 2));
+    assert!(
+        !f.account(&alice).upstream.active,
+        "a banned host says nothing"
+    );
+    assert_eq!(f.metrics.rejected.total(), 0);
+    // The ban ends, and the host is read from its cursor.
+    f.inbox.send(ban(false)).unwrap();
+    f.send(proven(&bob, &bob.identity(), 4));
+    f.sequence(proven(&bob, &bob.account(), 5));
+    assert_eq!((f.seqs(), f.host(HOME).cursor), (vec![1, 2, 3, 4], 5));
+    assert_eq!(f.metrics.rejected.get(Reject::Duplicate), 1);
+    f.close();
+}

@@ -39,7 +39,7 @@ fn the_commit_of_another_account() {
     drops_all(&mut stage, &mut account, &cases);
 }
 
-/// The block of the commit itself is there in each case but the last.
+/// The block of the commit itself is there in each case, in one of them under another CID only.
 ///
 /// Rule 85: <https://atproto.com/specs/sync#commit-validation>
 #[test]
@@ -505,7 +505,7 @@ fn an_object_that_is_not_canonical() {
     let mut stage = Stage::set_up();
     let mut account = writer(&mut stage);
     drops_all(&mut stage, &mut account, &cases);
-    // A field that nobody knows is no fault, as long as it is signed with the rest.
+    // A field that nobody knows is signed with the rest: it can not be added afterwards.
     let unsigned_field = in_signed(|parts| parts.object.set("whatever", item(1)));
     let forged = forge(&account, &one_of_each(&account), &unsigned_field);
     stage.drops(&mut account, &forged, Reject::SignatureInvalid);
