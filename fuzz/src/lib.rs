@@ -43,6 +43,7 @@ pub fn frame(bytes: &[u8]) {
         Body::Account { .. } => Some(splice::set_status(bytes, layout, false, Some("x"))),
         Body::Sync(_) => None,
     };
+    let spliced = spliced.or_else(|| splice::plain(bytes, layout, event.body.name()));
     let spliced = spliced.unwrap_or_else(|| splice::Spliced {
         frame: bytes.to_vec(),
         seq: layout.seq.clone(),

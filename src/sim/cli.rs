@@ -33,7 +33,13 @@ use crate::{
 /// Everything comes from a seed. With a relay to check, the exact output that a correct relay must
 /// give is compared with what it gives, event by event.
 #[derive(Parser, Debug)]
-#[command(name = "zlay-sim", version, about, after_help = AFTER_HELP)]
+#[command(
+    name = "zlay-sim",
+    version,
+    about,
+    after_help = AFTER_HELP,
+    args_override_self = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
