@@ -78,7 +78,7 @@ soak *args: binaries
 build *args:
     cargo build --locked --release {{ args }}
 
-# remove what was built for this crate; its dependencies (RocksDB: 12 minutes) stay
+# remove what was built for this crate; its dependencies (RocksDB: 12 to 25 minutes) stay
 clean:
     cargo clean --package zlay
 
