@@ -14,7 +14,7 @@ use zlay::{
 };
 
 use crate::{
-    site::{PASSWORD, Relay, Site, agent, answer, next_commit, wait_until},
+    site::{Relay, Site, agent, answer, next_commit, wait_until},
     stage::Stage,
     subscriber::Subscriber,
 };
@@ -56,19 +56,10 @@ fn reports(stage: &Stage, account: &Account, status: Option<&str>) {
         .set_account(account.did(), hosted);
 }
 
-/// Says something as the operator; status and body of the answer.
-fn operate(relay: &Relay, path: &str, body: &Value) -> (u16, Value) {
-    let request = agent()
-        .post(format!("http://{}/admin/{path}", relay.public))
-        .header("Authorization", format!("Bearer {PASSWORD}"))
-        .header("Content-Type", "application/json");
-    answer(request.send(body.to_string()).unwrap())
-}
-
-/// The same of an account.
+/// Says something of an account as the operator; status and body of the answer.
 fn rule(relay: &Relay, path: &str, account: &Account) -> (u16, Value) {
     let body = json!({"did": &**account.did()});
-    operate(relay, &format!("repo/{path}"), &body)
+    relay.admin(&format!("/admin/repo/{path}"), Some(&body.to_string()))
 }
 
 fn take_down(stage: &Stage, account: &Account) {
@@ -83,10 +74,7 @@ fn reverse(stage: &Stage, account: &Account) {
 
 /// Accounts that are taken down.
 fn takedowns(relay: &Relay) -> Value {
-    let request = agent()
-        .get(format!("http://{}/admin/repo/takedowns", relay.public))
-        .header("Authorization", format!("Bearer {PASSWORD}"));
-    let (status, body) = answer(request.call().unwrap());
+    let (status, body) = relay.admin("/admin/repo/takedowns", None);
     assert_eq!(status, 200, "{body}");
     body
 }
@@ -453,7 +441,9 @@ fn an_account_that_is_too_many_for_its_host_is_throttled_until_there_is_room() {
     drops_content(&mut stage, &third, Reject::AccountLimit);
     let host = stage.site.network.host(0).name().to_owned();
     let change = json!({"host": host, "repo_limit": 3});
-    let (status, body) = operate(&stage.relay, "pds/changeLimits", &change);
+    let (status, body) = stage
+        .relay
+        .admin("/admin/pds/changeLimits", Some(&change.to_string()));
     assert_eq!(status, 200, "{body}");
     let commit = next_commit(&mut third);
     stage.site.network.publish(0, &commit);

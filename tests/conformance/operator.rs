@@ -4,66 +4,10 @@ use serde_json::{Value, json};
 use zlay::sim::event::Event;
 
 use crate::{
-    site::{PASSWORD, Relay, Site, TIMEOUT, next_commit, wait_until},
+    site::{Relay, Site, agent, answer, next_commit, wait_until},
     stage::Stage,
     subscriber::Subscriber,
 };
-
-impl Relay {
-    /// Asks the admin API for something with a body; without one it is a `GET`.
-    pub(crate) fn admin(&self, path: &str, body: Option<&str>) -> (u16, Value) {
-        let url = format!("http://{}{path}", self.public);
-        let bearer = format!("Bearer {PASSWORD}");
-        let response = match body {
-            Some(body) => agent().post(url).header("Authorization", bearer).send(body),
-            None => agent().get(url).header("Authorization", bearer).call(),
-        };
-        answer(response.unwrap())
-    }
-
-    /// Makes a decision, which must succeed.
-    pub(crate) fn decide(&self, path: &str, body: &str) {
-        let success = json!({"success": "true"});
-        assert_eq!(
-            self.admin(path, Some(body)),
-            (200, success),
-            "{path} {body}"
-        );
-    }
-
-    /// What anybody may know of a host.
-    pub(crate) fn host_page(&self, host: &str) -> (u16, Value) {
-        let url = format!("http://{}/hosts/{host}.json", self.public);
-        answer(agent().get(url).call().unwrap())
-    }
-
-    /// One part of that, which must be there.
-    pub(crate) fn of_host(&self, host: &str, pointer: &str) -> Value {
-        let (status, page) = self.host_page(host);
-        assert_eq!(status, 200, "{page}");
-        let value = page.pointer(pointer);
-        value
-            .unwrap_or_else(|| panic!("no {pointer} in {page}"))
-            .clone()
-    }
-}
-
-fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
-        .http_status_as_error(false)
-        .proxy(None)
-        .build();
-    config.new_agent()
-}
-
-fn answer(mut response: ureq::http::Response<ureq::Body>) -> (u16, Value) {
-    let body = response.body_mut().read_to_string().unwrap();
-    (
-        response.status().as_u16(),
-        serde_json::from_str(&body).unwrap(),
-    )
-}
 
 /// Status and name of the error with which a host is not crawled.
 fn crawl(relay: &Relay, host: &str) -> (u16, String) {

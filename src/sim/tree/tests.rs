@@ -53,44 +53,6 @@ pub(crate) fn naive_root(map: &BTreeMap<String, Cid>) -> Cid {
         .unwrap_or_else(|| empty_node().cid)
 }
 
-/// The nodes of a tree, by their CIDs, that undoing one change of `key` has to look at, and no
-/// more. `existed`: the key was there before the change.
-pub(crate) fn looked_at(tree: &Tree, key: &str, existed: bool) -> Vec<Cid> {
-    let mut seen = Vec::new();
-    let mut next = tree.root.as_ref();
-    while let Some(node) = next {
-        seen.push(node.block().cid);
-        match node.find(key) {
-            // On to its place, or through what parts to make room for it.
-            Err(at) => next = node.children[at].as_ref(),
-            // It gets another value.
-            Ok(_) if existed => return seen,
-            Ok(at) => {
-                let alone = seen.len() == 1 && node.entries.len() == 1;
-                joined(&node.children[at..=at + 1], alone, &mut seen);
-                return seen;
-            }
-        }
-    }
-    seen
-}
-
-/// What is looked at when the key between two subtrees goes: both, down to where one of them ends.
-/// If the key was `alone` at the top, nodes without entries go with it.
-fn joined(sides: &[Child], mut alone: bool, seen: &mut Vec<Cid>) {
-    let (mut left, mut right) = (sides[0].as_ref(), sides[1].as_ref());
-    while let (Some(a), Some(b)) = (left, right) {
-        seen.extend([a.block().cid, b.block().cid]);
-        alone &= a.entries.is_empty() && b.entries.is_empty();
-        (left, right) = (a.children.last().unwrap().as_ref(), b.children[0].as_ref());
-    }
-    let mut rest = left.or(right);
-    while let Some(node) = rest.filter(|node| alone && node.entries.is_empty()) {
-        seen.push(node.block().cid);
-        rest = node.children[0].as_ref();
-    }
-}
-
 fn leaf() -> Cid {
     Cid::parse("bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454").unwrap()
 }

@@ -1,7 +1,6 @@
 //! Undoing the operations of a commit.
 
 use super::*;
-use crate::sim::tree::tests::looked_at;
 
 /// What a commit did to one path: the record before and after.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -118,7 +117,8 @@ pub(crate) fn needed(tree: &Whole, order: &[Change]) -> (Vec<Block>, Cid) {
     let mut tree = tree.clone();
     let mut needed: HashSet<Cid> = HashSet::from([tree.root().cid]);
     for change in order {
-        needed.extend(looked_at(&tree, &change.path, change.before.is_some()));
+        let looked_at = tree.least_proof(&change.path, change.before.is_none());
+        needed.extend(looked_at.iter().map(|block| block.cid));
         match change.before {
             Some(before) => tree.set(&change.path, before),
             None => tree.remove(&change.path),
