@@ -16,6 +16,7 @@ use signal_hook::{
 
 use super::{
     Config, Network,
+    bench::{self, BenchArgs},
     check::Checker,
     faults::Faults,
     relay::{Client, Launch, Relay},
@@ -64,6 +65,8 @@ enum Command {
     Demo(DemoArgs),
     /// Run a network and a relay for a while, and check the relay's output and memory.
     Soak(SoakArgs),
+    /// Measure a relay under load: cost of an event, delay, fan-out, replay, start.
+    Bench(BenchArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -241,6 +244,7 @@ fn run(command: Command) -> io::Result<bool> {
             println!("relay   {}", relay.url);
             beside(network, mix, &mut relay, args.duration, &stop)
         }
+        Command::Bench(args) => bench::run(&args, &stop),
     };
     signals.close();
     result
@@ -273,7 +277,7 @@ fn beside(
     duration: Duration,
     stop: &Stop,
 ) -> io::Result<bool> {
-    let client = Client::new(&relay.url).with_password(Some(relay.password.clone()));
+    let client = relay.client();
     let mut session = Session::begin(network, mix, Some(client), Some(relay.pid()), stop)?;
     session.metrics = Some(Client::new(&relay.metrics_url));
     session.run(duration, stop)?;
@@ -322,6 +326,9 @@ fn mix(args: &NetworkArgs, accounts: usize, rate: f64, faults: Faults) -> Mix {
 fn launch(args: RelayArgs) -> Launch {
     Launch {
         binary: args.relay_binary,
+        command: None,
+        stranger: false,
+        scratch: None,
         port: args.port,
         metrics_port: args.metrics_port,
         data_dir: args.data_dir,
@@ -444,7 +451,7 @@ impl Session {
 }
 
 /// Asks the relay to crawl every host, and waits until it is connected to all of them.
-fn crawl(network: &Network, client: &Client, stop: &Stop) -> io::Result<()> {
+pub(super) fn crawl(network: &Network, client: &Client, stop: &Stop) -> io::Result<()> {
     let began = Instant::now();
     let mut refused = 0;
     for host in network.hosts() {
@@ -526,7 +533,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }

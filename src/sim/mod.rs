@@ -16,6 +16,7 @@
 //! ```
 
 pub mod account;
+mod bench;
 pub mod check;
 pub mod cli;
 pub mod clock;

@@ -100,12 +100,19 @@ impl Client {
 pub struct Launch {
     /// The binary; none is the `zlay` beside this program.
     pub binary: Option<PathBuf>,
+    /// A shell command in place of the binary, for any other relay; `{port}`, `{metrics_port}`,
+    /// `{plc}`, `{data}`, `{ca}` and `{password}` are filled in.
+    pub command: Option<String>,
+    /// It is asked to crawl as a stranger asks, whatever its operator could do.
+    pub stranger: bool,
     /// The public port; if it is taken, the next free one.
     pub port: u16,
     /// The internal port; if it is taken, the next free one.
     pub metrics_port: u16,
     /// Where it keeps its data; none is a directory that is removed afterwards.
     pub data_dir: Option<PathBuf>,
+    /// Where that directory is made; none is the system's place for temporary ones.
+    pub scratch: Option<PathBuf>,
     /// Where its log goes; none is this program's standard error.
     pub log: Option<PathBuf>,
     /// Further variables of its environment.
@@ -122,9 +129,13 @@ pub struct Relay {
     pub metrics_url: String,
     /// The password of its admin API, made for this run.
     pub password: String,
+    /// Where it keeps its data.
+    pub data: PathBuf,
     directory: PathBuf,
     temporary: bool,
     stopped: bool,
+    is_zlay: bool,
+    stranger: bool,
 }
 
 impl Launch {
@@ -138,9 +149,36 @@ impl Launch {
         drop((public, internal));
         let (directory, temporary) = match &self.data_dir {
             Some(directory) => (directory.clone(), false),
-            None => (temporary_directory()?, true),
+            None => (temporary_directory(self.scratch.as_deref())?, true),
         };
-        let mut command = Command::new(self.binary()?);
+        let data = directory.join("data");
+        let ca = directory.join("ca.pem");
+        if let Some(pem) = network.ca_pem() {
+            fs::write(&ca, pem)?;
+        }
+        let password = format!("{:032x}", fastrand::u128(..));
+        let mut command = match &self.command {
+            None => Command::new(self.binary()?),
+            Some(line) => {
+                // What is not there yet, most relays do not make.
+                fs::create_dir_all(&data)?;
+                let words = [
+                    ("{port}", port.to_string()),
+                    ("{metrics_port}", metrics_port.to_string()),
+                    ("{plc}", network.plc_url()),
+                    ("{data}", data.display().to_string()),
+                    ("{ca}", ca.display().to_string()),
+                    ("{password}", password.clone()),
+                ];
+                let line = words.iter().fold(line.clone(), |line, (name, value)| {
+                    line.replace(name, value)
+                });
+                let mut shell = Command::new("sh");
+                // The shell makes room, so that what is measured and stopped is the relay itself.
+                shell.args(["-c", &format!("exec {line}")]);
+                shell
+            }
+        };
         // What the caller's environment says about another relay is not meant for this one.
         for (name, _) in std::env::vars() {
             if name.starts_with("RELAY_") || name == "DATABASE_URL" {
@@ -151,7 +189,7 @@ impl Launch {
             .env("RELAY_BIND", "127.0.0.1")
             .env("RELAY_PORT", port.to_string())
             .env("RELAY_METRICS_PORT", metrics_port.to_string())
-            .env("RELAY_DATA_DIR", directory.join("data"))
+            .env("RELAY_DATA_DIR", &data)
             .env("RELAY_UPSTREAM", "none")
             .env("RELAY_ALLOW_PRIVATE_HOSTS", "true")
             .env("RELAY_PLC_URL", network.plc_url())
@@ -161,12 +199,9 @@ impl Launch {
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "warn");
         }
-        if let Some(pem) = network.ca_pem() {
-            let file = directory.join("ca.pem");
-            fs::write(&file, pem)?;
-            command.env("RELAY_EXTRA_CA_FILE", file);
+        if network.ca_pem().is_some() {
+            command.env("RELAY_EXTRA_CA_FILE", &ca);
         }
-        let password = format!("{:032x}", fastrand::u128(..));
         command.env("RELAY_ADMIN_PASSWORD", &password);
         for (name, value) in &self.environment {
             command.env(name, value);
@@ -181,9 +216,12 @@ impl Launch {
             url: format!("http://localhost:{port}"),
             metrics_url: format!("http://localhost:{metrics_port}"),
             password,
+            data,
             directory,
             temporary,
             stopped: false,
+            is_zlay: self.command.is_none(),
+            stranger: self.stranger,
         };
         relay.wait_until_ready(stop)?;
         Ok(relay)
@@ -210,12 +248,21 @@ impl Relay {
         self.child.id()
     }
 
+    /// A client of it: its operator's, unless it is asked as strangers ask.
+    pub fn client(&self) -> Client {
+        let password = (!self.stranger).then(|| self.password.clone());
+        Client::new(&self.url).with_password(password)
+    }
+
     fn wait_until_ready(&mut self, stop: &Stop) -> io::Result<()> {
         let client = Client::new(&self.url);
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            if matches!(client.get("/xrpc/_health"), Ok((200, _))) {
-                return Ok(());
+            match client.get("/xrpc/_health") {
+                Ok((200, _)) => return Ok(()),
+                // Others may have their health elsewhere.
+                Ok(_) if !self.is_zlay => return Ok(()),
+                _ => {}
             }
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("the relay ended: {status}")));
@@ -290,9 +337,10 @@ fn free_port(wanted: u16) -> io::Result<TcpListener> {
     Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
 }
 
-fn temporary_directory() -> io::Result<PathBuf> {
+fn temporary_directory(scratch: Option<&Path>) -> io::Result<PathBuf> {
     let name = format!("zlay-sim-{}-{:08x}", std::process::id(), fastrand::u32(..));
-    let directory = std::env::temp_dir().join(name);
+    let parent = scratch.map_or_else(std::env::temp_dir, Path::to_owned);
+    let directory = parent.join(name);
     fs::create_dir(&directory)?;
     Ok(directory)
 }

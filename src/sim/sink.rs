@@ -68,6 +68,19 @@ impl Sinks {
             counter.bytes.store(bytes as u64, Ordering::Relaxed);
             sockets.push(socket);
         }
+        Sinks::start(sockets, counters)
+    }
+
+    /// Sinks of connections that are there already, such as those of a bare loop of writes.
+    pub fn of(sockets: Vec<TcpStream>) -> io::Result<Sinks> {
+        for socket in &sockets {
+            socket.set_nonblocking(true)?;
+        }
+        let counters = sockets.iter().map(|_| Counter::default()).collect();
+        Sinks::start(sockets, counters)
+    }
+
+    fn start(sockets: Vec<TcpStream>, counters: Arc<[Counter]>) -> io::Result<Sinks> {
         let stop = Waker::new()?;
         let reader = Reader::new(sockets, counters.clone(), stop.clone())?;
         let thread = threads::spawn(Role::Simulator, "sinks", STACK_BYTES, move || {
