@@ -64,6 +64,9 @@ pub const HOST_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 pub const HOST_REVIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections lost at the same frame before that frame is skipped.
 pub const HOST_POISON_DROPS_MAX: u32 = 3;
+/// Workspaces for proving that are kept while nobody needs them, of about ten kilobytes each; beyond,
+/// they are freed, and made anew when that many hosts are busy at once again.
+pub const WORKSPACES_KEPT_MAX: usize = 64;
 /// Events of one host that wait for an identity; beyond, the host is not read.
 pub const HOST_PARKED_EVENTS_MAX: usize = 4_096;
 /// Bytes of one host's events that wait for an identity; beyond, the host is not read.
@@ -148,8 +151,14 @@ pub const STATUS_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// Recent frames kept in memory for subscribers, in bytes; who is behind them reads from disk.
 pub const RING_BYTES_MAX: usize = 64 << 20;
-/// Frames gather this long before sleeping subscribers are woken.
+/// After sleeping subscribers were woken, frames gather this long before they are woken again.
 pub const WAKE_GATHER: Duration = Duration::from_millis(3);
+/// The same where [`WAKE_MANY`] were woken: a wake-up costs as much as sending several frames.
+pub const WAKE_GATHER_MANY: Duration = Duration::from_millis(6);
+/// So many subscribers are woken less often, which they notice as milliseconds.
+pub const WAKE_MANY: usize = 50;
+/// How often a subscriber that is being sent frames is listened to, so that its pings are answered.
+pub const SUBSCRIBER_LISTEN_INTERVAL: Duration = Duration::from_millis(20);
 /// Frames of one vectored write to a subscriber.
 pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
 /// Bytes that a subscriber takes at once from the ring or the disk, and so holds in memory when it
@@ -275,6 +284,9 @@ pub const IDENTITY_LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 pub const IDENTITY_DOCUMENT_BYTES_MAX: usize = 256 << 10;
 /// A document this old is fetched again in the background when its account is next heard of.
 pub const IDENTITY_FRESH: Duration = Duration::from_secs(24 * 3600);
+/// Names of hosts in documents that are kept once for all documents with them; beyond, this begins
+/// anew, and some names are in memory twice.
+pub const IDENTITY_HOSTS_MAX: usize = 65_536;
 /// How long "there is no such identity" is believed.
 pub const IDENTITY_MISSING_FRESH: Duration = Duration::from_secs(120);
 /// Lookups that wait for a resolver thread; beyond, hosts with unknown accounts wait.
@@ -344,3 +356,4 @@ const _: () = assert!(FRAME_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= INBOX_BYTES_MAX);
 const _: () = assert!(BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < RING_BYTES_MAX);
+const _: () = assert!(WAKE_GATHER.as_millis() <= WAKE_GATHER_MANY.as_millis());

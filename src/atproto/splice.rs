@@ -100,13 +100,40 @@ pub fn set_status(frame: &[u8], layout: &Layout, active: bool, status: Option<&s
 }
 
 /// Appends the frame to `out` with `seq` in the place of the upstream's.
-pub fn put_seq(frame: &[u8], place: &Range<usize>, seq: Seq, out: Vec<u8>) -> Vec<u8> {
-    let mut writer = Writer::append_to(out);
-    writer
-        .raw(&frame[..place.start])
-        .uint(seq.get())
-        .raw(&frame[place.end..]);
-    writer.into_bytes()
+pub fn put_seq(frame: &[u8], place: &Range<usize>, seq: Seq, mut out: Vec<u8>) -> Vec<u8> {
+    let start = out.len();
+    out.resize(start + len_with_seq(frame, place, seq), 0);
+    write_seq(frame, place, seq, &mut out[start..]);
+    out
+}
+
+/// How long the frame is with `seq` in the place of the upstream's.
+pub fn len_with_seq(frame: &[u8], place: &Range<usize>, seq: Seq) -> usize {
+    frame.len() - place.len() + uint_len(seq.get())
+}
+
+/// Writes the frame with `seq` in the place of the upstream's over all of `out`, which is as long
+/// as [`len_with_seq`] says.
+pub fn write_seq(frame: &[u8], place: &Range<usize>, seq: Seq, out: &mut [u8]) {
+    let (before, rest) = out.split_at_mut(place.start);
+    let (value, after) = rest.split_at_mut(uint_len(seq.get()));
+    before.copy_from_slice(&frame[..place.start]);
+    write_uint(seq.get(), value);
+    after.copy_from_slice(&frame[place.end..]);
+}
+
+/// Writes an integer in its shortest form, which is as long as `out`.
+fn write_uint(n: u64, out: &mut [u8]) {
+    let [head, argument @ ..] = out else { return };
+    *head = match argument.len() {
+        0 => n as u8,
+        1 => 0x18,
+        2 => 0x19,
+        4 => 0x1a,
+        _ => 0x1b,
+    };
+    let bytes = n.to_be_bytes();
+    argument.copy_from_slice(&bytes[bytes.len() - argument.len()..]);
 }
 
 /// How long an integer is when encoded.

@@ -21,7 +21,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, TcpStream},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
@@ -46,6 +46,8 @@ use crate::{
 pub struct Timing {
     /// [`limits::WAKE_GATHER`]
     pub wake_gather: Duration,
+    /// [`limits::WAKE_GATHER_MANY`]
+    pub wake_gather_many: Duration,
     /// [`limits::SUBSCRIBER_STALL_MAX`]
     pub stall_max: Duration,
     /// [`limits::SUBSCRIBER_PING_INTERVAL`]
@@ -60,6 +62,7 @@ impl Default for Timing {
     fn default() -> Timing {
         Timing {
             wake_gather: limits::WAKE_GATHER,
+            wake_gather_many: limits::WAKE_GATHER_MANY,
             stall_max: limits::SUBSCRIBER_STALL_MAX,
             ping_interval: limits::SUBSCRIBER_PING_INTERVAL,
             silent_max: limits::SUBSCRIBER_SILENT_MAX,
@@ -180,20 +183,29 @@ impl Firehose {
         self.registry.list()
     }
 
-    /// Lets frames gather, then wakes those who wait for them, until the stop; then waits for the
-    /// subscribers to end.
+    /// Wakes those who wait for frames, until the stop; then waits for the subscribers to end. The
+    /// first frame after a pause is announced at once; those that follow gather meanwhile.
     fn tick(&self, heard: &Receiver<()>) {
+        let timing = &self.settings.timing;
+        let mut next = Instant::now();
         loop {
             select! {
                 recv(heard) -> _ => {}
                 recv(self.stop.channel()) -> _ => break,
             }
-            if self.stop.wait(self.settings.timing.wake_gather) {
+            let wait = next.saturating_duration_since(Instant::now());
+            if !wait.is_zero() && self.stop.wait(wait) {
                 break;
             }
             // What was announced until here is covered by this round.
             let _ = heard.try_recv();
-            self.registry.wake_sleeping();
+            let woken = self.registry.wake_sleeping();
+            next = Instant::now()
+                + if woken < limits::WAKE_MANY {
+                    timing.wake_gather
+                } else {
+                    timing.wake_gather_many
+                };
         }
         self.registry.wake_all();
         let patience = 2 * self.settings.timing.close_timeout;

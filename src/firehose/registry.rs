@@ -96,13 +96,16 @@ impl Registry {
         })
     }
 
-    /// Wakes those who wait for frames.
-    pub(super) fn wake_sleeping(&self) {
+    /// Wakes those who wait for frames; how many that were.
+    pub(super) fn wake_sleeping(&self) -> usize {
+        let mut woken = 0;
         for entry in self.lock().by_id.values() {
             if entry.sleeping.swap(false, Ordering::SeqCst) {
                 entry.ring_bell();
+                woken += 1;
             }
         }
+        woken
     }
 
     /// Wakes everybody, whatever they wait for.
@@ -220,11 +223,11 @@ mod tests {
         let peer = "192.0.2.1:5".parse().unwrap();
         let one = registry.register(peer, String::new()).unwrap();
         let rings = |entry: &Entry| rustix::io::read(&entry.bell, &mut [0u8; 8]).is_ok();
-        registry.wake_sleeping();
+        assert_eq!(registry.wake_sleeping(), 0);
         assert!(!rings(&one.entry));
         one.entry.fall_asleep();
-        registry.wake_sleeping();
-        registry.wake_sleeping();
+        assert_eq!(registry.wake_sleeping(), 1);
+        assert_eq!(registry.wake_sleeping(), 0);
         assert!(rings(&one.entry));
         one.entry.fall_asleep();
         one.entry.wake_up();

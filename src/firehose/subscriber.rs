@@ -48,6 +48,8 @@ pub(super) fn spawn(firehose: &Arc<Firehose>, subscription: Subscription) -> io:
         page: Vec::new(),
         moved_at: now,
         sent_at: now,
+        has_words: true,
+        heard_at: now,
         asked_at: None,
     };
     let leftover = subscription.leftover;
@@ -92,6 +94,10 @@ struct Subscriber {
     moved_at: Instant,
     /// When the client last took a byte.
     sent_at: Instant,
+    /// The client has said something that was not read yet.
+    has_words: bool,
+    /// When the client was last listened to.
+    heard_at: Instant,
     /// When the first ping since the last sign of life was sent.
     asked_at: Option<Instant>,
 }
@@ -203,8 +209,11 @@ impl Subscriber {
             if self.firehose.stop.requested() {
                 return Err(End::Stopping);
             }
-            self.listen()?;
             let now = Instant::now();
+            if self.has_words || now >= self.heard_at + limits::SUBSCRIBER_LISTEN_INTERVAL {
+                self.heard_at = now;
+                self.listen()?;
+            }
             if self.outbox.is_empty() {
                 self.moved_at = now;
             }
@@ -277,7 +286,10 @@ impl Subscriber {
     /// writes.
     fn listen(&mut self) -> Result<(), End> {
         let mut bytes = [0; 1024];
-        match self.socket.read(&mut bytes) {
+        let read = self.socket.read(&mut bytes);
+        // There may be more where it was as much as was asked for.
+        self.has_words = matches!(&read, Ok(n) if *n == bytes.len());
+        match read {
             Ok(0) => Err(End::Vanished),
             Ok(n) => self.hear(&bytes[..n]),
             Err(error) if is_later(&error) => Ok(()),
@@ -369,11 +381,13 @@ impl Subscriber {
             (PollFlags::IN | PollFlags::OUT, deadline)
         };
         let timeout = deadline.saturating_duration_since(now);
-        wait(
+        let ready = wait(
             &[(&self.socket, interest), (&entry.bell, PollFlags::IN)],
             timeout,
         )?;
         entry.wake_up();
+        // A socket that is ready for more than frames has words, or is broken.
+        self.has_words |= !(ready & !PollFlags::OUT).is_empty();
         Ok(())
     }
 
@@ -453,8 +467,8 @@ fn is_later(error: &io::Error) -> bool {
     )
 }
 
-/// Waits until one of `sources` is ready, or `timeout` has passed.
-fn wait(sources: &[(&dyn AsFd, PollFlags)], timeout: Duration) -> io::Result<()> {
+/// Waits until one of `sources` is ready, or `timeout` has passed; what the first one is ready for.
+fn wait(sources: &[(&dyn AsFd, PollFlags)], timeout: Duration) -> io::Result<PollFlags> {
     let mut fds: Vec<PollFd<'_>> = sources
         .iter()
         .map(|(source, interest)| PollFd::from_borrowed_fd(source.as_fd(), *interest))
@@ -464,7 +478,10 @@ fn wait(sources: &[(&dyn AsFd, PollFlags)], timeout: Duration) -> io::Result<()>
         tv_nsec: timeout.subsec_nanos().into(),
     };
     match poll(&mut fds, Some(&timeout)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Ok(_) | Err(rustix::io::Errno::INTR) => {
+            let first = fds.first().map(PollFd::revents);
+            Ok(first.unwrap_or(PollFlags::empty()))
+        }
         Err(error) => Err(error.into()),
     }
 }

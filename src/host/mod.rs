@@ -62,7 +62,7 @@ impl Shared {
             metrics,
             stop,
             policy,
-            workspaces: Workspaces::new(),
+            workspaces: Workspaces::default(),
             dials: dial::Dials::new(crate::limits::HOST_DIALS_MAX),
             parked_bytes: AtomicUsize::new(0),
         })

@@ -1,42 +1,38 @@
-//! Workspaces for proving: about as many as there are cores, borrowed for one event at a time.
-//! Thousands of host threads would otherwise each keep one, and as many proofs at once as hosts
-//! would only take turns on the same cores.
+//! Workspaces for proving, borrowed for one event at a time: thousands of host threads would
+//! otherwise each keep one.
+//!
+//! Nobody waits for a workspace: where all are borrowed, one more is made, and what is more than a
+//! few is freed when it comes back. A thread is nearly always interrupted in the middle of a proof,
+//! so that a pool of as many as there are cores is empty whenever more hosts than cores are busy;
+//! waiting for it cost a tenth of all processor time (docs/performance.md).
 
-use std::{ops::DerefMut, thread};
+use std::{
+    ops::DerefMut,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
-use crate::atproto::prove::Workspace;
+use crate::{atproto::prove::Workspace, limits::WORKSPACES_KEPT_MAX};
 
 /// The pool.
-pub(super) struct Workspaces {
-    free: Receiver<Box<Workspace>>,
-    give_back: Sender<Box<Workspace>>,
-}
+#[derive(Default)]
+pub(super) struct Workspaces(Mutex<Vec<Box<Workspace>>>);
 
 /// A borrowed workspace; given back when dropped, also by a panic.
 pub(super) struct Borrowed<'a> {
+    /// There until it is given back.
     workspace: Option<Box<Workspace>>,
     pool: &'a Workspaces,
 }
 
 impl Workspaces {
-    /// One workspace a core.
-    pub(super) fn new() -> Workspaces {
-        let count = thread::available_parallelism().map_or(2, usize::from);
-        let (give_back, free) = bounded(count);
-        for _ in 0..count {
-            // There is room for exactly as many.
-            let _ = give_back.try_send(Box::default());
-        }
-        Workspaces { free, give_back }
-    }
-
-    /// A free workspace; waits for one.
+    /// A free workspace, or a new one.
     pub(super) fn borrow(&self) -> Borrowed<'_> {
-        // The pool holds a sender itself, so receiving can not fail.
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let workspace = free.pop();
+        drop(free);
         Borrowed {
-            workspace: Some(self.free.recv().unwrap_or_default()),
+            workspace: Some(workspace.unwrap_or_default()),
             pool: self,
         }
     }
@@ -51,12 +47,43 @@ impl Borrowed<'_> {
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        let workspace = match self.workspace.take() {
-            // A panic may have left it in any state.
-            Some(_) if thread::panicking() => Box::default(),
-            Some(workspace) => workspace,
-            None => return,
-        };
-        let _ = self.pool.give_back.try_send(workspace);
+        // A panic may have left it in any state.
+        if thread::panicking() {
+            return;
+        }
+        let mut free = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < WORKSPACES_KEPT_MAX {
+            free.extend(self.workspace.take());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_as_are_needed_are_lent_and_a_few_are_kept() {
+        let pool = Workspaces::default();
+        let kept = || pool.0.lock().unwrap().len();
+        let borrowed: Vec<_> = (0..WORKSPACES_KEPT_MAX + 3)
+            .map(|_| pool.borrow())
+            .collect();
+        assert_eq!(kept(), 0);
+        drop(borrowed);
+        assert_eq!(kept(), WORKSPACES_KEPT_MAX);
+        drop(pool.borrow());
+        assert_eq!(kept(), WORKSPACES_KEPT_MAX);
+    }
+
+    #[test]
+    fn what_a_panic_has_touched_is_not_used_again() {
+        let pool = Workspaces::default();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _borrowed = pool.borrow();
+            panic!("on purpose");
+        }));
+        assert!(result.is_err());
+        assert_eq!(pool.0.lock().unwrap().len(), 0);
     }
 }

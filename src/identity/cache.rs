@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::sync::Cache as QuickCache;
 
 use super::{
@@ -9,14 +10,41 @@ use super::{
     document::Identity,
     lookups::Doubt,
 };
-use crate::{atproto::did::Did, limits};
+use crate::{
+    atproto::did::{Did, Method},
+    limits,
+};
 
 /// A bounded cache of outcomes; which entries go is quick_cache's choice (those not used again).
 ///
 /// One entry costs about 400 bytes, measured: an [`Identity`] (150), its texts (50 each), and the
 /// entry in the table (80). With a P-256 key, which few accounts have, it is 570.
 pub(super) struct Cache {
-    entries: QuickCache<Did, Entry>,
+    entries: QuickCache<Key, Entry>,
+}
+
+/// A DID as the cache knows it, in 16 bytes: the 120 bits of a `did:plc`, and of any other the
+/// beginning of its SHA-256, with the first bit set to tell the two apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Key(u128);
+
+impl Key {
+    fn of(did: &Did) -> Key {
+        const OTHER: u128 = 1 << 127;
+        if let (Method::Plc, Some(id)) = (did.method(), did.as_str().strip_prefix("did:plc:")) {
+            let digit = |c: u8| {
+                if c.is_ascii_digit() {
+                    c - b'2' + 26
+                } else {
+                    c - b'a'
+                }
+            };
+            return Key(id.bytes().fold(0, |n, c| (n << 5) | u128::from(digit(c))));
+        }
+        let mut first = [0; 16];
+        first.copy_from_slice(&digest(&SHA256, did.as_str().as_bytes()).as_ref()[..16]);
+        Key(u128::from_be_bytes(first) | OTHER)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -52,7 +80,7 @@ impl Cache {
 
     /// What is known at `now_ms`.
     pub(super) fn get(&self, did: &Did, now_ms: u64) -> Known {
-        let Some(entry) = self.entries.get(did) else {
+        let Some(entry) = self.entries.get(&Key::of(did)) else {
             return Known::Nothing;
         };
         let found = matches!(entry.outcome, Outcome::Found(_));
@@ -77,17 +105,19 @@ impl Cache {
 
     /// When the directory may be asked again, where a purge was put off.
     pub(super) fn put_off_until(&self, did: &Did, now_ms: u64) -> Option<u64> {
-        let entry = self.entries.get(did)?;
+        let entry = self.entries.get(&Key::of(did))?;
         (entry.put_off && now_ms < entry.until).then_some(entry.until)
     }
 
     /// Whether there is a document that was purged, so that it serves at best for want of another.
     pub(super) fn is_purged(&self, did: &Did) -> bool {
-        self.entries.get(did).is_some_and(|entry| entry.purged)
+        self.entries
+            .get(&Key::of(did))
+            .is_some_and(|entry| entry.purged)
     }
 
     /// Keeps a document, with the doubt that came up while it was fetched.
-    pub(super) fn found(&self, identity: Arc<Identity>, doubt: Doubt, now_ms: u64) {
+    pub(super) fn found(&self, did: &Did, identity: Arc<Identity>, doubt: Doubt, now_ms: u64) {
         let fresh = after(now_ms, limits::IDENTITY_FRESH);
         let entry = Entry {
             until: match doubt {
@@ -97,9 +127,9 @@ impl Cache {
             },
             purged: doubt == Doubt::Now,
             put_off: matches!(doubt, Doubt::From(_)),
-            outcome: Outcome::Found(identity.clone()),
+            outcome: Outcome::Found(identity),
         };
-        self.entries.insert(identity.did.clone(), entry);
+        self.entries.insert(Key::of(did), entry);
     }
 
     /// Keeps that there is no document, unless that is in doubt at once.
@@ -125,12 +155,12 @@ impl Cache {
             purged: false,
             put_off: doubt != Doubt::None,
         };
-        self.entries.insert(did.clone(), entry);
+        self.entries.insert(Key::of(did), entry);
     }
 
     /// The last good document, which is used for a while longer because nobody answered.
     pub(super) fn hold(&self, did: &Did, now_ms: u64) -> Option<Arc<Identity>> {
-        let entry = self.entries.get(did)?;
+        let entry = self.entries.get(&Key::of(did))?;
         let Outcome::Found(identity) = &entry.outcome else {
             return None;
         };
@@ -141,13 +171,13 @@ impl Cache {
             put_off: false,
             ..entry
         };
-        self.entries.insert(did.clone(), entry);
+        self.entries.insert(Key::of(did), entry);
         Some(identity)
     }
 
     /// Believes nothing of `did` any more before the directory has been asked again.
     pub(super) fn purge(&self, did: &Did) {
-        match self.entries.get(did) {
+        match self.entries.get(&Key::of(did)) {
             Some(entry) if matches!(entry.outcome, Outcome::Found(_)) => {
                 let entry = Entry {
                     until: 0,
@@ -155,10 +185,10 @@ impl Cache {
                     put_off: false,
                     ..entry
                 };
-                self.entries.insert(did.clone(), entry);
+                self.entries.insert(Key::of(did), entry);
             }
             Some(_) => {
-                self.entries.remove(did);
+                self.entries.remove(&Key::of(did));
             }
             None => {}
         }
@@ -166,13 +196,13 @@ impl Cache {
 
     /// The same from `due` on. Until then a document is used; that there is none is not believed.
     pub(super) fn put_off(&self, did: &Did, due: u64) {
-        if let Some(entry) = self.entries.get(did) {
+        if let Some(entry) = self.entries.get(&Key::of(did)) {
             let entry = Entry {
                 until: entry.until.min(due),
                 put_off: true,
                 ..entry
             };
-            self.entries.insert(did.clone(), entry);
+            self.entries.insert(Key::of(did), entry);
         }
     }
 
@@ -213,12 +243,32 @@ mod tests {
     }
 
     #[test]
+    fn every_did_has_a_key_of_its_own() {
+        let key = |text: &str| Key::of(&Did::parse(text).unwrap());
+        let keys = [
+            key("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"),
+            key("did:plc:aaaaaaaaaaaaaaaaaaaaaaab"),
+            key("did:plc:7aaaaaaaaaaaaaaaaaaaaaaa"),
+            key("did:plc:77777777777777777777777z"),
+            key("did:web:aaaaaaaaaaaaaaaaaaaaaaaa"),
+            key("did:web:example.com"),
+            // Not one of the directory's, and not to be mistaken for one.
+            key("did:plc:aaaaaaaaaaaaaaaaaaaaaaa"),
+        ];
+        assert_eq!(keys[0], Key(0));
+        assert_eq!(keys[1], Key(1));
+        assert_eq!(keys[2], Key(31 << 115));
+        let distinct: std::collections::HashSet<Key> = keys.into_iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+    }
+
+    #[test]
     fn a_document_goes_stale_and_what_is_missing_is_forgotten() {
         let cache = Cache::new(10);
         let fresh = after(0, limits::IDENTITY_FRESH);
         let missing = after(0, limits::IDENTITY_MISSING_FRESH);
         assert_eq!(known(&cache, NOW), "nothing");
-        cache.found(identity(), Doubt::None, NOW);
+        cache.found(&did(), identity(), Doubt::None, NOW);
         assert_eq!(known(&cache, NOW + fresh - 1), "fresh");
         assert_eq!(known(&cache, NOW + fresh), "stale");
         cache.missing(&did(), Missing::NotFound, Doubt::None, NOW);
@@ -233,20 +283,20 @@ mod tests {
     fn a_purged_document_serves_only_while_nobody_answers() {
         let cache = Cache::new(10);
         let retry = after(0, limits::IDENTITY_STALE_RETRY);
-        cache.found(identity(), Doubt::None, NOW);
+        cache.found(&did(), identity(), Doubt::None, NOW);
         cache.purge(&did());
         assert_eq!(known(&cache, NOW), "nothing");
         assert!(cache.hold(&did(), NOW).is_some());
         assert_eq!(known(&cache, NOW + retry - 1), "fresh");
         assert_eq!(known(&cache, NOW + retry), "nothing");
-        cache.found(identity(), Doubt::None, NOW + retry);
+        cache.found(&did(), identity(), Doubt::None, NOW + retry);
         assert_eq!(known(&cache, NOW + retry), "fresh");
     }
 
     #[test]
     fn a_failed_refresh_is_not_repeated_at_once() {
         let cache = Cache::new(10);
-        cache.found(identity(), Doubt::None, NOW);
+        cache.found(&did(), identity(), Doubt::None, NOW);
         let later = NOW + after(0, limits::IDENTITY_FRESH);
         assert_eq!(known(&cache, later), "stale");
         assert!(cache.hold(&did(), later).is_some());
@@ -254,7 +304,7 @@ mod tests {
         let retry = after(later, limits::IDENTITY_STALE_RETRY);
         assert_eq!(known(&cache, retry), "stale");
         // Holding never shortens the life of a good document.
-        cache.found(identity(), Doubt::None, NOW);
+        cache.found(&did(), identity(), Doubt::None, NOW);
         assert!(cache.hold(&did(), NOW).is_some());
         assert_eq!(
             known(&cache, NOW + after(0, limits::IDENTITY_STALE_RETRY)),
@@ -276,7 +326,7 @@ mod tests {
     #[test]
     fn a_document_asked_for_before_the_purge_is_purged() {
         let cache = Cache::new(10);
-        cache.found(identity(), Doubt::Now, NOW);
+        cache.found(&did(), identity(), Doubt::Now, NOW);
         assert_eq!(known(&cache, NOW), "nothing");
         assert!(cache.hold(&did(), NOW).is_some());
     }
@@ -289,7 +339,7 @@ mod tests {
         cache.put_off(&did(), due);
         assert!(!cache.can_be_purged(&did(), NOW));
         for doubt in [Doubt::None, Doubt::From(due)] {
-            cache.found(identity(), doubt, NOW);
+            cache.found(&did(), identity(), doubt, NOW);
             cache.put_off(&did(), due);
             cache.put_off(&did(), due + 1);
             assert_eq!(cache.put_off_until(&did(), NOW), Some(due));
@@ -303,7 +353,7 @@ mod tests {
         assert!(cache.hold(&did(), due).is_some());
         assert_eq!(known(&cache, due), "fresh");
         assert!(cache.is_purged(&did()));
-        cache.found(identity(), Doubt::None, due);
+        cache.found(&did(), identity(), Doubt::None, due);
         assert_eq!(cache.put_off_until(&did(), due), None);
     }
 

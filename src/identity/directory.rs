@@ -1,6 +1,7 @@
 //! The directory of identities: a cache, and threads that look up what it does not know.
 
 use std::{
+    collections::HashSet,
     fmt, io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -122,9 +123,30 @@ struct State {
     lookups: Lookups<Arc<dyn Waiter>>,
     refreshes: Allowance,
     purges: Allowance,
+    hosts: Hosts,
     /// Requests that wait for room.
     blocked: usize,
     stopped: bool,
+}
+
+/// The names of hosts that documents have, each once in memory: millions of accounts are on
+/// thousands of hosts.
+#[derive(Default)]
+struct Hosts(HashSet<Hostname>);
+
+impl Hosts {
+    /// The one copy of a name.
+    fn one(&mut self, host: Hostname) -> Hostname {
+        if let Some(known) = self.0.get(&host) {
+            return known.clone();
+        }
+        // Documents can be made up, and then so are the names in them.
+        if self.0.len() >= limits::IDENTITY_HOSTS_MAX {
+            self.0.clear();
+        }
+        self.0.insert(host.clone());
+        host
+    }
 }
 
 impl fmt::Debug for Directory {
@@ -166,6 +188,7 @@ impl Directory {
                 lookups: Lookups::new(count),
                 refreshes: Allowance::of_refreshes(),
                 purges: Allowance::of_purges(),
+                hosts: Hosts::default(),
                 blocked: 0,
                 stopped: false,
             }),
@@ -367,8 +390,10 @@ impl Directory {
         let now = (self.clock)();
         let doubt = state.lookups.doubt(did)?;
         let outcome = match fetched {
-            Fetched::Found(identity) => {
-                self.cache.found(identity.clone(), doubt, now);
+            Fetched::Found(mut identity) => {
+                identity.host = identity.host.map(|host| state.hosts.one(host));
+                let identity = Arc::new(identity);
+                self.cache.found(did, identity.clone(), doubt, now);
                 Outcome::Found(identity)
             }
             Fetched::Missing(missing) => {

@@ -15,8 +15,6 @@ use crate::atproto::{
 /// What a DID document says of an account.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
-    /// The account.
-    pub did: Did,
     /// The key that signs its commits, where the document has a usable one.
     pub key: Option<PublicKey>,
     /// The PDS that speaks for it, where the document names one.
@@ -77,7 +75,6 @@ impl Identity {
             None => (None, true),
         };
         Ok(Identity {
-            did: did.clone(),
             key: items(&document.verification_method)
                 .filter(|method| has_id(method, did, "#atproto"))
                 .find_map(|method| signing_key(method, did)),
@@ -190,7 +187,6 @@ mod tests {
     #[test]
     fn a_document_names_key_host_and_handle() {
         let identity = parse(&document()).unwrap();
-        assert_eq!(identity.did, did());
         assert_eq!(identity.key, Some(key(Curve::K256)));
         assert_eq!(
             identity.host,

@@ -1,7 +1,5 @@
 //! Fetching one DID document (<https://atproto.com/specs/did>, <https://web.plc.directory>).
 
-use std::sync::Arc;
-
 use super::{directory::Missing, document::Identity};
 use crate::{
     atproto::{
@@ -17,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) enum Fetched {
     /// The document.
-    Found(Arc<Identity>),
+    Found(Identity),
     /// A conclusive answer: there is no document of use.
     Missing(Missing),
     /// The directory asks us to be slower.
@@ -90,7 +88,7 @@ fn read(answer: Result<Response, FetchError>, did: &Did, now_ms: u64, web: bool)
     };
     match response.status {
         200 => match Identity::parse(did, &response.body, now_ms) {
-            Ok(identity) => Fetched::Found(Arc::new(identity)),
+            Ok(identity) => Fetched::Found(identity),
             Err(_) => Fetched::Missing(Missing::BadDocument),
         },
         404 | 410 => Fetched::Missing(Missing::NotFound),

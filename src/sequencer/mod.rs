@@ -12,7 +12,7 @@ mod tests;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
-    fmt,
+    fmt, iter,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -553,14 +553,17 @@ fn published(event: &Event, account: Option<&Account>, seq: Seq) -> Option<Arc<[
         Some(spliced) => (&spliced.frame[..], &spliced.seq),
         None => (&event.frame[..], &event.seq_at),
     };
-    let len = payload.len() - place.len() + splice::uint_len(seq.get());
+    let len = splice::len_with_seq(payload, place, seq);
     if len > FRAME_BYTES_MAX {
         return None;
     }
     let (header, header_len) = frame::ws_header(len);
-    let mut bytes = Vec::with_capacity(header_len + len);
-    bytes.extend_from_slice(&header[..header_len]);
-    Some(splice::put_seq(payload, place, seq, bytes).into())
+    // Written in place: a vector would have to be copied once more to be shared.
+    let mut bytes: Arc<[u8]> = iter::repeat_n(0, header_len + len).collect();
+    let (head, rest) = Arc::get_mut(&mut bytes)?.split_at_mut(header_len);
+    head.copy_from_slice(&header[..header_len]);
+    splice::write_seq(payload, place, seq, rest);
+    Some(bytes)
 }
 
 /// An `#account` that says what this relay says.

@@ -26,10 +26,11 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(db: Arc<Db>) -> Batch {
+    /// An empty batch with room for so many bytes.
+    pub(super) fn new(db: Arc<Db>, bytes: usize) -> Batch {
         Batch {
             db,
-            batch: WriteBatch::default(),
+            batch: WriteBatch::with_capacity_bytes(bytes),
             seqs: None,
             disorder: None,
             counters: None,

@@ -17,7 +17,7 @@ use std::{
     fs::File,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -93,6 +93,8 @@ pub struct Store {
     next_ordinal: AtomicU64,
     accounts: AtomicU64,
     closed: AtomicBool,
+    /// How many bytes the last batch was.
+    batch_bytes: AtomicUsize,
     /// Holds the lock of the directory; released after the database is closed.
     _lock: File,
 }
@@ -207,9 +209,11 @@ impl Store {
         }
     }
 
-    /// An empty batch.
+    /// An empty batch, with room for as much as the last one held: growing into it would copy
+    /// everything a few times, into memory that is new each time.
     pub fn batch(&self) -> Batch {
-        Batch::new(Arc::clone(&self.db))
+        let bytes = self.batch_bytes.load(Ordering::Relaxed);
+        Batch::new(Arc::clone(&self.db), bytes)
     }
 
     /// Writes a batch, all of it or nothing; with [`Options::fsync`] it is on disk on return. Then
@@ -233,6 +237,8 @@ impl Store {
             batch.put_meta(Meta::LastSeq, last);
         }
         let (seqs, counters) = (batch.seqs, batch.counters);
+        let bytes = batch.batch.size_in_bytes();
+        self.batch_bytes.store(bytes, Ordering::Relaxed);
         self.db
             .rocks
             .write_opt(batch.batch, &self.options.write())?;

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize},
     },
 };
 
@@ -51,6 +51,7 @@ impl Store {
             next_ordinal: AtomicU64::new(next_ordinal),
             accounts: AtomicU64::new(accounts),
             closed: AtomicBool::new(false),
+            batch_bytes: AtomicUsize::new(0),
             _lock: lock,
         })
     }
