@@ -32,6 +32,11 @@ impl Workspaces {
         Workspaces { free, give_back }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.give_back.capacity().unwrap_or(0)
+    }
+
     /// A free workspace; waits for one.
     pub(super) fn borrow(&self) -> Borrowed<'_> {
         // The pool holds a sender itself, so receiving can not fail.
