@@ -272,6 +272,9 @@ pub const INTERNAL_RETRY: Duration = Duration::from_millis(500);
 /// How old the memory breakdown in `/metrics` may be: taking it reads the page tables of every stack.
 /// Less than the interval at which metrics are usually read, so that each reading shows a new one.
 pub const MEMORY_SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
+/// And older where there are more threads: this many times as long as it takes to take it, which is
+/// then at most a hundredth of the time of one core.
+pub const MEMORY_SAMPLE_PAUSE: u32 = 100;
 /// The same in `/memory.json`, which is asked for by who wants to know it now.
 pub const MEMORY_SAMPLE_INTERVAL_FRESH: Duration = Duration::from_secs(1);
 /// Heaps of glibc's allocator that threads share. Its default is eight for every core, and what one

@@ -25,7 +25,7 @@ use self::{
     stacks::RoleStacks,
 };
 use crate::{
-    limits::{MEMORY_SAMPLE_INTERVAL, MEMORY_SAMPLE_INTERVAL_FRESH},
+    limits::{MEMORY_SAMPLE_INTERVAL, MEMORY_SAMPLE_INTERVAL_FRESH, MEMORY_SAMPLE_PAUSE},
     store::RocksMemory,
 };
 
@@ -139,7 +139,7 @@ impl Memory {
             Err(TryLockError::WouldBlock) => None,
         };
         let sample = match taking {
-            Some(_) => Some(self.refreshed(MEMORY_SAMPLE_INTERVAL)),
+            Some(_) => Some(self.refreshed(self.interval())),
             None => self.last(),
         };
         drop(taking);
@@ -167,6 +167,12 @@ impl Memory {
         last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some((Instant::now(), sample.clone()));
         sample
+    }
+
+    /// How old the last sample may be.
+    fn interval(&self) -> Duration {
+        let took = self.last().map_or(0.0, |sample| sample.took.all);
+        MEMORY_SAMPLE_INTERVAL.max(Duration::from_secs_f64(took) * MEMORY_SAMPLE_PAUSE)
     }
 
     fn last(&self) -> Option<Arc<Sample>> {
@@ -252,6 +258,16 @@ mod tests {
         let first = memory.refreshed(Duration::MAX);
         assert!(Arc::ptr_eq(&first, &memory.refreshed(Duration::MAX)));
         assert!(!Arc::ptr_eq(&first, &memory.refreshed(Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_sample_that_takes_long_is_taken_less_often() {
+        let memory = Memory::new(Arc::new(Known));
+        assert_eq!(memory.interval(), MEMORY_SAMPLE_INTERVAL);
+        let mut sample = take(&Known);
+        sample.took.all = 0.5;
+        *memory.last.lock().unwrap() = Some((Instant::now(), Arc::new(sample)));
+        assert_eq!(memory.interval(), Duration::from_secs(50));
     }
 
     #[test]

@@ -144,7 +144,10 @@ pub(crate) fn bare_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zlay"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["RELAY_", "MALLOC_"].iter().any(|own| text.starts_with(own)) {
+        if ["RELAY_", "MALLOC_"]
+            .iter()
+            .any(|own| text.starts_with(own))
+        {
             command.env_remove(name);
         }
     }
