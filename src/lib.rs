@@ -13,6 +13,7 @@ pub mod http;
 pub mod identity;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod outbound;
 pub mod reject;

@@ -278,6 +278,23 @@ pub const INTERNAL_SLOW_MAX: usize = 4;
 /// How long the internal port rests before it is set up again after an error.
 pub const INTERNAL_RETRY: Duration = Duration::from_millis(500);
 
+/// How old the memory breakdown in `/metrics` may be: taking it reads the page tables of every stack.
+/// Less than the interval at which metrics are usually read, so that each reading shows a new one.
+pub const MEMORY_SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
+/// And older where there are more threads: this many times as long as it takes to take it, which is
+/// then at most a hundredth of the time of one core.
+pub const MEMORY_SAMPLE_PAUSE: u32 = 100;
+/// The same in `/memory.json`, which is asked for by who wants to know it now.
+pub const MEMORY_SAMPLE_INTERVAL_FRESH: Duration = Duration::from_secs(1);
+/// Heaps of glibc's allocator that threads share. Its default is eight for every core, and what one
+/// frees no other can use. Threads wait for each other where there are too few.
+pub const ARENAS_MAX: usize = 4;
+/// A block this large gets a mapping of its own, which goes back to the system when it is freed: a
+/// few large frames must not leave holes in a heap. Each costs two system calls and page faults.
+pub const MMAP_THRESHOLD_BYTES: usize = 256 << 10;
+/// Free memory at the end of a heap that goes back to the system; below, it is kept for later.
+pub const TRIM_THRESHOLD_BYTES: usize = 1 << 20;
+
 /// A lookup of a DID document, everything together.
 pub const IDENTITY_LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// A DID document, in bytes.

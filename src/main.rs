@@ -11,6 +11,7 @@ use zlay::{
     http::client,
     limits::{SERVICE_STACK_BYTES, STOP_TIMEOUT},
     logging,
+    memory::heap,
     outbound::Outbound,
     relay::{Relay, StartError},
     threads::{self, Role},
@@ -31,8 +32,11 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const EXIT_STOP_TIMEOUT: i32 = 72;
 
 fn main() -> ExitCode {
+    // Before there is anything in it, and before there are threads.
+    let allocator = heap::configure();
     let cli = Cli::parse_or_exit();
     logging::init(cli.config.log_format);
+    log::debug!("allocator={} {allocator}", heap::ALLOCATOR);
     let done = match &cli.command {
         None | Some(Command::Serve) => serve(&cli.config).map(|()| true),
         Some(Command::Crawl { hosts, relay }) => crawl(&cli.config, hosts, relay),

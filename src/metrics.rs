@@ -137,6 +137,9 @@ metrics! {
     Counter events_parked = "relay_events_deferred_total"
         "Events that had to wait for an identity.",
     Gauge events_waiting = "relay_events_waiting" "Events that wait for an identity now.",
+    Gauge parked_bytes = "relay_parked_bytes" "Bytes of events that wait for an identity.",
+    Gauge held_bytes = "relay_held_bytes"
+        "Bytes of events held while their hosts are asked about accounts.",
     Counter discontinuous = "relay_events_discontinuous_total"
         "Commits that do not continue the last known one, and were forwarded.",
     Counter lenient = "relay_events_lenient_total"

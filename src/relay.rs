@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 
 use self::{
     health::{RelayHealth, State},
-    ports::{CatalogPort, CrawlPort, HostsPort},
+    ports::{CatalogPort, CrawlPort, HostsPort, MemoryPort},
     takedowns::TakedownPort,
 };
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
     },
     identity::Directory,
     limits::{RETENTION_INTERVAL, SERVICE_STACK_BYTES},
+    memory::Memory,
     metrics::Metrics,
     outbound::Outbound,
     sequencer::{Inbox, Sequencer},
@@ -138,6 +139,12 @@ impl Relay {
             stop.clone(),
             policy.clone(),
         );
+        let memory = MemoryPort {
+            metrics: metrics.clone(),
+            store: store.clone(),
+            control: control.clone(),
+            shared: shared.clone(),
+        };
         let (crawler, handle) = Crawler::new(shared, control, store.clone())?;
         let body = move || crawler.run();
         let crawler = threads::spawn(Role::Crawler, "", SERVICE_STACK_BYTES, body)?;
@@ -146,6 +153,7 @@ impl Relay {
 
         let parts = Parts {
             metrics: metrics.clone(),
+            memory: Arc::new(Memory::new(Arc::new(memory))),
             health: Arc::new(RelayHealth::new(state.clone(), metrics.clone())),
             firehose,
             catalog: Arc::new(CatalogPort {

@@ -14,6 +14,8 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::memory::stacks::Registered;
+
 /// What a thread is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
@@ -127,19 +129,25 @@ impl Drop for Thread {
     }
 }
 
-/// Counts a running thread for as long as it lives.
-struct Running(Role);
+/// Counts a running thread, and says where its stack is, for as long as it lives.
+struct Running {
+    role: Role,
+    _stack: Registered,
+}
 
 impl Running {
     fn new(role: Role) -> Running {
         RUNNING[role as usize].fetch_add(1, Ordering::Relaxed);
-        Running(role)
+        Running {
+            role,
+            _stack: Registered::this_thread(role),
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        RUNNING[self.0 as usize].fetch_sub(1, Ordering::Relaxed);
+        RUNNING[self.role as usize].fetch_sub(1, Ordering::Relaxed);
     }
 }
 

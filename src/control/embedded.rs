@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::{Control, ControlError, HostRow, HostStatus, domain::Domain};
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
-    store::account::HostId,
+    store::{RocksMemory, account::HostId},
 };
 
 /// The format that this version reads and writes.
@@ -109,6 +109,11 @@ impl Embedded {
 }
 
 impl Control for Embedded {
+    fn memory(&self) -> Option<RocksMemory> {
+        let read = |_: &(), property: &_| self.db.property_int_value(property).ok().flatten();
+        Some(RocksMemory::of(&[()], read))
+    }
+
     fn hosts(&self) -> Result<Vec<HostRow>, ControlError> {
         let mut hosts: Vec<HostRow> = self.index().by_name.values().cloned().collect();
         // Ids are given in the order of addition.

@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
-    store::account::HostId,
+    store::{RocksMemory, account::HostId},
 };
 
 use self::domain::Domain;
@@ -90,6 +90,9 @@ impl HostRow {
 
 /// The control store. Every write is durable when the call returns.
 pub trait Control: Send + Sync {
+    /// What it keeps in the memory of this process; none where it is elsewhere.
+    fn memory(&self) -> Option<RocksMemory>;
+
     /// Every host, in the order in which they were added.
     fn hosts(&self) -> Result<Vec<HostRow>, ControlError>;
 

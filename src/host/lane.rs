@@ -334,6 +334,8 @@ impl Lane {
         state.bytes += waiting.bytes();
         let all = &self.shared.parked_bytes;
         all.fetch_add(waiting.bytes(), Ordering::Relaxed);
+        let bytes = waiting.bytes() as u64;
+        self.shared.metrics.parked_bytes.add(bytes);
         match state.parked.entry(did.clone()) {
             Entry::Occupied(mut queue) => {
                 queue.get_mut().push_back(waiting);
@@ -395,6 +397,8 @@ impl Lane {
         state.bytes -= waiting.bytes();
         let all = &self.shared.parked_bytes;
         all.fetch_sub(waiting.bytes(), Ordering::Relaxed);
+        let bytes = waiting.bytes() as u64;
+        self.shared.metrics.parked_bytes.sub(bytes);
         drop(state);
         self.shared.metrics.events_waiting.sub(1);
         self.moved.notify_all();
@@ -466,6 +470,7 @@ impl Drop for Lane {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let all = &self.shared.parked_bytes;
         all.fetch_sub(state.bytes, Ordering::Relaxed);
+        self.shared.metrics.parked_bytes.sub(state.bytes as u64);
         self.shared.metrics.events_waiting.sub(state.events as u64);
     }
 }

@@ -67,6 +67,11 @@ impl Shared {
             parked_bytes: AtomicUsize::new(0),
         })
     }
+
+    /// Workspaces for proving that are kept and not in use now.
+    pub fn workspaces(&self) -> u64 {
+        self.workspaces.count() as u64
+    }
 }
 
 /// The time since 1970.

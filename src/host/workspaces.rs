@@ -26,6 +26,11 @@ pub(super) struct Borrowed<'a> {
 }
 
 impl Workspaces {
+    /// How many are kept and not borrowed now.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// A free workspace, or a new one.
     pub(super) fn borrow(&self) -> Borrowed<'_> {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,7 @@ use crate::{
     atproto::did::Did,
     config::Config,
     host::admission::Admission,
+    memory::Memory,
     metrics::Metrics,
     sequencer::event::{Ruled, Ruling},
 };
@@ -22,6 +23,8 @@ use crate::{
 pub struct App {
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// What the memory is made of.
+    pub memory: Arc<Memory>,
     /// How the relay does.
     pub health: Arc<dyn Health>,
     /// Where websockets go.
@@ -44,6 +47,8 @@ pub struct App {
 pub struct Parts {
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// What the memory is made of.
+    pub memory: Arc<Memory>,
     /// How the relay does.
     pub health: Arc<dyn Health>,
     /// Where websockets go.
@@ -88,6 +93,7 @@ impl App {
         App {
             status: StatusBoard::new(Arc::clone(&parts.metrics)),
             metrics: parts.metrics,
+            memory: parts.memory,
             health: parts.health,
             firehose: parts.firehose,
             hosts: parts.hosts,

@@ -17,6 +17,8 @@ use super::{
 const HEALTH: &str = "/_health";
 /// The same where other services of the network have it.
 const XRPC_HEALTH: &str = "/xrpc/_health";
+/// What the memory is made of.
+const MEMORY: &str = "/memory.json";
 
 /// Which listener a request came through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +39,7 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         "/status.json" => reading(request, || status_json(app)),
         HEALTH | XRPC_HEALTH => reading(request, || health(app)),
         "/metrics" if port == Port::Internal => reading(request, || metrics(app)),
+        MEMORY if port == Port::Internal => reading(request, || memory(app)),
         "/healthz" if port == Port::Internal => reading(request, || probe(app.health.live())),
         "/readyz" if port == Port::Internal => reading(request, || probe(app.health.ready())),
         subscribe::PATH => subscription(request),
@@ -51,10 +54,12 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
 }
 
 /// Whether the answer may have to wait for another machine, for another thread, or for the disk.
+/// `/metrics` takes some milliseconds once in a while, and waits for nobody.
 pub fn waits(request: &Request) -> bool {
     let reads = [xrpc::PREFIX, hosts::PREFIX, admin::PREFIX];
     let is_health = matches!(request.path.as_str(), HEALTH | XRPC_HEALTH);
-    !is_health && reads.iter().any(|prefix| request.path.starts_with(prefix))
+    request.path == MEMORY
+        || !is_health && reads.iter().any(|prefix| request.path.starts_with(prefix))
 }
 
 fn reading(request: &Request, answer: impl FnOnce() -> Response) -> Response {
@@ -117,10 +122,18 @@ fn health(app: &App) -> Response {
 }
 
 fn metrics(app: &App) -> Response {
-    Response::text(
-        "text/plain; version=0.0.4; charset=utf-8",
-        app.metrics.render(),
-    )
+    let text = app.metrics.render() + &app.memory.metrics();
+    Response::text("text/plain; version=0.0.4; charset=utf-8", text)
+}
+
+fn memory(app: &App) -> Response {
+    match app.memory.document() {
+        Ok(document) => Response::json(&document).with("Cache-Control", "no-store"),
+        Err(error) => {
+            log::error!("memory.json: {error}");
+            Response::error(500, "InternalServerError", "The memory can not be shown")
+        }
+    }
 }
 
 fn probe(outcome: Result<(), String>) -> Response {

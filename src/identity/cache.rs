@@ -15,10 +15,11 @@ use crate::{
     limits,
 };
 
+/// What one entry of the cache costs, in bytes, measured: an [`Identity`] (150), its texts (50 each),
+/// and the entry in the table (80). With a P-256 key, which few accounts have, it is 570.
+pub const CACHE_ENTRY_BYTES: u64 = 400;
+
 /// A bounded cache of outcomes; which entries go is quick_cache's choice (those not used again).
-///
-/// One entry costs about 400 bytes, measured: an [`Identity`] (150), its texts (50 each), and the
-/// entry in the table (80). With a P-256 key, which few accounts have, it is 570.
 pub(super) struct Cache {
     entries: QuickCache<Key, Entry>,
 }

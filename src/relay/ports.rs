@@ -7,8 +7,9 @@ use crate::{
         did::Did,
         hostname::{Endpoint, Hostname},
     },
-    control::domain::Domain,
+    control::{Control, domain::Domain},
     host::{
+        self,
         crawler::{CrawlAnswer, CrawlerHandle},
         decision::{Decision, DecisionError},
         table::{HostEntry, HostTable},
@@ -20,11 +21,13 @@ use crate::{
         hosts::{Detail, Hosts},
         xrpc::catalog::{AccountView, Catalog, HostView},
     },
+    identity::CACHE_ENTRY_BYTES,
     limits::RULING_TIMEOUT,
+    memory::{Part, Parts},
     metrics::Metrics,
     sequencer::{Inbox, event::Input},
     store::{
-        Store, StoreError,
+        RocksMemory, Store, StoreError,
         account::{Account, HostId},
     },
 };
@@ -95,6 +98,46 @@ impl Hosts for HostsPort {
             .inbox
             .ask(|done| Input::Reached { done }, RULING_TIMEOUT);
         reached.ok_or_else(|| DecisionError::Failed("the sequencer does not answer".to_owned()))
+    }
+}
+
+/// What the parts know of their own memory.
+pub(super) struct MemoryPort {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) store: Arc<Store>,
+    pub(super) control: Arc<dyn Control>,
+    pub(super) shared: Arc<host::Shared>,
+}
+
+impl Parts for MemoryPort {
+    fn parts(&self) -> Vec<Part> {
+        let metrics = &self.metrics;
+        let part = |part, entries, bytes| Part {
+            part,
+            entries,
+            bytes,
+        };
+        let cached = metrics.identity_cached.get();
+        let waiting = metrics.events_waiting.get();
+        vec![
+            part("ring", None, Some(metrics.ring_bytes.get())),
+            part("inbox", None, Some(metrics.inbox_bytes.get())),
+            part("parked", Some(waiting), Some(metrics.parked_bytes.get())),
+            part("held", None, Some(metrics.held_bytes.get())),
+            part("identities", Some(cached), Some(cached * CACHE_ENTRY_BYTES)),
+            part("subscribers", Some(metrics.subscribers.get()), None),
+            part("hosts", Some(metrics.hosts_connected.get()), None),
+            part("workspaces", Some(self.shared.workspaces()), None),
+        ]
+    }
+
+    fn databases(&self) -> Vec<(&'static str, RocksMemory)> {
+        let control = self.control.memory();
+        let control = control.map(|memory| ("control", memory));
+        [("store", self.store.memory())]
+            .into_iter()
+            .chain(control)
+            .collect()
     }
 }
 

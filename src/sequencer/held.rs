@@ -75,6 +75,11 @@ impl Held {
         self.bytes + event.frame.len() <= STATUS_HELD_BYTES_MAX
     }
 
+    /// What is held, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Notes that the host was asked about the account.
     pub(super) fn asked(&mut self, event: &Event, now_ms: u64) {
         self.asked.insert(event.did.clone(), now_ms);

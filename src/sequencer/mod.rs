@@ -525,6 +525,7 @@ impl Sequencer {
             .oldest_seq
             .set(self.store.window().oldest.unwrap_or(0));
         self.metrics.accounts.set(self.counters.accounts);
+        self.metrics.held_bytes.set(self.held.bytes() as u64);
         if !frames.is_empty() {
             (self.publish)(frames);
         }

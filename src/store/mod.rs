@@ -8,6 +8,7 @@ mod batch;
 mod error;
 mod events;
 mod family;
+mod memory;
 mod open;
 mod options;
 pub mod retention;
@@ -32,6 +33,7 @@ pub use self::{
     batch::Batch,
     error::{OpenError, StoreError},
     events::{Page, Pruned},
+    memory::RocksMemory,
     options::Options,
     window::Window,
 };

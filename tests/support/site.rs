@@ -143,11 +143,16 @@ impl Site {
 pub(crate) fn bare_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zlay"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("RELAY_") {
+        let text = name.to_string_lossy();
+        if ["RELAY_", "MALLOC_"]
+            .iter()
+            .any(|own| text.starts_with(own))
+        {
             command.env_remove(name);
         }
     }
     command.env_remove("DATABASE_URL").stdin(Stdio::null());
+    command.env_remove("GLIBC_TUNABLES");
     command
 }
 
@@ -166,7 +171,7 @@ pub(crate) fn next_commit(account: &mut Account) -> Event {
 pub(crate) struct Relay {
     pub(crate) child: Child,
     pub(crate) public: SocketAddr,
-    internal: SocketAddr,
+    pub(crate) internal: SocketAddr,
     pub(crate) log: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
 }

@@ -43,9 +43,10 @@ use crate::{
         crawler::CrawlAnswer,
         decision::{Decision, DecisionError},
     },
+    memory::{self, Memory, Part},
     metrics::Metrics,
     outbound::Outbound,
-    store::account::HostId,
+    store::{RocksMemory, account::HostId},
 };
 
 /// What is left of a subscription: cursor, leftover bytes, user agent, address.
@@ -173,6 +174,20 @@ impl Catalog for Fake {
     }
 }
 
+impl memory::Parts for Fake {
+    fn parts(&self) -> Vec<Part> {
+        vec![Part {
+            part: "accounts",
+            entries: Some(self.accounts.lock().unwrap().len() as u64),
+            bytes: None,
+        }]
+    }
+
+    fn databases(&self) -> Vec<(&'static str, RocksMemory)> {
+        vec![("store", RocksMemory::default())]
+    }
+}
+
 impl Subscribe for Fake {
     fn admit(self: Arc<Self>, _client: IpAddr) -> Result<Seat, TooMany> {
         if self.full.load(Ordering::Relaxed) {
@@ -220,6 +235,7 @@ fn app_with(
     let outbound = Outbound::new(&config).unwrap();
     let parts = Parts {
         metrics: Arc::new(Metrics::default()),
+        memory: Arc::new(Memory::new(Arc::clone(fake) as Arc<dyn memory::Parts>)),
         health: Arc::clone(fake) as Arc<dyn Health>,
         firehose,
         catalog: Arc::clone(fake) as Arc<dyn Catalog>,

@@ -15,6 +15,7 @@ fn every_route_answers_on_its_port() {
         ("/_health", 200, 200),
         ("/xrpc/_health", 200, 200),
         ("/metrics", 404, 200),
+        ("/memory.json", 404, 200),
         ("/healthz", 404, 200),
         ("/readyz", 404, 200),
         ("/nothing", 404, 404),

@@ -1,0 +1,249 @@
+//! The allocators: how they are set up, and what they hold.
+//!
+//! Rust's allocations go to the one that the program was built with. RocksDB and aws-lc are C and
+//! C++ and always use the C library's, so where the program was built with another there are two.
+
+use serde::Serialize;
+
+#[cfg(target_env = "gnu")]
+use super::ffi;
+#[cfg(target_env = "gnu")]
+use crate::limits::{ARENAS_MAX, MMAP_THRESHOLD_BYTES, TRIM_THRESHOLD_BYTES};
+
+/// The C library's allocator in reports.
+const SYSTEM: &str = "system";
+
+/// The allocator of Rust's allocations.
+pub const ALLOCATOR: &str = if cfg!(feature = "mimalloc") {
+    "mimalloc"
+} else if cfg!(feature = "jemalloc") {
+    "jemalloc"
+} else {
+    SYSTEM
+};
+
+/// What an allocator holds. What it does not say is none.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct Heap {
+    /// Its name.
+    pub allocator: &'static str,
+    /// What it has given to the program, which has not given it back. Of glibc this includes the
+    /// few blocks that each thread keeps for its next allocations.
+    pub in_use_bytes: Option<u64>,
+    /// What it keeps for later, or lost between blocks: it has it from the system and the program
+    /// has not got it. An upper bound: the kernel may have taken some pages back.
+    pub retained_bytes: Option<u64>,
+    /// Both together.
+    pub held_bytes: Option<u64>,
+    /// Of what is in use: large blocks that go back to the system when they are freed.
+    pub mmapped_bytes: Option<u64>,
+}
+
+/// What the allocators hold, the one of Rust's allocations first.
+pub fn heaps() -> Vec<Heap> {
+    other().into_iter().chain([system()]).collect()
+}
+
+/// The C library's allocator.
+fn system() -> Heap {
+    #[cfg(target_env = "gnu")]
+    {
+        let held = ffi::glibc();
+        let (heaps, free, mapped) = (held.in_use as u64, held.free as u64, held.mapped as u64);
+        Heap {
+            mmapped_bytes: Some(mapped),
+            ..Heap::of(SYSTEM, heaps + mapped, free)
+        }
+    }
+    #[cfg(not(target_env = "gnu"))]
+    Heap {
+        allocator: SYSTEM,
+        ..Heap::default()
+    }
+}
+
+#[cfg(not(any(feature = "mimalloc", feature = "jemalloc")))]
+fn other() -> Option<Heap> {
+    None
+}
+
+#[cfg(feature = "jemalloc")]
+fn other() -> Option<Heap> {
+    use tikv_jemalloc_ctl::{epoch, stats};
+
+    // Its numbers are those of the last time that this was called.
+    epoch::advance().ok()?;
+    let allocated = stats::allocated::read().ok()? as u64;
+    // Pages in use and not yet given back, and its own tables. What jemalloc calls retained is
+    // addresses without memory.
+    let resident = stats::resident::read().ok()? as u64;
+    let free = resident.saturating_sub(allocated);
+    Some(Heap::of(ALLOCATOR, allocated, free))
+}
+
+#[cfg(feature = "mimalloc")]
+fn other() -> Option<Heap> {
+    let json = mimalloc::MiMalloc::stats_json().ok()?;
+    let stats: serde_json::Value = serde_json::from_slice(json.to_bytes()).ok()?;
+    Some(mimalloc_heap(&stats))
+}
+
+/// What mimalloc says of itself. Only when it is built to keep count of blocks, which costs time
+/// with every allocation, does it know what is in use.
+#[cfg(any(test, feature = "mimalloc"))]
+fn mimalloc_heap(stats: &serde_json::Value) -> Heap {
+    let current = |name: &str| stats[name]["current"].as_u64();
+    let committed = current("committed");
+    let in_use = current("malloc_normal").zip(current("malloc_huge"));
+    let in_use = in_use.map(|(normal, huge)| normal + huge);
+    let in_use = in_use.filter(|bytes| *bytes > 0);
+    let both = committed.zip(in_use);
+    Heap {
+        allocator: "mimalloc",
+        in_use_bytes: in_use,
+        retained_bytes: both.map(|(committed, in_use)| committed.saturating_sub(in_use)),
+        held_bytes: committed,
+        mmapped_bytes: None,
+    }
+}
+
+#[cfg(any(target_env = "gnu", feature = "jemalloc"))]
+impl Heap {
+    fn of(allocator: &'static str, in_use: u64, free: u64) -> Heap {
+        Heap {
+            allocator,
+            in_use_bytes: Some(in_use),
+            retained_bytes: Some(free),
+            held_bytes: Some(in_use + free),
+            mmapped_bytes: None,
+        }
+    }
+}
+
+/// A parameter of glibc's allocator.
+#[cfg(target_env = "gnu")]
+struct Setting {
+    parameter: libc::c_int,
+    /// Its name in `GLIBC_TUNABLES`.
+    tunable: &'static str,
+    /// Its variable of its own.
+    variable: &'static str,
+    value: usize,
+}
+
+/// Setting either of the last two also ends glibc's own way to choose both: after one large block
+/// was freed it would put blocks of up to 32 MiB into the heaps, and keep twice that at their ends.
+#[cfg(target_env = "gnu")]
+const SETTINGS: [Setting; 3] = [
+    Setting {
+        parameter: libc::M_ARENA_MAX,
+        tunable: "glibc.malloc.arena_max",
+        variable: "MALLOC_ARENA_MAX",
+        value: ARENAS_MAX,
+    },
+    Setting {
+        parameter: libc::M_MMAP_THRESHOLD,
+        tunable: "glibc.malloc.mmap_threshold",
+        variable: "MALLOC_MMAP_THRESHOLD_",
+        value: MMAP_THRESHOLD_BYTES,
+    },
+    Setting {
+        parameter: libc::M_TRIM_THRESHOLD,
+        tunable: "glibc.malloc.trim_threshold",
+        variable: "MALLOC_TRIM_THRESHOLD_",
+        value: TRIM_THRESHOLD_BYTES,
+    },
+];
+
+/// Sets the C library's allocator up for thousands of threads, but for what the environment says
+/// itself. To be called before there are threads. Returns what was set, for the log.
+#[cfg(target_env = "gnu")]
+pub fn configure() -> String {
+    let environment = |name: &str| std::env::var(name).ok();
+    let mut set = Vec::new();
+    for setting in SETTINGS.iter().filter(|s| !s.is_set(environment)) {
+        let value = libc::c_int::try_from(setting.value).unwrap_or(libc::c_int::MAX);
+        if ffi::set_glibc(setting.parameter, value) {
+            set.push(format!("{}={value}", setting.tunable));
+        }
+    }
+    set.join(" ")
+}
+
+/// Nothing: only glibc's allocator has to be told.
+#[cfg(not(target_env = "gnu"))]
+pub fn configure() -> String {
+    String::new()
+}
+
+#[cfg(target_env = "gnu")]
+impl Setting {
+    /// Whether the environment has a word on it.
+    fn is_set(&self, environment: impl Fn(&str) -> Option<String>) -> bool {
+        let tunables = environment("GLIBC_TUNABLES").unwrap_or_default();
+        let mut tunables = tunables.split(':').filter_map(|t| t.split_once('='));
+        environment(self.variable).is_some() || tunables.any(|(name, _)| name == self.tunable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_large_block_is_in_use_while_it_is() {
+        const BYTES: usize = 64 << 20;
+        let in_use = || heaps()[0].in_use_bytes;
+        let Some(before) = in_use() else {
+            return; // mimalloc does not know.
+        };
+        let block = black_box(vec![1u8; BYTES]);
+        let during = in_use().unwrap();
+        // Other tests allocate and free meanwhile.
+        assert!(during > before + BYTES as u64 / 2, "{before} {during}");
+        drop(block);
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn what_the_environment_sets_is_left_alone() {
+        let left_alone = |variables: &[(&str, &str)]| -> Vec<&str> {
+            let environment = |name: &str| {
+                let found = variables.iter().find(|(n, _)| *n == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            let set = SETTINGS.iter().filter(|s| s.is_set(environment));
+            set.map(|s| s.variable).collect()
+        };
+        assert!(left_alone(&[]).is_empty());
+        assert_eq!(
+            left_alone(&[("MALLOC_ARENA_MAX", "1")]),
+            ["MALLOC_ARENA_MAX"]
+        );
+        let tunables = "glibc.rtld.nns=4:glibc.malloc.trim_threshold=1:glibc.malloc.mmap_max=2";
+        assert_eq!(
+            left_alone(&[("GLIBC_TUNABLES", tunables)]),
+            ["MALLOC_TRIM_THRESHOLD_"]
+        );
+    }
+
+    #[test]
+    fn mimalloc_says_what_it_holds_and_perhaps_what_is_in_use() {
+        let stats = |normal: u64| {
+            let count = |current| json!({"total": 9, "peak": 9, "current": current});
+            json!({"committed": count(100), "malloc_normal": count(normal), "malloc_huge": count(0)})
+        };
+        let heap = mimalloc_heap(&stats(0));
+        assert_eq!((heap.held_bytes, heap.in_use_bytes), (Some(100), None));
+        assert_eq!(heap.retained_bytes, None);
+        let heap = mimalloc_heap(&stats(30));
+        assert_eq!(
+            (heap.in_use_bytes, heap.retained_bytes),
+            (Some(30), Some(70))
+        );
+    }
+}
