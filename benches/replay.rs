@@ -41,11 +41,12 @@ mod stage;
 mod traffic;
 
 /// Accounts that commit.
-const ACCOUNTS: usize = 2_000;
+const ACCOUNTS: usize = 400;
+/// Commits of each. They come again in the store after so many megabytes that no compression sees
+/// it.
+const ROUNDS: usize = 50;
 /// Frames in the store.
 const FRAMES: usize = 100_000;
-/// Frames that are told apart. They come again after so many megabytes that no compression sees it.
-const DISTINCT: usize = 20_000;
 /// Frames of one measured run over pages.
 const RUN: usize = 10_000;
 
@@ -86,7 +87,9 @@ impl Pages {
     fn read(&mut self) -> (usize, usize) {
         let mut frames = Vec::new();
         let page = SUBSCRIBER_PAGE_BYTES_MAX;
-        self.store.read_after(self.after, page, &mut frames).unwrap();
+        self.store
+            .read_after(self.after, page, &mut frames)
+            .unwrap();
         self.after = match frames.last() {
             Some(last) if last.seq.get() < FRAMES as u64 => last.seq.get(),
             _ => 0,
@@ -107,9 +110,7 @@ impl Pages {
 
 fn replay(c: &mut Criterion) {
     let dir = disk::dir();
-    let mut traffic = Traffic::new(ACCOUNTS);
-    let events: Vec<Event> = (0..DISTINCT).map(|_| traffic.commit().1).collect();
-    drop(traffic);
+    let Traffic { events, .. } = Traffic::new(ACCOUNTS, ROUNDS);
     let bytes = fill(dir.path(), &events);
     drop(events);
     // What was in memory is in files after an open.

@@ -20,7 +20,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rocksdb::{DB, WriteBatch, WriteOptions};
 use tempfile::TempDir;
@@ -52,13 +54,13 @@ mod rocks;
 mod traffic;
 
 /// Accounts that commit.
-const ACCOUNTS: usize = 1_000;
-/// Commits that are told apart; then they come again, with newer revisions.
-const COMMITS: usize = 4_096;
+const ACCOUNTS: usize = 256;
+/// Commits of each; then they come again, with newer revisions.
+const ROUNDS: usize = 16;
 /// Events of one batch.
 const BATCHES: [usize; 4] = [1, 16, 128, 512];
 /// Where a plain file begins anew, in bytes: it must not fill the disk.
-const FILE_BYTES_MAX: u64 = 512 << 20;
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// A commit as its host's thread has proven it.
 struct Commit {
@@ -79,10 +81,10 @@ struct Events {
 
 impl Events {
     fn new() -> Events {
-        let mut traffic = Traffic::new(ACCOUNTS);
+        let traffic = Traffic::new(ACCOUNTS, ROUNDS);
         let mut workspace = Workspace::new();
-        let commits = (0..COMMITS).map(|_| {
-            let (account, event) = traffic.commit();
+        let commits = traffic.events.iter().enumerate().map(|(n, event)| {
+            let account = n % ACCOUNTS;
             let frame = event.frame(1 << 32);
             let key = &traffic.accounts[account].key;
             prove(&mut workspace, account, key, &frame)
@@ -97,7 +99,7 @@ impl Events {
     /// The next one. From the second time on a commit has a newer revision than it was signed with,
     /// which nobody sees: what is signed was looked into before.
     fn next(&mut self) -> Event {
-        let commit = &self.commits[self.sent as usize % COMMITS];
+        let commit = &self.commits[self.sent as usize % self.commits.len()];
         self.sent += 1;
         let head = &mut self.heads[commit.account];
         let proven = match head {
@@ -190,7 +192,7 @@ impl Relay {
         };
         relay.send(events.next());
         assert_eq!(relay.done.recv(), Ok(1));
-        for _ in 0..COMMITS / 512 {
+        for _ in 0..events.commits.len() / 512 {
             relay.batch(events, 512);
         }
         relay
@@ -295,7 +297,10 @@ impl Plain {
 fn sequencer(c: &mut Criterion) {
     let mut events = Events::new();
     let bytes: usize = events.commits.iter().map(|commit| commit.frame.len()).sum();
-    println!("sequencer: frames of {} bytes on average", bytes / COMMITS);
+    println!(
+        "sequencer: frames of {} bytes on average",
+        bytes / events.commits.len()
+    );
     for (name, fsync) in [("synced", true), ("unsynced", false)] {
         for count in BATCHES {
             let frames: Vec<Box<[u8]>> = events.commits[..count]
@@ -304,6 +309,7 @@ fn sequencer(c: &mut Criterion) {
                 .collect();
             let joined = frames.concat();
             let mut group = c.benchmark_group(format!("{name}/{count}"));
+            group.sampling_mode(SamplingMode::Flat);
             group.throughput(Throughput::Elements(count as u64));
             group.bench_function(BenchmarkId::from_parameter("sequencer"), |b| {
                 events.heads.fill(None);
@@ -326,9 +332,9 @@ fn sequencer(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        .sample_size(20)
+        .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(2));
+        .measurement_time(Duration::from_millis(1_500));
     targets = sequencer
 }
 criterion_main!(benches);

@@ -2,86 +2,141 @@
 //! write it, in repositories of very different sizes. What cannot be compressed in reality (CIDs,
 //! keys, signatures) cannot be here, and what repeats there repeats here no more often.
 
+use std::thread;
+
 use zlay::{
     atproto::{cbor::Writer, cid::Cid, tid::Tid},
-    sim::{
-        account::Account,
-        clock,
-        event::Event,
-        repo::Write,
-        tree::Block,
-    },
+    sim::{account::Account, clock, event::Event, repo::Write, tree::Block},
 };
 
 /// Words that people use.
 const VOCABULARY: usize = 5_000;
 /// Records that an account has at the start: so many at least and at the most, each order of
 /// magnitude as often as the others.
-const RECORDS: (f64, f64) = (50.0, 5_000.0);
+const RECORDS: (f64, f64) = (100.0, 8_000.0);
 
-/// Accounts, and what they do next.
+/// What people write, the most common first.
+const COLLECTIONS: [&str; 4] = [
+    "app.bsky.feed.like",
+    "app.bsky.feed.repost",
+    "app.bsky.graph.follow",
+    "app.bsky.feed.post",
+];
+
+/// Accounts, and what they do.
 pub(crate) struct Traffic {
-    rng: fastrand::Rng,
-    words: Vec<String>,
+    /// The accounts as they are in the end.
+    #[allow(dead_code, reason = "who only stores frames needs no keys")]
     pub(crate) accounts: Vec<Account>,
+    /// Their commits, one of each account in turn: so no two of an account are near each other, and
+    /// no compression finds more in them than in those of a large network.
+    pub(crate) events: Vec<Event>,
 }
 
 impl Traffic {
-    /// So many accounts, with histories.
-    pub(crate) fn new(accounts: usize) -> Traffic {
+    /// So many accounts with histories, and so many commits of each.
+    pub(crate) fn new(accounts: usize, rounds: usize) -> Traffic {
         let mut rng = fastrand::Rng::with_seed(1);
-        let words = (0..VOCABULARY).map(|_| word(&mut rng)).collect();
-        let people = (0..accounts).map(|_| Account::random(&mut rng, 0));
-        let mut traffic = Traffic {
-            accounts: people.collect(),
+        let words: Vec<String> = (0..VOCABULARY).map(|_| word(&mut rng)).collect();
+        let mut people: Vec<Person<'_>> = (0..accounts as u64)
+            .map(|n| Person::new(n, &words))
+            .collect();
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let mut shares: Vec<_> = people.chunks_mut(accounts.div_ceil(threads)).collect();
+        let commits: Vec<Vec<Vec<Event>>> = thread::scope(|scope| {
+            let running: Vec<_> = shares
+                .iter_mut()
+                .map(|share| scope.spawn(|| commits(share, rounds)))
+                .collect();
+            let ended = running.into_iter().map(|thread| thread.join().unwrap());
+            ended.collect()
+        });
+        let mut commits: Vec<_> = commits.into_iter().map(Vec::into_iter).collect();
+        let mut events = Vec::with_capacity(accounts * rounds);
+        for _ in 0..rounds {
+            events.extend(commits.iter_mut().filter_map(Iterator::next).flatten());
+        }
+        let accounts = people.into_iter().map(|person| person.account);
+        Traffic {
+            accounts: accounts.collect(),
+            events,
+        }
+    }
+}
+
+/// Gives everybody a history, and then lets each commit in turn.
+fn commits(people: &mut [Person<'_>], rounds: usize) -> Vec<Vec<Event>> {
+    people.iter_mut().for_each(Person::begin);
+    let round = |_| people.iter_mut().map(Person::commit).collect();
+    (0..rounds).map(round).collect()
+}
+
+/// Who writes.
+struct Person<'a> {
+    rng: fastrand::Rng,
+    words: &'a [String],
+    account: Account,
+}
+
+impl Person<'_> {
+    fn new(seed: u64, words: &[String]) -> Person<'_> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        Person {
+            account: Account::random(&mut rng, 0),
             words,
             rng,
-        };
-        for n in 0..accounts {
-            let records = RECORDS.0 * (RECORDS.1 / RECORDS.0).powf(traffic.rng.f64());
-            let mut account = traffic.accounts[n].clone();
-            let writes: Vec<Write> = (0..records as u64)
-                .map(|record| traffic.create(&account, record))
-                .collect();
-            // Nobody is told of it, so it need not be signed.
-            account.draft(&writes);
-            traffic.accounts[n] = account;
         }
-        traffic
     }
 
-    /// The next commit, and the index of its account.
-    pub(crate) fn commit(&mut self) -> (usize, Event) {
-        let index = self.rng.usize(..self.accounts.len());
-        let mut account = self.accounts[index].clone();
+    /// Writes records of which nobody is told, so that they need neither content nor signature.
+    fn begin(&mut self) {
+        let records = RECORDS.0 * (RECORDS.1 / RECORDS.0).powf(self.rng.f64());
+        let writes: Vec<Write> = (0..records as u64)
+            .map(|n| {
+                let collection = COLLECTIONS[self.kind()];
+                let path = format!("{collection}/{}", self.account.rkey(n));
+                Write::Put(path, Block::of_cbor(self.rng.u64(..).to_le_bytes().into()))
+            })
+            .collect();
+        self.account.draft(&writes);
+    }
+
+    /// Writes one record, or deletes one.
+    fn commit(&mut self) -> Event {
         let existing = match self.rng.u8(..100) {
-            0..7 => account.repo.tree().pick(&mut self.rng),
+            0..7 => self.account.repo.tree().pick(&mut self.rng),
             _ => None,
         };
         let write = match existing {
             Some(path) => Write::Delete(path.to_string()),
-            None => self.create(&account, account.records()),
+            None => self.create(),
         };
-        let event = account.commit(&[write]);
-        self.accounts[index] = account;
-        (index, event)
+        self.account.commit(&[write])
     }
 
-    fn create(&mut self, account: &Account, n: u64) -> Write {
-        let (collection, record) = match self.rng.u8(..100) {
-            0..60 => {
-                let name = "app.bsky.feed.like";
-                (name, self.about_post(name))
-            }
-            60..75 => {
-                let name = "app.bsky.feed.repost";
-                (name, self.about_post(name))
-            }
-            75..85 => ("app.bsky.graph.follow", self.follow()),
-            _ => ("app.bsky.feed.post", self.post()),
+    /// The place of a collection, the common ones more often.
+    fn kind(&mut self) -> usize {
+        match self.rng.u8(..100) {
+            0..60 => 0,
+            60..75 => 1,
+            75..85 => 2,
+            _ => 3,
+        }
+    }
+
+    fn create(&mut self) -> Write {
+        let kind = self.kind();
+        let collection = COLLECTIONS[kind];
+        let record = match kind {
+            0 | 1 => self.about_post(collection),
+            2 => self.follow(),
+            _ => self.post(),
         };
-        let path = format!("{collection}/{}", account.rkey(n));
-        Write::Put(path, Block::of_cbor(record.into_bytes()))
+        let rkey = self.account.rkey(self.account.records());
+        Write::Put(
+            format!("{collection}/{rkey}"),
+            Block::of_cbor(record.into_bytes()),
+        )
     }
 
     /// A like or a repost.
@@ -96,7 +151,7 @@ impl Traffic {
 
     fn follow(&mut self) -> Writer {
         let mut out = Writer::new();
-        out.map(3).text("$type").text("app.bsky.graph.follow");
+        out.map(3).text("$type").text(COLLECTIONS[2]);
         out.text("subject").text(&self.did());
         out.text("createdAt").text(&now());
         out
@@ -108,7 +163,7 @@ impl Traffic {
         let mut out = Writer::new();
         out.map(4 + usize::from(replies));
         out.text("text").text(&self.text());
-        out.text("$type").text("app.bsky.feed.post");
+        out.text("$type").text(COLLECTIONS[3]);
         out.text("langs").array(1).text("en");
         if replies {
             out.text("reply").map(2).text("root");
