@@ -334,7 +334,7 @@ criterion_group! {
     config = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1_500));
+        .measurement_time(Duration::from_secs(1));
     targets = sequencer
 }
 criterion_main!(benches);
