@@ -59,10 +59,11 @@ fmt:
     cargo fmt --manifest-path tests/real/oracle/Cargo.toml
     cargo fmt --manifest-path fuzz/Cargo.toml
 
-# microbenchmarks (arguments go to Criterion). RocksDB is compiled once per profile, so this uses the
-# one of the tests, with our own code optimised as in a release
-bench *args:
-    cargo bench --locked --profile dev --bench verify \
+# all microbenchmarks (five minutes), one file of benches/ (`just bench verify`), or some of its lines
+# (`just bench verify K256/`). RocksDB is compiled once per profile, so this uses the one of the tests,
+# with our own code optimised as in a release
+bench name="*" *args:
+    cargo bench --locked --profile dev --bench '{{ name }}' \
         --config profile.dev.package.zlay.opt-level=3 \
         --config profile.dev.package.zlay.codegen-units=1 \
         --config profile.dev.package.zlay.debug-assertions=false \

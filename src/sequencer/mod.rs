@@ -542,8 +542,9 @@ impl Sequencer {
 }
 
 /// The websocket bytes of an event under its seq; none where that would be over the limit of a
-/// frame.
-fn published(event: &Event, account: Option<&Account>, seq: Seq) -> Option<Arc<[u8]>> {
+/// frame. Public for the benchmarks only.
+#[doc(hidden)]
+pub fn published(event: &Event, account: Option<&Account>, seq: Seq) -> Option<Arc<[u8]>> {
     let overridden = match (&event.kind, account) {
         (Kind::Account(said), Some(account)) if account.effective() != said => {
             Some(with_status(&event.frame, account)?)
