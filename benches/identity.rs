@@ -50,15 +50,14 @@ const KEYS: usize = 64;
 const ASKED: usize = 1 << 16;
 
 /// What the document of the `n`-th account says.
-fn identity(n: u32, keys: &[PublicKey]) -> Arc<Identity> {
-    Arc::new(Identity {
-        did: did(n),
+fn identity(n: u32, keys: &[PublicKey]) -> Identity {
+    Identity {
         key: Some(keys[n as usize % KEYS].clone()),
         host: Hostname::parse(&format!("pds{}.host.example.com", n % HOSTS)).ok(),
         tls: true,
         handle: Handle::parse(&format!("person{n}.example.com")).ok(),
         resolved_at: 1_700_000_000_000,
-    })
+    }
 }
 
 fn keys() -> Vec<PublicKey> {
@@ -94,15 +93,12 @@ fn cache(c: &mut Criterion) {
     let config = Cli::parse_from(["zlay"]).config;
     let outbound = Outbound::new(&config).unwrap();
     let keys = keys();
-    let mut identities = Vec::with_capacity(IDENTITIES as usize);
     let before = (ALLOCATED.current_usage(), resident());
     let (stopper, stop) = stop_pair();
     let metrics = Arc::new(Metrics::default());
     let (directory, threads) = Directory::start(&config, outbound, metrics, stop).unwrap();
     for n in 0..IDENTITIES {
-        let identity = identity(n, &keys);
-        directory.remember(Arc::clone(&identity));
-        identities.push(identity);
+        directory.remember(&did(n), identity(n, &keys));
     }
     let after = (ALLOCATED.current_usage(), resident());
     let is_known = |n: &u32| directory.cached(&did(*n)).is_some();
@@ -122,9 +118,8 @@ fn cache(c: &mut Criterion) {
     group.bench_function("miss", |b| {
         b.iter(|| directory.cached(black_box(&dids.next()?)));
     });
-    let map: HashMap<Did, Arc<Identity>> = identities
-        .into_iter()
-        .map(|identity| (identity.did.clone(), identity))
+    let map: HashMap<Did, Arc<Identity>> = (0..IDENTITIES)
+        .map(|n| (did(n), Arc::new(identity(n, &keys))))
         .collect();
     let map = RwLock::new(map);
     let mut dids = asked(0);
@@ -137,9 +132,9 @@ fn cache(c: &mut Criterion) {
         b.iter_batched(
             || {
                 next += 1;
-                identity(next, &keys)
+                (did(next), identity(next, &keys))
             },
-            |identity| directory.remember(identity),
+            |(did, identity)| directory.remember(&did, identity),
             BatchSize::SmallInput,
         );
     });

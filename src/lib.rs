@@ -7,6 +7,7 @@
 pub mod atproto;
 pub mod config;
 pub mod control;
+pub mod descriptors;
 pub mod firehose;
 pub mod host;
 pub mod http;

@@ -8,6 +8,7 @@ use signal_hook::{
 };
 use zlay::{
     config::{Cli, Command, Config},
+    descriptors,
     http::client,
     limits::{SERVICE_STACK_BYTES, STOP_TIMEOUT},
     logging,
@@ -61,6 +62,8 @@ fn serve(config: &Config) -> Result<(), StartError> {
         config.data_dir.display(),
         std::process::id()
     );
+    // A host and a subscriber need some each, and so does the store.
+    log::info!("{}", descriptors::raise());
     for name in config.unused() {
         log::warn!("{name} is set and does nothing yet");
     }

@@ -236,9 +236,9 @@ impl Directory {
     /// Keeps a document as if it had just been fetched. For the benchmarks, which need hundreds of
     /// thousands of them.
     #[doc(hidden)]
-    pub fn remember(&self, identity: Arc<Identity>) {
-        let _turn = self.lock();
-        self.cache.found(identity, Doubt::None, (self.clock)());
+    pub fn remember(&self, did: &Did, identity: Identity) {
+        let mut state = self.lock();
+        self.keep_found(&mut state, did, identity, Doubt::None, (self.clock)());
     }
 
     /// Believes nothing of `did` any more, because of an `#identity` event of `host`: the next use
@@ -398,11 +398,8 @@ impl Directory {
         let now = (self.clock)();
         let doubt = state.lookups.doubt(did)?;
         let outcome = match fetched {
-            Fetched::Found(mut identity) => {
-                identity.host = identity.host.map(|host| state.hosts.one(host));
-                let identity = Arc::new(identity);
-                self.cache.found(did, identity.clone(), doubt, now);
-                Outcome::Found(identity)
+            Fetched::Found(identity) => {
+                Outcome::Found(self.keep_found(&mut state, did, identity, doubt, now))
             }
             Fetched::Missing(missing) => {
                 self.cache.missing(did, missing, doubt, now);
@@ -423,6 +420,20 @@ impl Directory {
         };
         self.metrics.identity_cached.set(self.cache.len() as u64);
         Some(outcome)
+    }
+
+    fn keep_found(
+        &self,
+        state: &mut State,
+        did: &Did,
+        mut identity: Identity,
+        doubt: Doubt,
+        now_ms: u64,
+    ) -> Arc<Identity> {
+        identity.host = identity.host.map(|host| state.hosts.one(host));
+        let identity = Arc::new(identity);
+        self.cache.found(did, identity.clone(), doubt, now_ms);
+        identity
     }
 
     /// What to believe when nobody answers: the last good document, unless somebody has seen that it

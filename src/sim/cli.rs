@@ -19,11 +19,13 @@ use super::{
     bench::{self, BenchArgs},
     check::Checker,
     faults::Faults,
+    lab,
     relay::{Client, Launch, Relay},
     report::{self, Lines},
     traffic::{Mix, Sent, Traffic},
 };
 use crate::{
+    descriptors,
     limits::SERVICE_STACK_BYTES,
     threads::{self, Role, Stop, Thread},
 };
@@ -49,6 +51,7 @@ struct Cli {
 const AFTER_HELP: &str = "Examples:\n  \
 zlay-sim demo                                   a network and a relay to look at\n  \
 zlay-sim soak --hosts 300 --rate 300 --duration 10m --faults some\n  \
+zlay-sim memlab --quick                         the memory lab (docs/memory.md)\n  \
 zlay-sim run --hosts 30 --plc-port 2582 --relay http://localhost:3000\n\n\
 A relay that is to crawl this network needs RELAY_ALLOW_PRIVATE_HOSTS=true, RELAY_PLC_URL, \
 RELAY_TRUSTED_DOMAINS=localhost and a RELAY_NEW_HOSTS_PER_DAY_LIMIT of at least the number of \
@@ -67,6 +70,11 @@ enum Command {
     Soak(SoakArgs),
     /// Measure a relay under load: cost of an event, delay, fan-out, replay, start.
     Bench(BenchArgs),
+    /// Measure what relays take of the machine, by allocator, stack size and number of hosts.
+    Memlab(lab::MemlabArgs),
+    /// Hosts that say nothing, for the lab.
+    #[command(hide = true)]
+    Network(lab::QuietArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -213,6 +221,8 @@ const EXIT_NOTHING: u8 = 2;
 pub fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let cli = Cli::parse();
+    // Every host has some open, and so has a relay that is started from here.
+    log::info!("{}", descriptors::raise());
     match run(cli.command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -237,6 +247,8 @@ fn run(command: Command) -> io::Result<bool> {
             let duration = args.duration.unwrap_or(FOR_EVER);
             beside(network, mix, &mut relay, duration, &stop)
         }
+        Command::Memlab(args) => lab::run(&args, &stop),
+        Command::Network(args) => lab::serve_quiet(&args).map(|()| true),
         Command::Soak(args) => {
             let mix = mix(&args.network, args.accounts, args.rate, args.faults);
             let network = start(&args.network, args.hosts)?;
@@ -519,7 +531,7 @@ fn stop_on_signal() -> io::Result<(Stop, SignalThread)> {
 }
 
 /// `90s`, `10m`, `2h`, or a number of seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "" | "s" => 1.0,

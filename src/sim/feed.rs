@@ -6,7 +6,7 @@ use tungstenite::Bytes;
 
 use super::{event::Event, listen::Waker};
 
-/// Bytes of events that were sent and are kept for replay, per host.
+/// Bytes of events that were sent and are kept for replay, per host, unless it is told otherwise.
 const BACKLOG_BYTES: usize = 4 << 20;
 /// Events that were sent and are kept for replay, per host.
 const BACKLOG_EVENTS: usize = 8_192;
@@ -69,6 +69,7 @@ pub(crate) struct Feed {
     items: VecDeque<(u64, Item)>,
     first: u64,
     bytes: usize,
+    backlog_bytes: usize,
     /// The last sequence number.
     seq: u64,
     /// The last sequence number that left the backlog.
@@ -86,6 +87,7 @@ impl Feed {
             items: VecDeque::new(),
             first: 0,
             bytes: 0,
+            backlog_bytes: BACKLOG_BYTES,
             seq: 0,
             evicted: 0,
             sent: 0,
@@ -111,7 +113,18 @@ impl Feed {
 
     /// Whether events come faster than they are taken.
     pub(crate) fn is_congested(&self) -> bool {
-        self.end() - self.sent > UNSENT_EVENTS_MAX
+        self.unsent() > UNSENT_EVENTS_MAX
+    }
+
+    /// Items that no connection has come to yet.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.end() - self.sent
+    }
+
+    /// Keeps so many bytes of events that were sent, from now on.
+    pub(crate) fn set_backlog_bytes(&mut self, bytes: usize) {
+        self.backlog_bytes = bytes;
+        self.trim();
     }
 
     /// Appends an event under the next sequence number.
@@ -151,7 +164,8 @@ impl Feed {
     }
 
     fn trim(&mut self) {
-        let over = |feed: &Feed| feed.bytes > BACKLOG_BYTES || feed.items.len() > BACKLOG_EVENTS;
+        let over =
+            |feed: &Feed| feed.bytes > feed.backlog_bytes || feed.items.len() > BACKLOG_EVENTS;
         while self.first < self.sent && over(self) {
             let Some((seq, item)) = self.items.pop_front() else {
                 return;
@@ -210,6 +224,8 @@ impl Feed {
                 }
             }
         }
+        // Everything was sent, and a large event need not be kept until the next one.
+        self.trim();
         Next::Wait
     }
 }
@@ -262,6 +278,16 @@ mod tests {
         assert_eq!(count(&mut feed, start), 1);
         let start = feed.start(Some(seqs[9]), false);
         assert_eq!(count(&mut feed, start), 0);
+    }
+
+    #[test]
+    fn a_feed_may_keep_nothing_of_what_was_sent() {
+        let (mut feed, _) = feed_of(10);
+        feed.set_backlog_bytes(0);
+        assert_eq!(feed.unsent(), 10);
+        let start = feed.start(Some(0), false);
+        assert_eq!(count(&mut feed, start), 10);
+        assert_eq!((feed.unsent(), feed.bytes, feed.items.len()), (0, 0, 0));
     }
 
     #[test]

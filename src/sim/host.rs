@@ -137,6 +137,16 @@ impl Host {
         self.feed().connections().1
     }
 
+    /// Items that no consumer has been sent yet.
+    pub fn unsent(&self) -> u64 {
+        self.feed().unsent()
+    }
+
+    /// From now on so many bytes of events are kept for replay once they were sent.
+    pub fn set_backlog_bytes(&self, bytes: usize) {
+        self.feed().set_backlog_bytes(bytes);
+    }
+
     /// Whether events come faster than consumers take them.
     pub fn is_congested(&self) -> bool {
         self.feed().is_congested()

@@ -5,7 +5,7 @@ use std::{
     io,
     net::TcpStream,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -38,10 +38,14 @@ pub struct PlcFaults {
     pub delay: Duration,
 }
 
+/// Makes the document of a DID on request, where it knows the DID.
+pub type Generator = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// The documents, and what was asked for.
-#[derive(Default, Debug)]
+#[derive(Default)]
 pub struct Plc {
     documents: RwLock<HashMap<Arc<str>, Arc<str>>>,
+    generator: OnceLock<Generator>,
     faults: Mutex<PlcFaults>,
     requests: AtomicU64,
     not_found: AtomicU64,
@@ -49,7 +53,19 @@ pub struct Plc {
     asked: Mutex<HashMap<String, u64>>,
 }
 
+impl std::fmt::Debug for Plc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plc({} requests)", self.requests())
+    }
+}
+
 impl Plc {
+    /// Makes further documents on request, so that more of them can be known than fit into memory;
+    /// which of them were asked for is not kept. Only the first generator counts.
+    pub fn set_generator(&self, generator: Generator) {
+        let _ = self.generator.set(generator);
+    }
+
     /// Sets the document of `did`, whatever it is.
     pub fn set(&self, did: &Arc<str>, document: &str) {
         let mut documents = self
@@ -101,7 +117,11 @@ impl Plc {
         let mut buffer = Vec::new();
         while let Some(request) = http::read_request(&mut stream, &mut buffer, stop)? {
             let did = http::percent_decode(request.path.trim_start_matches('/'));
-            self.count(&did);
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            let generated = self.generator.get().and_then(|generate| generate(&did));
+            if generated.is_none() {
+                self.count(&did);
+            }
             let faults = *self.faults.lock().unwrap_or_else(PoisonError::into_inner);
             if !http::linger(&stream, stop, faults.delay)? {
                 return Ok(());
@@ -115,6 +135,8 @@ impl Plc {
                     "500 Internal Server Error",
                     json!({"message": "on purpose"}).to_string().into(),
                 )
+            } else if let Some(document) = generated {
+                ("200 OK", document.into())
             } else {
                 self.document(&did)
             };
@@ -127,7 +149,6 @@ impl Plc {
     }
 
     fn count(&self, did: &str) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         *asked.entry(did.to_owned()).or_default() += 1;
     }

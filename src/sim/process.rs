@@ -3,8 +3,6 @@
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 /// What a process has used so far; cheap to ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Usage {
@@ -61,21 +59,6 @@ impl Memory {
 /// and a thread takes two.
 pub fn mappings(pid: u32) -> io::Result<u64> {
     Ok(read(pid, "maps")?.lines().count() as u64)
-}
-
-/// Raises the limit on this process's open files as far as it may; the limit then. Children that are
-/// started from now on inherit it.
-pub fn raise_open_files() -> Option<u64> {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current < limit.maximum || limit.maximum.is_none() {
-        let raised = Rlimit {
-            current: limit.maximum,
-            ..limit
-        };
-        // Where it may not be raised, what was allowed before still is.
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
-    getrlimit(Resource::Nofile).current
 }
 
 fn read(pid: u32, file: &str) -> io::Result<String> {

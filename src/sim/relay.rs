@@ -69,12 +69,13 @@ impl Client {
 
     /// Asks the relay to crawl a host; the relay's answer where it refuses.
     pub fn request_crawl(&self, host: &Host) -> io::Result<()> {
+        self.request_crawl_of(&host.url())
+    }
+
+    /// The same for the host at this URL.
+    pub fn request_crawl_of(&self, url: &str) -> io::Result<()> {
         // A bare localhost is spoken to without TLS.
-        let hostname = if host.url().starts_with("https") {
-            host.url()
-        } else {
-            host.name().to_owned()
-        };
+        let hostname = url.strip_prefix("http://").unwrap_or(url);
         let path = match self.password {
             Some(_) => "/admin/pds/requestCrawl",
             None => "/xrpc/com.atproto.sync.requestCrawl",

@@ -265,6 +265,17 @@ impl Traffic {
         self.sent.skipped.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A commit of an account of `host` with one new record that has a text of so many bytes, not
+    /// published yet; none where no account can make one.
+    pub fn large_commit(&mut self, host: usize, bytes: usize) -> Option<Event> {
+        let slot = self.pick_account(host)?;
+        let text = words(&mut self.rng, bytes.min(RECORD_BYTES_MAX - 200));
+        self.slots[slot].seen = true;
+        let account = &mut self.slots[slot].account;
+        let write = account.post(&text);
+        Some(account.commit(&[write]))
+    }
+
     /// Whether a host has a consumer and keeps up.
     pub(super) fn is_ready(&self, host: usize) -> bool {
         let host = self.network.host(host);

@@ -1,0 +1,72 @@
+//! Open files: how many this process may have.
+
+use std::fmt;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// How many files the process may have open; none is as many as it likes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpenFiles {
+    /// What was allowed at the start (the soft limit).
+    pub before: Option<u64>,
+    /// What is allowed now.
+    pub now: Option<u64>,
+}
+
+impl fmt::Display for OpenFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |n: Option<u64>| n.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
+        let (now, before) = (number(self.now), number(self.before));
+        write!(f, "open files limit={now}")?;
+        if now != before {
+            write!(f, " raised_from={before}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Raises the limit as far as the process may by itself: to the hard limit. Soft limits are low by
+/// default (1,024 under systemd) for the sake of programs that use `select`; we use `poll`. Children
+/// inherit it.
+pub fn raise() -> OpenFiles {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        // Where it may not be raised, what was allowed before still is.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+    OpenFiles {
+        before: limit.current,
+        now: getrlimit(Resource::Nofile).current,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one() {
+        let now = raise().now;
+        assert_eq!(now, getrlimit(Resource::Nofile).maximum);
+        assert_eq!(raise().before, now);
+    }
+
+    #[test]
+    fn a_raise_is_told() {
+        let raised = OpenFiles {
+            before: Some(1024),
+            now: None,
+        };
+        let told = "open files limit=unlimited raised_from=1024";
+        assert_eq!(raised.to_string(), told);
+        let same = OpenFiles {
+            before: Some(9),
+            now: Some(9),
+        };
+        assert_eq!(same.to_string(), "open files limit=9");
+    }
+}

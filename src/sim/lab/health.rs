@@ -1,0 +1,122 @@
+//! Does the relay answer while it is busy? Asked as a load balancer asks: a new connection each time.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use crate::threads::{self, Role, Stopper, Thread};
+
+/// Between two questions.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Longer than this is no answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The stack of the thread that asks, in bytes.
+const STACK_BYTES: usize = 128 << 10;
+
+/// How it answered.
+#[derive(Clone, Copy, PartialEq, Default, Debug, Serialize)]
+pub(super) struct Answers {
+    pub(super) asked: u64,
+    /// No answer in time, or another one than 200.
+    pub(super) failed: u64,
+    /// The slowest answer, in milliseconds.
+    pub(super) slowest_ms: f64,
+}
+
+#[derive(Default)]
+struct Tally {
+    asked: AtomicU64,
+    failed: AtomicU64,
+    slowest_micros: AtomicU64,
+}
+
+/// Asks until it is dropped.
+pub(super) struct Prober {
+    tally: Arc<Tally>,
+    // Dropped in this order: told to stop, then waited for.
+    _stopper: Stopper,
+    _thread: Thread,
+}
+
+impl Prober {
+    /// Asks the relay at `address` (`host:port`) for its health.
+    pub(super) fn start(address: &str) -> io::Result<Prober> {
+        let relay = address.to_socket_addrs()?.find(SocketAddr::is_ipv4);
+        let relay = relay.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let tally = Arc::<Tally>::default();
+        let (stopper, stop) = threads::stop_pair();
+        let counts = tally.clone();
+        let thread = threads::spawn(Role::Simulator, "health", STACK_BYTES, move || {
+            while !stop.wait(INTERVAL) {
+                let began = Instant::now();
+                let healthy = ask(relay).unwrap_or(false);
+                let micros = began.elapsed().as_micros() as u64;
+                counts.asked.fetch_add(1, Ordering::Relaxed);
+                counts
+                    .failed
+                    .fetch_add(u64::from(!healthy), Ordering::Relaxed);
+                counts.slowest_micros.fetch_max(micros, Ordering::Relaxed);
+            }
+        })?;
+        Ok(Prober {
+            tally,
+            _stopper: stopper,
+            _thread: thread,
+        })
+    }
+
+    /// How it answered so far.
+    pub(super) fn answers(&self) -> Answers {
+        Answers {
+            asked: self.tally.asked.load(Ordering::Relaxed),
+            failed: self.tally.failed.load(Ordering::Relaxed),
+            slowest_ms: self.tally.slowest_micros.load(Ordering::Relaxed) as f64 / 1e3,
+        }
+    }
+}
+
+fn ask(relay: SocketAddr) -> io::Result<bool> {
+    let mut socket = TcpStream::connect_timeout(&relay, TIMEOUT)?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    socket.write_all(b"GET /xrpc/_health HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n")?;
+    let mut status = [0; 12];
+    socket.read_exact(&mut status)?;
+    Ok(&status == b"HTTP/1.1 200")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn answers_are_counted_and_the_slowest_kept() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let prober = Prober::start(&listener.local_addr().unwrap().to_string()).unwrap();
+        for answer in ["200 OK", "503 Busy", "200 OK"] {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut request = [0; 8];
+            client.read_exact(&mut request).unwrap();
+            let answer = format!("HTTP/1.1 {answer}\r\n\r\n");
+            client.write_all(answer.as_bytes()).unwrap();
+        }
+        drop(listener);
+        let began = Instant::now();
+        while prober.answers().asked < 3 && began.elapsed() < TIMEOUT {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let answers = prober.answers();
+        assert!(answers.asked >= 3 && answers.failed >= 1);
+        assert!(answers.failed <= answers.asked - 2 && answers.slowest_ms > 0.0);
+    }
+}
