@@ -158,6 +158,7 @@ impl Fixture {
         assert!(state.parked.is_empty() && state.seqs.is_empty());
         assert_eq!((state.events, state.bytes), (0, 0));
         assert_eq!(self.lane.shared.parked_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(self.metrics.parked_bytes.get(), 0);
     }
 
     /// What the lane tells of itself now.
