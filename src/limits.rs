@@ -150,7 +150,7 @@ pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 pub const STATUS_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// Recent frames kept in memory for subscribers, in bytes; who is behind them reads from disk.
-pub const RING_BYTES_MAX: usize = 64 << 20;
+pub const RING_BYTES_MAX: usize = 32 << 20;
 /// After sleeping subscribers were woken, frames gather this long before they are woken again.
 pub const WAKE_GATHER: Duration = Duration::from_millis(3);
 /// The same where [`WAKE_MANY`] were woken: a wake-up costs as much as sending several frames.
