@@ -59,9 +59,9 @@ fmt:
     cargo fmt --manifest-path tests/real/oracle/Cargo.toml
     cargo fmt --manifest-path fuzz/Cargo.toml
 
-# all microbenchmarks (five minutes), one file of benches/ (`just bench verify`), or some of its lines
-# (`just bench verify K256/`). RocksDB is compiled once per profile, so this uses the one of the tests,
-# with our own code optimised as in a release
+# RocksDB is compiled once per profile, so this uses the one of the tests, with our own code optimised
+# as in a release. `just bench verify K256/` runs some lines of one file.
+# all microbenchmarks (five minutes), or those of one file of benches/ (`just bench verify`)
 bench name="*" *args:
     cargo bench --locked --profile dev --bench '{{ name }}' \
         --config profile.dev.package.zlay.opt-level=3 \

@@ -2,9 +2,10 @@
 //! with proven commits of many accounts, in batches of 1, 16, 128 and 512, synced to the disk and
 //! not.
 //!
-//! Unit: events a second, from the first of a batch to its publication. The limits beside each,
-//! measured with the very same bytes: one write to a bare RocksDB (`rocksdb`), and one write to the
-//! end of a plain file (`file`), both synced where the sequencer is.
+//! Unit: events a second, from the first of a batch to its publication; a batch of one is mostly the
+//! waking of a thread where nothing is synced. The limits beside each, measured with the very same
+//! bytes: one write to a bare RocksDB (`rocksdb`), and one write to the end of a plain file (`file`),
+//! both synced where the sequencer is.
 //!
 //! `just bench sequencer`; one case only: `just bench sequencer unsynced/16`
 
