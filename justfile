@@ -6,6 +6,7 @@ cache := env("XDG_CACHE_HOME", home_directory() / ".cache")
 export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", cache / "zlay/target")
 
 debug := CARGO_TARGET_DIR / "debug"
+memlab := CARGO_TARGET_DIR / "memlab"
 
 # More than there are cores: most tests wait for sockets and timers most of the time.
 export RUST_TEST_THREADS := env("RUST_TEST_THREADS", "8")
@@ -74,6 +75,16 @@ fuzz target seconds="60":
 soak *args: binaries
     {{ debug }}/zlay-sim soak --hosts 300 --duration 600s --faults some {{ args }}
 
+# what relays take of the machine, by allocator, stack size and number of hosts (an hour; --quick:
+# minutes): builds one optimised binary for each allocator (docs/memory.md)
+memlab *args: memlab-binaries
+    {{ CARGO_TARGET_DIR }}/release/zlay-sim memlab \
+        --allocator system={{ memlab }}/zlay-system \
+        --allocator system-2-arenas={{ memlab }}/zlay-system,MALLOC_ARENA_MAX=2 \
+        --allocator mimalloc={{ memlab }}/zlay-mimalloc \
+        --allocator jemalloc={{ memlab }}/zlay-jemalloc \
+        {{ args }}
+
 # the optimised binary, in $CARGO_TARGET_DIR/release
 build *args:
     cargo build --locked --release {{ args }}
@@ -86,3 +97,14 @@ clean:
 [private]
 binaries:
     cargo build --locked --bins
+
+# the relay with each allocator; the dependencies are compiled once
+[private]
+memlab-binaries:
+    mkdir -p {{ memlab }}
+    cargo build --locked --release --bin zlay --no-default-features --features mimalloc
+    cp {{ CARGO_TARGET_DIR }}/release/zlay {{ memlab }}/zlay-mimalloc
+    cargo build --locked --release --bin zlay --no-default-features --features jemalloc
+    cp {{ CARGO_TARGET_DIR }}/release/zlay {{ memlab }}/zlay-jemalloc
+    cargo build --locked --release --bins --no-default-features
+    cp {{ CARGO_TARGET_DIR }}/release/zlay {{ memlab }}/zlay-system

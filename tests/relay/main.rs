@@ -13,6 +13,7 @@ mod crashes;
 mod directory;
 mod follower;
 mod hosts;
+mod lab;
 mod process;
 #[path = "../support/scripted.rs"]
 #[expect(dead_code, reason = "the conformance suite needs more of it")]

@@ -55,11 +55,6 @@ impl Filler {
         (number % self.hosts.len() as u64) as usize
     }
 
-    /// How many hosts have such accounts.
-    pub(super) fn hosts(&self) -> usize {
-        self.hosts.len()
-    }
-
     /// An `#account` that says that the account of this number is active.
     pub(super) fn event(number: u64) -> Event {
         event::account(&did(number).into(), None, clock::micros())
