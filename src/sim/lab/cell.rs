@@ -263,7 +263,8 @@ impl Run<'_> {
         }
 
         let (address, count) = (self.client.address(), self.conditions.subscribers);
-        self.sinks = Some(Sinks::connect(address, count, None)?);
+        let sinks = Sinks::connect(address, count, None);
+        self.sinks = Some(sinks.map_err(|error| named("subscribing", error))?);
         self.load()?;
 
         let large = self.large_events()?;
@@ -478,9 +479,10 @@ impl Run<'_> {
         let mut large = Vec::with_capacity(hosts);
         for host in 0..hosts {
             self.wait(Duration::ZERO)?;
-            let traffic = self.traffic.as_mut();
-            let event = traffic.and_then(|t| t.large_commit(host, self.conditions.large_bytes));
-            large.extend(event.map(|event| (host, event)));
+            if let Some(traffic) = &mut self.traffic {
+                let event = traffic.large_commit(host, self.conditions.large_bytes);
+                large.push((host, event));
+            }
         }
         Ok(large)
     }
@@ -507,6 +509,11 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// An error under the name of what was tried.
+fn named(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 /// Events that no host has sent yet.
