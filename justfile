@@ -6,6 +6,7 @@ cache := env("XDG_CACHE_HOME", home_directory() / ".cache")
 export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", cache / "zlay/target")
 
 debug := CARGO_TARGET_DIR / "debug"
+memlab := CARGO_TARGET_DIR / "memlab"
 
 # More than there are cores: most tests wait for sockets and timers most of the time.
 export RUST_TEST_THREADS := env("RUST_TEST_THREADS", "8")
@@ -79,6 +80,25 @@ fuzz target seconds="60":
 soak *args: binaries
     {{ debug }}/zlay-sim soak --hosts 300 --duration 600s --faults some {{ args }}
 
+# Builds one optimised binary for each allocator; what the results say: docs/memory.md.
+
+# memory by allocator, stack size and number of hosts (an hour; `--quick`: minutes)
+memlab *args: memlab-binaries
+    {{ CARGO_TARGET_DIR }}/release/zlay-sim memlab \
+        --allocator system={{ memlab }}/zlay-system \
+        --allocator system-many-arenas={{ memlab }}/zlay-system,MALLOC_ARENA_MAX=0 \
+        --allocator system-2-arenas={{ memlab }}/zlay-system,MALLOC_ARENA_MAX=2 \
+        --allocator mimalloc={{ memlab }}/zlay-mimalloc \
+        --allocator jemalloc={{ memlab }}/zlay-jemalloc \
+        {{ args }}
+
+# Options: `--out FILE` writes JSON, `--against FILE` compares, `--relay-cmd COMMAND` measures any other
+# relay (docs/performance.md).
+
+# a relay under load, beside what the machine does at best (four minutes)
+bench-relay *args: build
+    {{ CARGO_TARGET_DIR }}/release/zlay-sim bench {{ args }}
+
 # the optimised binaries, in $CARGO_TARGET_DIR/release
 build *args:
     {{ release }} cargo build --locked --release --bins {{ args }}
@@ -91,3 +111,14 @@ clean:
 [private]
 binaries:
     cargo build --locked --bins
+
+# the relay with each allocator; the dependencies are compiled once
+[private]
+memlab-binaries:
+    mkdir -p {{ memlab }}
+    {{ release }} cargo build --locked --release --bin zlay --features mimalloc
+    cp {{ CARGO_TARGET_DIR }}/release/zlay {{ memlab }}/zlay-mimalloc
+    {{ release }} cargo build --locked --release --bin zlay --features jemalloc
+    cp {{ CARGO_TARGET_DIR }}/release/zlay {{ memlab }}/zlay-jemalloc
+    {{ release }} cargo build --locked --release --bins
+    cp {{ CARGO_TARGET_DIR }}/release/zlay {{ memlab }}/zlay-system

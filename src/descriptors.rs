@@ -1,8 +1,13 @@
 //! Open files: how many this process may have.
 
-use std::fmt;
+use std::{fmt, io};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    io::Errno,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+
+use crate::limits::OPEN_FILES_WANTED;
 
 /// How many files the process may have open; none is as many as it likes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +49,27 @@ pub fn raise() -> OpenFiles {
     }
 }
 
+impl OpenFiles {
+    /// What to tell an operator who allows fewer than a relay of the whole network needs.
+    pub fn warning(&self) -> Option<String> {
+        let now = self.now.filter(|now| *now < OPEN_FILES_WANTED)?;
+        Some(format!(
+            "at most {now} open files: a host takes one, a subscriber two, and without one for it the \
+             store can not go on; allow {OPEN_FILES_WANTED} or more (ulimit -Hn, LimitNOFILE= of \
+             systemd)"
+        ))
+    }
+}
+
+/// What to say after an error, where it is that there are too many open files.
+pub fn hint(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => " (see ulimit -Hn, or LimitNOFILE= of systemd)",
+        Some(Errno::NFILE) => " (of the whole machine: see fs.file-max)",
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +94,13 @@ mod tests {
             now: Some(9),
         };
         assert_eq!(same.to_string(), "open files limit=9");
+        assert!(same.warning().unwrap().contains("at most 9 open files"));
+        assert_eq!(raised.warning(), None);
+    }
+
+    #[test]
+    fn too_many_open_files_is_a_limit_with_a_name() {
+        assert!(hint(&Errno::MFILE.into()).contains("LimitNOFILE"));
+        assert_eq!(hint(&io::ErrorKind::ConnectionReset.into()), "");
     }
 }

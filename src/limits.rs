@@ -354,6 +354,10 @@ pub const OUTBOUND_KEEPALIVE_RETRIES: u32 = 4;
 /// The stack of a thread that waits for the system's name resolution.
 pub const OUTBOUND_DNS_STACK_BYTES: usize = 256 << 10;
 
+/// Open files below which the log warns at the start: thousands of hosts, [`STORE_OPEN_FILES_MAX`],
+/// [`HTTP_CONNECTIONS_MAX`], and two of each subscriber.
+pub const OPEN_FILES_WANTED: u64 = 8_192;
+
 /// The stack of threads that are neither hosts nor subscribers.
 pub const SERVICE_STACK_BYTES: usize = 1 << 20;
 /// How long a stop may take before the process ends all the same.

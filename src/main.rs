@@ -63,7 +63,11 @@ fn serve(config: &Config) -> Result<(), StartError> {
         std::process::id()
     );
     // A host and a subscriber need some each, and so does the store.
-    log::info!("{}", descriptors::raise());
+    let files = descriptors::raise();
+    log::info!("{files}");
+    if let Some(warning) = files.warning() {
+        log::warn!("{warning}");
+    }
     for name in config.unused() {
         log::warn!("{name} is set and does nothing yet");
     }

@@ -179,8 +179,19 @@ pub fn spawn(
             log::error!("thread {name} panicked; the relay can not go on without it");
             std::process::exit(EXIT_PANIC);
         }
-    })?;
-    Ok(Thread(Some(handle)))
+    });
+    Ok(Thread(Some(handle.map_err(explained)?)))
+}
+
+/// The system says "resource temporarily unavailable" and not which.
+fn explained(error: io::Error) -> io::Error {
+    let kind = error.kind();
+    if kind != io::ErrorKind::WouldBlock {
+        return error;
+    }
+    let limits = "no more threads, or no address space for a stack: see ulimit -u and -v, TasksMax= \
+                  of systemd, pids.max of the container, kernel.threads-max, vm.max_map_count";
+    io::Error::new(kind, format!("{error}: {limits}"))
 }
 
 /// Runs `body`; nothing where it panics, which is counted and survived. For work on what strangers
@@ -243,6 +254,15 @@ mod tests {
         let before = panics();
         drop(spawn(Role::Host, "test", 256 << 10, || panic!("on purpose")).unwrap());
         assert!(panics() > before);
+    }
+
+    #[test]
+    fn where_threads_run_out_the_limits_are_named() {
+        // More than there are addresses: refused as any other stack for which there is no room.
+        let error = spawn(Role::Host, "test", 1 << 60, || {}).unwrap_err();
+        assert!(error.to_string().contains("TasksMax"), "{error}");
+        let other = io::Error::from(io::ErrorKind::InvalidInput);
+        assert!(!explained(other).to_string().contains("TasksMax"));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use super::{
     wake::{Wake, Woken},
 };
 use crate::{
+    descriptors,
     limits::{
         HTTP_ACCEPT_RETRY, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX,
         HTTP_HEAD_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_LINGER, HTTP_REFUSAL_TIMEOUT, HTTP_REFUSALS_MAX,
@@ -173,7 +174,8 @@ fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, refused: &Sender<Tcp
         };
         if last_logged.is_none_or(|at| at.elapsed() >= ACCEPT_ERROR_LOG_INTERVAL) {
             last_logged = Some(Instant::now());
-            log::error!("http: can not accept connections: {error}; trying on");
+            let hint = descriptors::hint(&error);
+            log::error!("http: can not accept connections: {error}{hint}; trying on");
         }
         if shared.wake.rest(HTTP_ACCEPT_RETRY) {
             return;

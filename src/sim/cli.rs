@@ -234,8 +234,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> io::Result<bool> {
-    let (stop, signals) = stop_on_signal()?;
-    let result = match command {
+    let (stop, _signals) = stop_on_signal()?;
+    match command {
         Command::Run(args) => run_checked(args, &stop),
         Command::Demo(args) => {
             let mix = mix(&args.network, args.accounts, args.rate, args.faults);
@@ -257,9 +257,7 @@ fn run(command: Command) -> io::Result<bool> {
             beside(network, mix, &mut relay, args.duration, &stop)
         }
         Command::Bench(args) => bench::run(&args, &stop),
-    };
-    signals.close();
-    result
+    }
 }
 
 fn run_checked(args: RunArgs, stop: &Stop) -> io::Result<bool> {
@@ -500,16 +498,15 @@ pub(super) fn crawl(network: &Network, client: &Client, stop: &Stop) -> io::Resu
     Ok(())
 }
 
-/// What ends the thread that waits for signals.
+/// What ends the thread that waits for signals, by being dropped.
 struct SignalThread {
     handle: signal_hook::iterator::Handle,
-    thread: Thread,
+    _thread: Thread,
 }
 
-impl SignalThread {
-    fn close(self) {
+impl Drop for SignalThread {
+    fn drop(&mut self) {
         self.handle.close();
-        drop(self.thread);
     }
 }
 
@@ -527,7 +524,11 @@ fn stop_on_signal() -> io::Result<(Stop, SignalThread)> {
             println!("stopping; once more to end at once");
         }
     })?;
-    Ok((stop, SignalThread { handle, thread }))
+    let signals = SignalThread {
+        handle,
+        _thread: thread,
+    };
+    Ok((stop, signals))
 }
 
 /// `90s`, `10m`, `2h`, or a number of seconds.

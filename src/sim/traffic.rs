@@ -266,14 +266,17 @@ impl Traffic {
     }
 
     /// A commit of an account of `host` with one new record that has a text of so many bytes, not
-    /// published yet; none where no account can make one.
-    pub fn large_commit(&mut self, host: usize, bytes: usize) -> Option<Event> {
-        let slot = self.pick_account(host)?;
+    /// published yet. Where every account is in the middle of something, a new one makes it.
+    pub fn large_commit(&mut self, host: usize, bytes: usize) -> Event {
+        let slot = self.pick_account(host).unwrap_or_else(|| {
+            let account = Account::random(&mut self.rng, host);
+            self.adopt(account, true)
+        });
         let text = words(&mut self.rng, bytes.min(RECORD_BYTES_MAX - 200));
         self.slots[slot].seen = true;
         let account = &mut self.slots[slot].account;
         let write = account.post(&text);
-        Some(account.commit(&[write]))
+        account.commit(&[write])
     }
 
     /// Whether a host has a consumer and keeps up.

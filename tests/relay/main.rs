@@ -13,6 +13,7 @@ mod crashes;
 mod directory;
 mod follower;
 mod hosts;
+mod lab;
 mod memory;
 mod process;
 #[path = "../support/scripted.rs"]

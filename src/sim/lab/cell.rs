@@ -4,7 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -35,12 +35,14 @@ use crate::{
 
 /// Requests to crawl under way at the same time: fewer than a relay may refuse.
 const CRAWL_THREADS: usize = 8;
+/// Requests that failed, after which the relay is not asked to crawl any further host.
+const REFUSALS_MAX: usize = 16;
 /// No further host connected for this long, and the rest never will be.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
 /// No frame and no identity for this long, and there are no more.
 const CALM: Duration = Duration::from_secs(3);
-/// At most so long for either.
-const CALM_PATIENCE: Duration = Duration::from_secs(600);
+/// A burst is given up after this long.
+const BURST_PATIENCE: Duration = Duration::from_secs(600);
 /// Between two looks at something that changes.
 const LOOK: Duration = Duration::from_millis(20);
 /// The same, where a look costs the relay something.
@@ -264,7 +266,8 @@ impl Run<'_> {
         }
 
         let (address, count) = (self.client.address(), self.conditions.subscribers);
-        self.sinks = Some(Sinks::connect(address, count, None)?);
+        let sinks = Sinks::connect(address, count, None);
+        self.sinks = Some(sinks.map_err(|error| named("subscribing", error))?);
         self.load()?;
 
         let large = self.large_events()?;
@@ -311,12 +314,15 @@ impl Run<'_> {
         self.sinks.as_ref().map_or(0, Sinks::total)
     }
 
-    /// Waits; an error where a stop was asked for.
-    fn wait(&self, duration: Duration) -> io::Result<()> {
+    /// Waits; an error where a stop was asked for, or the relay has ended.
+    fn wait(&mut self, duration: Duration) -> io::Result<()> {
         if self.stop.wait(duration) {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        Ok(())
+        match self.relay.ended() {
+            Some(status) => Err(io::Error::other(format!("the relay has ended: {status}"))),
+            None => Ok(()),
+        }
     }
 
     /// Asks the relay to crawl every host and waits until it does; how many seconds until the last.
@@ -332,9 +338,6 @@ impl Run<'_> {
             if now != connected {
                 (connected, progress) = (now, Instant::now());
             }
-            if let Some(status) = self.relay.ended() {
-                return Err(io::Error::other(format!("the relay has ended: {status}")));
-            }
         }
         let seconds = (progress - began).as_secs_f64();
         self.outcome.connected = connected;
@@ -349,29 +352,33 @@ impl Run<'_> {
         Ok(seconds)
     }
 
-    /// The first refusal, if there was any.
+    /// The first refusal, if there was any; after many nobody asks any more.
     fn crawl(&self) -> io::Result<Option<String>> {
         let urls = Arc::new(self.landscape.urls());
         let next = Arc::new(AtomicUsize::new(0));
-        let refused = Arc::new(std::sync::OnceLock::new());
+        let first = Arc::new(OnceLock::new());
+        let refusals = Arc::new(AtomicUsize::new(0));
         let threads: io::Result<Vec<_>> = (0..CRAWL_THREADS)
             .map(|_| {
-                let (urls, next, refused) = (urls.clone(), next.clone(), refused.clone());
+                let (urls, next) = (urls.clone(), next.clone());
+                let (first, refusals) = (first.clone(), refusals.clone());
                 let (client, stop) = (self.client.clone(), self.stop.clone());
                 threads::spawn(Role::Simulator, "crawl", CRAWL_STACK_BYTES, move || {
                     while let Some(url) = urls.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if stop.requested() {
+                        let many = refusals.load(Ordering::Relaxed) >= REFUSALS_MAX;
+                        if many || stop.requested() {
                             return;
                         }
                         if let Err(error) = client.request_crawl_of(url) {
-                            let _ = refused.set(format!("{url}: {error}"));
+                            refusals.fetch_add(1, Ordering::Relaxed);
+                            let _ = first.set(format!("{url}: {error}"));
                         }
                     }
                 })
             })
             .collect();
         drop(threads?);
-        Ok(refused.get().cloned())
+        Ok(first.get().cloned())
     }
 
     fn make_traffic(&mut self) {
@@ -397,23 +404,15 @@ impl Run<'_> {
         let filler = Filler::new(&network, FILLER_HOSTS, count, self.conditions.seed);
         let mut number = 0;
         while number < count {
-            let mut waited = false;
-            // A round goes to each host once, so that no host waits for another's lookups.
-            for _ in 0..filler.hosts().min((count - number) as usize) {
-                let host = network.host(filler.host(number));
-                while host.is_congested() {
-                    waited = true;
-                    self.wait(Duration::from_millis(2))?;
-                }
-                host.emit(&Filler::event(number));
-                number += 1;
+            let host = network.host(filler.host(number));
+            while host.is_congested() {
+                self.wait(LOOK)?;
             }
-            if !waited && self.stop.requested() {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
+            host.emit(&Filler::event(number));
+            number += 1;
         }
         let (mut cached, mut progress) = (None, Instant::now());
-        while progress.elapsed() < CALM && began.elapsed() < CALM_PATIENCE {
+        while progress.elapsed() < CALM {
             self.wait(LOOK_COSTLY)?;
             let now = self.cached();
             if now != cached || unsent(&network) > 0 {
@@ -424,8 +423,8 @@ impl Run<'_> {
             }
         }
         self.outcome.identities = cached;
-        if cached.is_some_and(|cached| cached < count) {
-            let cached = cached.unwrap_or_default();
+        // A cache that is full keeps a little less than its size.
+        if let Some(cached) = cached.filter(|cached| cached * 10 < count * 9) {
             let note = format!("{cached} of {count} identities are cached");
             self.outcome.notes.push(note);
         }
@@ -447,7 +446,8 @@ impl Run<'_> {
         };
         let begun = self.begin(Phase::Load)?;
         let (stopper, ended) = threads::stop_pair();
-        let end = Instant::now() + self.conditions.load + CALM_PATIENCE;
+        // It ends when it is told to.
+        let end = Instant::now() + 2 * self.conditions.load;
         let (give_back, back) = crossbeam_channel::bounded(1);
         let thread = threads::spawn(Role::Simulator, "traffic", TRAFFIC_STACK_BYTES, move || {
             traffic.run(&ended, end);
@@ -482,9 +482,10 @@ impl Run<'_> {
         let mut large = Vec::with_capacity(hosts);
         for host in 0..hosts {
             self.wait(Duration::ZERO)?;
-            let traffic = self.traffic.as_mut();
-            let event = traffic.and_then(|t| t.large_commit(host, self.conditions.large_bytes));
-            large.extend(event.map(|event| (host, event)));
+            if let Some(traffic) = &mut self.traffic {
+                let event = traffic.large_commit(host, self.conditions.large_bytes);
+                large.push((host, event));
+            }
         }
         Ok(large)
     }
@@ -502,7 +503,7 @@ impl Run<'_> {
         }
         let began = Instant::now();
         let (mut taken, mut progress) = (self.subscriber_bytes(), Instant::now());
-        while progress.elapsed() < CALM && began.elapsed() < CALM_PATIENCE {
+        while progress.elapsed() < CALM && began.elapsed() < BURST_PATIENCE {
             self.wait(LOOK)?;
             let now = self.subscriber_bytes();
             if now != taken || unsent(&network) > 0 {
@@ -511,6 +512,11 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// An error under the name of what was tried.
+fn named(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 /// Events that no host has sent yet.

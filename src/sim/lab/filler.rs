@@ -35,7 +35,13 @@ impl Filler {
     /// on.
     pub(super) fn new(network: &Network, hosts: usize, count: u64, seed: u64) -> Filler {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let curve = |i: usize| if i % 4 == 0 { Curve::P256 } else { Curve::K256 };
+        let curve = |i: usize| {
+            if i.is_multiple_of(4) {
+                Curve::P256
+            } else {
+                Curve::K256
+            }
+        };
         let keys = (0..KEYS).map(|i| Key::random(curve(i), &mut rng));
         let hosts = network.hosts().iter().take(hosts.max(1));
         let filler = Filler {
@@ -53,11 +59,6 @@ impl Filler {
     /// The index of the host that has the account of this number.
     pub(super) fn host(&self, number: u64) -> usize {
         (number % self.hosts.len() as u64) as usize
-    }
-
-    /// How many hosts have such accounts.
-    pub(super) fn hosts(&self) -> usize {
-        self.hosts.len()
     }
 
     /// An `#account` that says that the account of this number is active.

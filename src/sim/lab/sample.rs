@@ -107,7 +107,7 @@ impl Inside {
             heap_in_use: sum(heaps, "in_use_bytes"),
             heap_retained: sum(heaps, "retained_bytes"),
             ring: part("ring"),
-            identity_cache: part("identity_cache"),
+            identity_cache: part("identities"),
             rocksdb: ROCKSDB_FIELDS
                 .iter()
                 .filter_map(|field| sum(list("databases"), field))
@@ -164,7 +164,7 @@ mod tests {
                 {"allocator": "jemalloc", "in_use_bytes": 100, "retained_bytes": 10},
                 {"allocator": "glibc", "in_use_bytes": 1, "retained_bytes": null},
             ],
-            "parts": [{"part": "ring", "bytes": 7}, {"part": "identity_cache", "entries": 3}],
+            "parts": [{"part": "ring", "bytes": 7}, {"part": "identities", "entries": 3}],
             "databases": [
                 {"database": "events", "memtables_bytes": 4, "block_cache_bytes": 2},
                 {"database": "control", "memtables_bytes": 1},

@@ -456,7 +456,7 @@ mod tests {
     fn a_soak_tells_its_drift() {
         let mut outcome = outcome("glibc", 250, 2048);
         // A minute of nothing, then a MiB a minute.
-        outcome.ticks = (0..24)
+        outcome.ticks = (0..24_u32)
             .map(|i| crate::sim::lab::sample::Tick {
                 at: f64::from(i) * 5.0,
                 rss: (50 << 20) + (u64::from(i.max(12)) - 12) * (1 << 20) / 12,
