@@ -20,7 +20,7 @@ pub(crate) struct Variant {
 
 /// What the store has.
 pub(crate) const PRESENT: Variant = Variant {
-    block_kib: 32,
+    block_kib: 64,
     codec: DBCompressionType::Zstd,
     level: 32767,
     dictionary_kib: 0,

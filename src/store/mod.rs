@@ -22,7 +22,7 @@ use std::{
     },
 };
 
-use rocksdb::{BoundColumnFamily, DBWithThreadMode, MultiThreaded, WriteOptions};
+use rocksdb::{BoundColumnFamily, DBWithThreadMode, FlushOptions, MultiThreaded, WriteOptions};
 
 use self::{
     account::{Account, HostId, HostRecord},
@@ -255,13 +255,20 @@ impl Store {
         Ok(())
     }
 
-    /// Ends writing: everything is synced and the end is marked as clean. Readers may go on.
+    /// Ends writing: everything is synced and the end is marked as clean. What was in memory
+    /// becomes files, so that the next open has no log to read. Readers may go on.
     pub fn close(&self) -> Result<(), StoreError> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         self.db.rocks.flush_wal(true)?;
-        self.db.set_meta(&[(Meta::Ending, Ending::Clean.code())])
+        self.db.set_meta(&[(Meta::Ending, Ending::Clean.code())])?;
+        let families = Family::ALL.map(|family| self.db.family(family));
+        let families: Vec<_> = families.iter().collect();
+        Ok(self
+            .db
+            .rocks
+            .flush_cfs_opt(&families, &FlushOptions::default())?)
     }
 }
 
