@@ -76,7 +76,7 @@ fn variants() -> Vec<(&'static str, Variant)> {
         ("lz4, sample of 16 KiB", lz4(32, 16)),
         ("zstd (present)", PRESENT),
         ("zstd, 16 KiB", block(16)),
-        ("zstd, 64 KiB", block(64)),
+        ("zstd, 32 KiB", block(32)),
         ("zstd, 128 KiB", block(128)),
         ("zstd level 1", level(1)),
         ("zstd level 6", level(6)),

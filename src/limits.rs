@@ -164,6 +164,13 @@ pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
 /// Bytes that a subscriber takes at once from the ring or the disk, and so holds in memory when it
 /// does not read.
 pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 256 << 10;
+/// Subscribers for which the store is read ahead at the same time; the others read for themselves,
+/// which is slower.
+pub const READ_AHEADS_MAX: usize = 8;
+/// Pages that are read ahead of one subscriber, beside the one that is being read.
+pub const READ_AHEAD_PAGES: usize = 2;
+/// A subscriber that has taken so many pages in a row from the store is worth a thread.
+pub const READ_AHEAD_AFTER_PAGES: u32 = 2;
 /// Pongs and pings that wait for one subscriber; beyond, the oldest is dropped.
 pub const SUBSCRIBER_URGENT_FRAMES_MAX: usize = 16;
 /// Bytes that the kernel holds for one subscriber beyond what is on its way, so that progress is

@@ -29,6 +29,8 @@ pub enum Role {
     Crawler,
     /// Serves one firehose subscriber.
     Subscriber,
+    /// Reads the store ahead of a subscriber.
+    Replay,
     /// Wakes subscribers.
     Ticker,
     /// Accepts on the public port, or serves one of its plain connections.
@@ -45,12 +47,13 @@ pub enum Role {
 
 impl Role {
     /// Every role, for reports.
-    pub const ALL: [Role; 11] = [
+    pub const ALL: [Role; 12] = [
         Role::Host,
         Role::Sequencer,
         Role::Resolver,
         Role::Crawler,
         Role::Subscriber,
+        Role::Replay,
         Role::Ticker,
         Role::Http,
         Role::Metrics,
@@ -67,6 +70,7 @@ impl Role {
             Role::Resolver => "resolver",
             Role::Crawler => "crawler",
             Role::Subscriber => "subscriber",
+            Role::Replay => "replay",
             Role::Ticker => "ticker",
             Role::Http => "http",
             Role::Metrics => "metrics",
@@ -80,7 +84,7 @@ impl Role {
     const fn is_expendable(self) -> bool {
         matches!(
             self,
-            Role::Host | Role::Subscriber | Role::Http | Role::Metrics
+            Role::Host | Role::Subscriber | Role::Replay | Role::Http | Role::Metrics
         )
     }
 }

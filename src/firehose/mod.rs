@@ -9,6 +9,7 @@
 //! milliseconds and then wakes those who sleep.
 
 mod admission;
+mod ahead;
 mod client_frames;
 mod cursor;
 pub mod frame;
@@ -26,7 +27,6 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
-use self::registry::Registry;
 pub use self::{
     admission::{Admission, Admissions, TooMany},
     cursor::{BadCursor, Cursor},
@@ -34,6 +34,7 @@ pub use self::{
     registry::SubscriberInfo,
     ring::{Answer, Ring},
 };
+use self::{ahead::Turns, registry::Registry};
 use crate::{
     limits,
     metrics::Metrics,
@@ -109,6 +110,7 @@ pub struct Firehose {
     settings: Settings,
     admissions: Arc<Admissions>,
     registry: Arc<Registry>,
+    turns: Turns,
     news: Sender<()>,
     stop: Stop,
 }
@@ -148,6 +150,7 @@ impl Firehose {
             settings,
             admissions: Arc::new(Admissions::new(total, per_address)),
             registry: Arc::default(),
+            turns: Turns::default(),
             news,
             stop,
         });

@@ -15,6 +15,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use super::{
     Admission, Answer, Firehose, Frame, Subscription,
+    ahead::Ahead,
     client_frames::{ClientFrame, Parser, Violation},
     cursor::{Cursor, Start},
     frame::{self, CloseCode},
@@ -46,6 +47,8 @@ pub(super) fn spawn(firehose: &Arc<Firehose>, subscription: Subscription) -> io:
         is_fresh: true,
         outbox: Outbox::default(),
         page: Vec::new(),
+        pages_behind: 0,
+        ahead: None,
         moved_at: now,
         sent_at: now,
         has_words: true,
@@ -90,6 +93,10 @@ struct Subscriber {
     outbox: Outbox,
     /// Room for a page of the store.
     page: Vec<Frame>,
+    /// Pages in a row that came from the store.
+    pages_behind: u32,
+    /// Reads the store ahead while it is far behind.
+    ahead: Option<Ahead>,
     /// When the client last took a byte, or was last offered one after it had taken all.
     moved_at: Instant,
     /// When the client last took a byte.
@@ -256,6 +263,9 @@ impl Subscriber {
         );
         if answer == Answer::Behind {
             self.fill_from_store()?;
+        } else {
+            self.pages_behind = 0;
+            self.ahead = None;
         }
         if let Some(last) = self.outbox.frames.back() {
             self.position = last.seq.get();
@@ -265,6 +275,40 @@ impl Subscriber {
     }
 
     fn fill_from_store(&mut self) -> Result<(), End> {
+        self.firehose.metrics.replay_pages.inc();
+        self.pages_behind += 1;
+        if self.ahead.is_none() && self.pages_behind >= limits::READ_AHEAD_AFTER_PAGES {
+            self.ahead = self.start_ahead();
+        }
+        let next = self.ahead.as_ref().and_then(Ahead::next).transpose()?;
+        if let Some((Page::Frames, frames)) = next
+            && !frames.is_empty()
+        {
+            self.outbox.frames.extend(frames);
+            return Ok(());
+        }
+        // At its end there is nothing, and what that means shows here.
+        self.ahead = None;
+        self.read_store()
+    }
+
+    fn start_ahead(&self) -> Option<Ahead> {
+        let Firehose {
+            store,
+            turns,
+            settings,
+            ..
+        } = &*self.firehose;
+        let bytes = settings.page_bytes_max;
+        let started = Ahead::start(Arc::clone(store), turns, self.position, bytes);
+        // Without a thread it takes longer.
+        started.unwrap_or_else(|error| {
+            log::warn!("no thread to read ahead: {error}");
+            None
+        })
+    }
+
+    fn read_store(&mut self) -> Result<(), End> {
         let store = &self.firehose.store;
         let last = store.last_seq();
         let bytes = self.firehose.settings.page_bytes_max;
@@ -278,7 +322,6 @@ impl Subscriber {
             Page::Pruned if self.is_fresh => self.begin()?,
             Page::Pruned => return Err(End::TooSlow),
         }
-        self.firehose.metrics.replay_pages.inc();
         Ok(())
     }
 
