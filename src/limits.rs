@@ -64,6 +64,9 @@ pub const HOST_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 pub const HOST_REVIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections lost at the same frame before that frame is skipped.
 pub const HOST_POISON_DROPS_MAX: u32 = 3;
+/// How nice the threads of hosts are (<https://man7.org/linux/man-pages/man7/sched.7.html>): with
+/// this, each gets about a tenth of what others of the relay get when there is not enough for all.
+pub const HOST_NICE: i32 = 10;
 /// Workspaces for proving that are kept while nobody needs them, of about ten kilobytes each; beyond,
 /// they are freed, and made anew when that many hosts are busy at once again.
 pub const WORKSPACES_KEPT_MAX: usize = 64;
@@ -104,6 +107,8 @@ pub const HOST_DIALS_MAX: usize = 64;
 
 /// Events in the sequencer's inbox; beyond, host threads wait, and TCP with them.
 pub const INBOX_EVENTS_MAX: usize = 4_096;
+/// Other messages in the sequencer's inbox; beyond, who sends them waits too.
+pub const INBOX_COMMANDS_MAX: usize = 4_096;
 /// Bytes of events in the sequencer's inbox; beyond, host threads wait, and TCP with them.
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
 /// Events of one batch.

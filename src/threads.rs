@@ -13,6 +13,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::process::setpriority_process;
 
 use crate::memory::stacks::Registered;
 
@@ -80,6 +81,16 @@ impl Role {
         }
     }
 
+    /// How far its threads stand back where there are more that could run than cores. Thousands of
+    /// host threads would otherwise leave a hundredth of a core to the one thread that they all wait
+    /// for, and as little to subscribers and to the answer that the relay is alive.
+    const fn nice(self) -> i32 {
+        match self {
+            Role::Host => crate::limits::HOST_NICE,
+            _ => 0,
+        }
+    }
+
     /// Whether a panic ends only the connection that the thread serves.
     const fn is_expendable(self) -> bool {
         matches!(
@@ -142,6 +153,10 @@ struct Running {
 impl Running {
     fn new(role: Role) -> Running {
         RUNNING[role as usize].fetch_add(1, Ordering::Relaxed);
+        if role.nice() > 0 {
+            // Of the calling thread alone, on Linux. Whoever may not do this only runs less evenly.
+            let _ = setpriority_process(None, role.nice());
+        }
         Running {
             role,
             _stack: Registered::this_thread(role),

@@ -2,6 +2,7 @@
 //! and TCP with them: nothing is ever dropped here.
 
 use std::{
+    ops::{AddAssign, SubAssign},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::event::Input;
 use crate::{
-    limits::{INBOX_BYTES_MAX, INBOX_EVENTS_MAX},
+    limits::{INBOX_BYTES_MAX, INBOX_COMMANDS_MAX, INBOX_EVENTS_MAX},
     metrics::Metrics,
 };
 
@@ -35,9 +36,11 @@ pub struct Closed;
 impl Inbox {
     /// Both ends.
     pub(super) fn new(metrics: Arc<Metrics>) -> (Inbox, Outbox) {
-        let (sender, receiver) = bounded(INBOX_EVENTS_MAX);
+        // The budget is full before the channel is: who waits for a place in the channel itself
+        // first tries again and again, and is woken for one place at a time.
+        let (sender, receiver) = bounded(INBOX_EVENTS_MAX + INBOX_COMMANDS_MAX);
         let budget = Arc::new(Budget {
-            used: Mutex::new(0),
+            used: Mutex::default(),
             freed: Condvar::new(),
             metrics,
         });
@@ -52,7 +55,7 @@ impl Inbox {
 
     /// Delivers a message; waits while the inbox is full.
     pub fn send(&self, input: Input) -> Result<(), Closed> {
-        self.budget.acquire(input.bytes());
+        self.budget.acquire(Used::by(&input));
         self.sender.send(input).map_err(|_| Closed)
     }
 
@@ -74,37 +77,86 @@ impl Inbox {
     }
 }
 
-/// Bytes in the inbox.
+/// What is in the inbox.
 #[derive(Debug)]
 pub(super) struct Budget {
-    used: Mutex<usize>,
+    used: Mutex<Used>,
     freed: Condvar,
     metrics: Arc<Metrics>,
 }
 
+/// Events, and their bytes; other messages are few and small.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Used {
+    events: usize,
+    bytes: usize,
+}
+
+impl Used {
+    /// What a message takes.
+    pub(super) fn by(input: &Input) -> Used {
+        let bytes = input.bytes();
+        Used {
+            events: usize::from(bytes > 0),
+            bytes,
+        }
+    }
+
+    /// The bytes.
+    pub(super) fn bytes(self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there is no room: a message is let in whenever there is any, because one is far
+    /// smaller than all of it.
+    fn is_full(self) -> bool {
+        self.bytes >= INBOX_BYTES_MAX || self.events >= INBOX_EVENTS_MAX
+    }
+}
+
+impl AddAssign for Used {
+    fn add_assign(&mut self, other: Used) {
+        self.events += other.events;
+        self.bytes += other.bytes;
+    }
+}
+
+impl SubAssign for Used {
+    fn sub_assign(&mut self, other: Used) {
+        self.events -= other.events;
+        self.bytes -= other.bytes;
+    }
+}
+
 impl Budget {
-    fn lock(&self) -> MutexGuard<'_, usize> {
+    fn lock(&self) -> MutexGuard<'_, Used> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn acquire(&self, bytes: usize) {
+    fn acquire(&self, message: Used) {
+        if message == Used::default() {
+            return;
+        }
         let mut used = self.lock();
-        // A message is let in whenever there is room at all: one is far smaller than the budget.
-        while *used >= INBOX_BYTES_MAX && bytes > 0 {
+        while used.is_full() {
             used = self
                 .freed
                 .wait(used)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        *used += bytes;
-        self.metrics.inbox_bytes.set(*used as u64);
+        *used += message;
+        self.metrics.inbox_bytes.set(used.bytes as u64);
     }
 
-    pub(super) fn release(&self, bytes: usize) {
+    /// Gives back what the messages of a batch took.
+    pub(super) fn release(&self, batch: Used) {
         let mut used = self.lock();
-        *used -= bytes;
-        self.metrics.inbox_bytes.set(*used as u64);
+        let was_full = used.is_full();
+        *used -= batch;
+        self.metrics.inbox_bytes.set(used.bytes as u64);
         drop(used);
-        self.freed.notify_all();
+        if was_full {
+            self.freed.notify_all();
+        }
     }
 }

@@ -23,7 +23,7 @@ pub use self::inbox::{Closed, Inbox};
 use self::{
     event::{Event, Input, Kind, Ruled, Ruling},
     held::Held,
-    inbox::Outbox,
+    inbox::{Outbox, Used},
     rules::{Change, Terms, Verdict},
     status::Cause,
 };
@@ -103,7 +103,7 @@ struct Forming {
     accounts: HashMap<Did, Account>,
     hosts: HashMap<HostId, HostRecord>,
     inputs: usize,
-    bytes: usize,
+    used: Used,
     now_ms: u64,
 }
 
@@ -164,15 +164,16 @@ impl Sequencer {
             accounts: HashMap::new(),
             hosts: HashMap::new(),
             inputs: 0,
-            bytes: 0,
+            used: Used::default(),
             now_ms: now_ms(),
         };
         let mut next = Some(first);
         while let Some(input) = next {
             forming.inputs += 1;
-            forming.bytes += input.bytes();
+            forming.used += Used::by(&input);
             self.take(input, &mut forming)?;
-            let full = forming.inputs >= BATCH_EVENTS_MAX || forming.bytes >= BATCH_BYTES_MAX;
+            let full =
+                forming.inputs >= BATCH_EVENTS_MAX || forming.used.bytes() >= BATCH_BYTES_MAX;
             next = if full {
                 None
             } else {
@@ -505,7 +506,7 @@ impl Sequencer {
             frames,
             accounts,
             hosts,
-            bytes,
+            used,
             ..
         } = forming;
         for (did, account) in &accounts {
@@ -517,7 +518,7 @@ impl Sequencer {
         batch.set_counters(self.counters);
         self.store.commit(batch)?;
         self.hosts.extend(hosts);
-        self.outbox.budget.release(bytes);
+        self.outbox.budget.release(used);
         self.metrics.batches.inc();
         self.metrics.events_sequenced.add(frames.len() as u64);
         self.metrics.last_seq.set(self.last_seq);

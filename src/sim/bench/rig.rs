@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{corpus::Corpus, report::Disk};
 use crate::{
     sim::{
@@ -21,6 +23,8 @@ use crate::{
 
 /// No progress for this long, and what has not come is lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Nothing more goes into the sockets for this long: they are full.
+const FILLED: Duration = Duration::from_millis(300);
 /// Between two looks at what is still to come.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -73,6 +77,25 @@ impl Rig {
             self.sent += 1;
         }
         Ok(())
+    }
+
+    /// The same while the relay's process is stopped, so that all of it lies in the sockets before
+    /// the relay goes on: then the simulator takes nothing away from it, and it has always something
+    /// to read.
+    pub(super) fn publish_ahead(&mut self, count: usize, stop: &Stop) -> io::Result<()> {
+        let pid = Pid::from_raw(self.relay.pid() as i32).ok_or(io::ErrorKind::InvalidInput)?;
+        kill_process(pid, Signal::STOP)?;
+        let published = self.publish(count);
+        let unsent = |rig: &Rig| rig.network.hosts().iter().map(|h| h.unsent()).sum::<u64>();
+        let (mut left, mut progress) = (unsent(self), Instant::now());
+        while left > 0 && progress.elapsed() < FILLED && !stop.wait(LOOK) {
+            let now = unsent(self);
+            if now != left {
+                (left, progress) = (now, Instant::now());
+            }
+        }
+        kill_process(pid, Signal::CONT)?;
+        published
     }
 
     /// Sends `count` commits, evenly in time.
