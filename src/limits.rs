@@ -320,6 +320,8 @@ pub const IDENTITY_HOSTS_MAX: usize = 65_536;
 pub const IDENTITY_MISSING_FRESH: Duration = Duration::from_secs(120);
 /// Lookups that wait for a resolver thread; beyond, hosts with unknown accounts wait.
 pub const IDENTITY_QUEUE_MAX: usize = 65_536;
+/// Once lookups have become so few again, the hosts that wait go on.
+pub const IDENTITY_QUEUE_REFILL: usize = IDENTITY_QUEUE_MAX / 16 * 15;
 /// Forced refreshes of one account on behalf of one host: at most one in this time.
 pub const IDENTITY_FORCED_INTERVAL: Duration = Duration::from_secs(30);
 

@@ -517,7 +517,9 @@ impl Directory {
 
     fn queue_changed(&self, state: &State) {
         self.metrics.identity_queue.set(state.lookups.len() as u64);
-        if state.blocked > 0 && state.lookups.len() < limits::IDENTITY_QUEUE_MAX {
+        // Not for every place that is free: all who wait would wake up for it, and all but one sleep
+        // again.
+        if state.blocked > 0 && state.lookups.len() < limits::IDENTITY_QUEUE_REFILL {
             self.room.notify_all();
         }
     }
