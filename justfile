@@ -71,7 +71,7 @@ bench name="*" *args:
         --config profile.dev.package.zlay.overflow-checks=false \
         -- {{ args }}
 
-# fuzz `frame`, `cbor`, `car`, `mst_invert` or `did_document` (needs a nightly compiler and cargo-fuzz)
+# fuzz `frame`, `cbor`, `car`, `mst_invert`, `did_document` or `websocket` (needs a nightly compiler and cargo-fuzz)
 fuzz target seconds="60":
     cargo test --locked --lib -- --ignored write_fuzz_seeds
     cargo +nightly fuzz run {{ target }} -- -max_total_time={{ seconds }}

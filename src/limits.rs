@@ -30,8 +30,12 @@ pub const MST_KEY_BYTES_MAX: usize = 1_024;
 /// hundred times smaller. A commit with more is rejected.
 pub const MST_KEYS_BYTES_MAX: usize = 16 << 20;
 
-/// The read buffer of a host's websocket, in bytes; there is one per host.
+/// The read buffer of a host's websocket, in bytes; there is one per host. A message that does not
+/// fit in, which few do, has a buffer of its own while it is read and proven.
 pub const HOST_READ_BUFFER_BYTES: usize = 8 << 10;
+/// The first room for such a message, in bytes, if it says that it is so long. The room doubles as
+/// the message arrives.
+pub const HOST_LARGE_MESSAGE_BYTES_FIRST: usize = 64 << 10;
 /// What rustls may buffer for a host, in bytes.
 pub const HOST_TLS_BUFFER_BYTES: usize = 16 << 10;
 /// Resolving a host's name and connecting to one address of it.
@@ -380,6 +384,8 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const _: () = assert!(HOST_EVENTS_A_SECOND_MAX < TRUSTED_HOST_EVENTS_A_SECOND_MAX);
 const _: () = assert!(HOST_THROTTLED_CALM.as_secs() < HOST_PING_INTERVAL.as_secs());
 const _: () = assert!(IDENTITY_REFRESH_QUEUE_MAX < IDENTITY_QUEUE_MAX);
+const _: () = assert!(HOST_READ_BUFFER_BYTES < HOST_LARGE_MESSAGE_BYTES_FIRST);
+const _: () = assert!(HOST_LARGE_MESSAGE_BYTES_FIRST < FRAME_BYTES_MAX);
 const _: () = assert!(COMMIT_BLOCKS_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SYNC_BLOCKS_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);

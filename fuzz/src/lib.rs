@@ -8,6 +8,8 @@ pub mod document;
 pub mod limits;
 #[path = "../../src/reject.rs"]
 pub mod reject;
+#[path = "../../src/host/server_frames.rs"]
+mod server_frames;
 
 mod trees;
 
@@ -23,6 +25,7 @@ use atproto::{
     seq::Seq,
     splice,
 };
+use server_frames::{Found, Parser, Violation};
 
 pub use trees::mst_invert;
 
@@ -92,4 +95,34 @@ pub fn car(bytes: &[u8]) {
 pub fn did_document(bytes: &[u8]) {
     let did = Did::parse("did:plc:ewvi7nxzyoun6zhxrhs64oiz").expect("a DID");
     let _ = document::Identity::parse(&did, bytes, 1);
+}
+
+/// What a host sends over its websocket, in whatever pieces it arrives: the first byte says in which.
+pub fn websocket(bytes: &[u8]) {
+    let Some((size, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let piece = usize::from(*size) + 1;
+    assert_eq!(messages(bytes, piece), messages(bytes, usize::MAX));
+}
+
+fn messages(mut bytes: &[u8], piece: usize) -> (Vec<(Found, Vec<u8>)>, Option<Violation>) {
+    let (mut parser, mut all) = (Parser::new(&[]), Vec::new());
+    loop {
+        match parser.advance() {
+            Ok(Some(found)) => {
+                all.push((found, parser.payload().to_vec()));
+                continue;
+            }
+            Ok(None) if bytes.is_empty() => return (all, None),
+            Ok(None) => {}
+            Err(violation) => return (all, Some(violation)),
+        }
+        let room = parser.room();
+        assert!(!room.is_empty());
+        let (part, rest) = bytes.split_at(piece.min(room.len()).min(bytes.len()));
+        room[..part.len()].copy_from_slice(part);
+        parser.arrived(part.len());
+        bytes = rest;
+    }
 }

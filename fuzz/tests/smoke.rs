@@ -17,5 +17,6 @@ fn targets_run() {
         zlay_fuzz::car(&bytes);
         zlay_fuzz::did_document(&bytes);
         zlay_fuzz::mst_invert(&bytes);
+        zlay_fuzz::websocket(&bytes);
     }
 }

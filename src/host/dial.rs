@@ -11,28 +11,20 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
-use tungstenite::{
-    WebSocket,
-    client::client_with_config,
-    error::{Error as WsError, ProtocolError},
-    handshake::HandshakeError,
-    http::{Request, Response},
-    protocol::WebSocketConfig,
-};
 
+use super::{stream::Stream, upgrade::upgrade};
 use crate::{
-    USER_AGENT,
     atproto::hostname::Endpoint,
     limits::{
-        FRAME_BYTES_MAX, HOST_CONNECT_TIMEOUT, HOST_HANDSHAKE_TIMEOUT, HOST_PING_INTERVAL,
-        HOST_READ_BUFFER_BYTES, HOST_TLS_BUFFER_BYTES, HOST_WRITE_TIMEOUT,
+        HOST_CONNECT_TIMEOUT, HOST_HANDSHAKE_TIMEOUT, HOST_PING_INTERVAL, HOST_TLS_BUFFER_BYTES,
+        HOST_WRITE_TIMEOUT,
     },
     outbound::Outbound,
     threads::Stop,
 };
 
 /// An open stream of a host.
-pub(super) type Connection = WebSocket<Socket>;
+pub(super) type Connection = Stream<Socket>;
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -161,7 +153,7 @@ pub(super) fn dial(
         deadline: Instant::now() + HOST_HANDSHAKE_TIMEOUT,
         hasty: true,
     };
-    let socket = if endpoint.tls {
+    let mut socket = if endpoint.tls {
         let name = ServerName::try_from(endpoint.host.name().to_owned())
             .map_err(|_| DialError::Tls("not a name that a certificate can have".into()))?;
         let mut tls = ClientConnection::new(outbound.tls(), name)
@@ -174,82 +166,15 @@ pub(super) fn dial(
     } else {
         Socket::Plain(tcp)
     };
-    let config = WebSocketConfig::default()
-        .read_buffer_size(HOST_READ_BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_write_buffer_size(1 << 20)
-        .max_message_size(Some(FRAME_BYTES_MAX))
-        .max_frame_size(Some(FRAME_BYTES_MAX));
-    let request = request(endpoint, cursor)?;
-    let (mut socket, response) =
-        client_with_config(request, socket, Some(config)).map_err(handshake_error)?;
-    if is_relay(&response) {
-        return Err(DialError::IsRelay);
-    }
-    socket
-        .get_mut()
-        .timed()
-        .settle()
-        .map_err(DialError::Connect)?;
-    Ok(socket)
-}
-
-fn request(endpoint: &Endpoint, cursor: Option<u64>) -> Result<Request<()>, DialError> {
-    let scheme = if endpoint.tls { "wss" } else { "ws" };
-    let query = cursor
-        .map(|cursor| format!("?cursor={cursor}"))
-        .unwrap_or_default();
-    let path = "/xrpc/com.atproto.sync.subscribeRepos";
-    Request::builder()
-        .uri(format!("{scheme}://{}{path}{query}", endpoint.host))
-        .header("Host", endpoint.host.as_str())
-        .header("Connection", "Upgrade")
-        .header("Upgrade", "websocket")
-        .header("Sec-WebSocket-Version", "13")
-        .header(
-            "Sec-WebSocket-Key",
-            tungstenite::handshake::client::generate_key(),
-        )
-        .header("User-Agent", USER_AGENT)
-        .body(())
-        .map_err(|error| DialError::Handshake(error.to_string()))
-}
-
-/// Whether the answer carries the marker by which relays know each other.
-fn is_relay<B>(response: &Response<B>) -> bool {
-    let server = response
-        .headers()
-        .get("server")
-        .and_then(|value| value.to_str().ok());
-    server.is_some_and(|server| server.to_ascii_lowercase().contains("atproto-relay"))
+    let beginning = upgrade(&mut socket, endpoint.host.as_str(), cursor)?;
+    socket.timed().settle().map_err(DialError::Connect)?;
+    Ok(Stream::new(socket, &beginning))
 }
 
 fn tls_error(error: io::Error) -> DialError {
     match error.kind() {
         io::ErrorKind::TimedOut => DialError::Timeout,
         _ => DialError::Tls(error.to_string()),
-    }
-}
-
-fn handshake_error<R: tungstenite::handshake::HandshakeRole>(
-    error: HandshakeError<R>,
-) -> DialError {
-    match error {
-        HandshakeError::Interrupted(_) => DialError::Timeout,
-        HandshakeError::Failure(WsError::Http(response)) if is_relay(&response) => {
-            DialError::IsRelay
-        }
-        HandshakeError::Failure(WsError::Http(response)) => {
-            DialError::Status(response.status().as_u16())
-        }
-        HandshakeError::Failure(WsError::Io(error)) => match error.kind() {
-            io::ErrorKind::TimedOut => DialError::Timeout,
-            _ => DialError::Handshake(error.to_string()),
-        },
-        HandshakeError::Failure(WsError::Protocol(ProtocolError::HandshakeIncomplete)) => {
-            DialError::Handshake("closed before it was done".into())
-        }
-        HandshakeError::Failure(error) => DialError::Handshake(error.to_string()),
     }
 }
 

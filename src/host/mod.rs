@@ -8,11 +8,14 @@ mod dial;
 pub mod discovery;
 mod lane;
 pub mod quota;
+mod server_frames;
 pub mod status;
+mod stream;
 pub mod table;
 pub mod terms;
 pub mod thread;
 pub mod trust;
+mod upgrade;
 mod workspaces;
 
 use std::{

@@ -7,10 +7,6 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, at, bounded, select};
-use tungstenite::{
-    Message,
-    error::{CapacityError, Error as WsError},
-};
 
 use super::{
     Shared, backoff,
@@ -19,6 +15,8 @@ use super::{
     lane::{Frame, Lane, Position},
     now_ms,
     quota::{Quota, Throttled},
+    server_frames::Violation,
+    stream::{Message, ReadError},
     terms::Terms,
 };
 use crate::{
@@ -242,46 +240,36 @@ impl HostThread {
         poison: &mut Poison,
     ) -> Ended {
         let mut silent = 0;
-        // The message before is kept until the next one is read: the read buffer can then not grow
-        // into the room of a large message, and stays small.
-        let mut last: Option<Message> = None;
         loop {
-            connection
-                .get_mut()
-                .timed()
-                .expect_within(HOST_MESSAGE_TIMEOUT);
+            let timed = connection.socket().timed();
+            timed.expect_within(HOST_MESSAGE_TIMEOUT);
             let read = connection.read();
-            drop(last.take());
             if self.is_over() {
                 return Ended::Stopped;
             }
             match read {
                 Ok(message) => {
                     silent = 0;
-                    let timed = connection.get_mut().timed();
-                    if message.is_binary() && !self.keep_to_limits(timed) {
+                    let timed = connection.socket().timed();
+                    if message == Message::Binary && !self.keep_to_limits(timed) {
                         return Ended::Stopped;
                     }
-                    if let Some(ended) = self.take(&message, &mut position, poison) {
-                        // The answer to a close, or nothing: the connection is over either way.
-                        let _ = connection.flush();
+                    let payload = connection.payload();
+                    if let Some(ended) = self.take(message, payload, &mut position, poison) {
                         return ended;
                     }
-                    last = Some(message);
                 }
-                Err(WsError::Io(error))
-                    if error.kind() == io::ErrorKind::WouldBlock && self.throttled.is_shown() =>
-                {
-                    self.calm_down(connection.get_mut().timed());
+                Err(ReadError::Quiet) if self.throttled.is_shown() => {
+                    self.calm_down(connection.socket().timed());
                 }
-                Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(ReadError::Quiet) => {
                     silent += 1;
                     if silent >= HOST_SILENT_INTERVALS_MAX {
                         return Ended::Silent;
                     }
                     self.lane.report();
-                    if let Err(error) = connection.send(Message::Ping(Default::default())) {
-                        return Ended::Protocol(error.to_string());
+                    if let Err(error) = connection.send_ping() {
+                        return Ended::Io(error);
                     }
                 }
                 Err(error) => return self.broken(error, poison),
@@ -332,35 +320,34 @@ impl HostThread {
     /// Deals with one message; something where it ends the connection.
     fn take(
         &mut self,
-        message: &Message,
+        message: Message,
+        payload: &[u8],
         position: &mut Position,
         poison: &mut Poison,
     ) -> Option<Ended> {
         let metrics = &self.shared.metrics;
         let (frame, ended) = match message {
-            Message::Binary(bytes) => {
+            Message::Binary => {
                 metrics.frames_received.inc();
-                metrics.bytes_received.add(bytes.len() as u64);
-                let mut frame = self.lane.take(bytes, position);
+                metrics.bytes_received.add(payload.len() as u64);
+                let mut frame = self.lane.take(payload, position);
                 if frame == Frame::WentBack {
                     log::debug!("host={} its sequence has started anew", self.endpoint.host);
                     if !self.restart() {
                         return Some(Ended::Stopped);
                     }
                     position.cursor = None;
-                    frame = self.lane.take(bytes, position);
+                    frame = self.lane.take(payload, position);
                 }
                 (frame, Ended::Malformed)
             }
-            Message::Text(_) => {
+            Message::Text => {
                 metrics.frames_received.inc();
                 self.lane.malformed();
                 (Frame::Malformed, Ended::Text)
             }
-            Message::Close(frame) => {
-                return Some(Ended::Closed(frame.as_ref().map(|frame| frame.code.into())));
-            }
-            _ => return None,
+            Message::Close(code) => return Some(Ended::Closed(code)),
+            Message::Ping | Message::Pong => return None,
         };
         match frame {
             Frame::Malformed if poison.strikes(self.lane.read()) => {
@@ -379,12 +366,11 @@ impl HostThread {
     }
 
     /// A read that failed for good.
-    fn broken(&mut self, error: WsError, poison: &mut Poison) -> Ended {
+    fn broken(&mut self, error: ReadError, poison: &mut Poison) -> Ended {
         match error {
-            WsError::ConnectionClosed | WsError::AlreadyClosed => Ended::Closed(None),
-            WsError::Io(error) if error.kind() == io::ErrorKind::TimedOut => Ended::Silent,
-            WsError::Io(error) => Ended::Io(error),
-            WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
+            ReadError::Quiet | ReadError::Late => Ended::Silent,
+            ReadError::Io(error) => Ended::Io(error),
+            ReadError::Violation(Violation::TooLarge) => {
                 self.lane.malformed();
                 // It was not received, so it can only be passed over by its seq.
                 if poison.strikes(self.lane.read()) && self.lane.read() > 0 {
@@ -398,7 +384,7 @@ impl HostThread {
                 }
                 Ended::TooLarge
             }
-            error => Ended::Protocol(error.to_string()),
+            ReadError::Ended | ReadError::Violation(_) => Ended::Protocol(error.to_string()),
         }
     }
 
