@@ -49,7 +49,11 @@ fn variants() -> Vec<(&'static str, Variant)> {
         block_kib,
         ..PRESENT
     };
-    let level = |level| Variant { level, ..PRESENT };
+    let level = |level, block_kib| Variant {
+        level,
+        block_kib,
+        ..PRESENT
+    };
     let trained = |dictionary_kib| Variant {
         dictionary_kib,
         training_kib: 100 * dictionary_kib,
@@ -77,9 +81,10 @@ fn variants() -> Vec<(&'static str, Variant)> {
         ("zstd (present)", PRESENT),
         ("zstd, 16 KiB", block(16)),
         ("zstd, 32 KiB", block(32)),
-        ("zstd, 128 KiB", block(128)),
-        ("zstd level 1", level(1)),
-        ("zstd level 6", level(6)),
+        ("zstd, 64 KiB", block(64)),
+        ("zstd level 3, 64 KiB", level(3, 64)),
+        ("zstd level 3", level(3, 128)),
+        ("zstd level 6", level(6, 128)),
         ("zstd, sample of 16 KiB", sample),
         ("zstd, dictionary of 16 KiB", trained(16)),
         ("zstd, dictionary of 64 KiB", trained(64)),

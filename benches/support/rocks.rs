@@ -20,9 +20,9 @@ pub(crate) struct Variant {
 
 /// What the store has.
 pub(crate) const PRESENT: Variant = Variant {
-    block_kib: 64,
+    block_kib: 128,
     codec: DBCompressionType::Zstd,
-    level: 32767,
+    level: 1,
     dictionary_kib: 0,
     training_kib: 0,
 };

@@ -12,9 +12,21 @@ use crate::{
 /// The blocks of one CAR slice by CID; reused from slice to slice.
 #[derive(Default, Debug)]
 pub struct BlockTable {
-    /// Sorted by CID. The ranges are of the buffer that was given to [`BlockTable::read`].
-    blocks: Vec<(Cid, Range<u32>)>,
+    /// Sorted by [`Key`]. The ranges are of the buffer that was given to [`BlockTable::read`].
+    blocks: Vec<(Key, Range<u32>)>,
     root: Option<Cid>,
+}
+
+/// A CID in an order that is quick to compare: the first four bytes are the same in nearly all of
+/// them, and the next eight are in hardly any two.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Key(u64, Cid);
+
+impl Key {
+    fn of(cid: &Cid) -> Key {
+        let digest = cid.as_bytes().last_chunk().copied();
+        Key(digest.map_or(0, u64::from_le_bytes), *cid)
+    }
 }
 
 impl BlockTable {
@@ -46,9 +58,10 @@ impl BlockTable {
             if Cid::of(cid.codec(), &slice[data.clone()]) != cid {
                 return Err(Reject::BlockHash);
             }
-            self.blocks.push((cid, data.start as u32..data.end as u32));
+            let place = data.start as u32..data.end as u32;
+            self.blocks.push((Key::of(&cid), place));
         }
-        self.blocks.sort_unstable_by_key(|(cid, _)| *cid);
+        self.blocks.sort_unstable_by_key(|(key, _)| *key);
         Ok(())
     }
 
@@ -61,7 +74,7 @@ impl BlockTable {
     pub fn get(&self, cid: &Cid) -> Option<Range<usize>> {
         let index = self
             .blocks
-            .binary_search_by_key(cid, |(cid, _)| *cid)
+            .binary_search_by_key(&Key::of(cid), |(key, _)| *key)
             .ok()?;
         let range = &self.blocks[index].1;
         Some(range.start as usize..range.end as usize)
@@ -190,7 +203,7 @@ mod tests {
         blocks.sort_by_key(|(_, place)| place.start);
         let mut again = Vec::new();
         push(&mut again, &[&header(roots, 1)]);
-        for (cid, place) in blocks {
+        for (Key(_, cid), place) in blocks {
             let data = &file[place.start as usize..place.end as usize];
             push(&mut again, &[cid.as_bytes(), data]);
         }

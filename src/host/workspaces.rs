@@ -7,7 +7,6 @@
 //! waiting for it cost a tenth of all processor time (docs/performance.md).
 
 use std::{
-    ops::DerefMut,
     sync::{Mutex, PoisonError},
     thread,
 };
@@ -16,12 +15,12 @@ use crate::{atproto::prove::Workspace, limits::WORKSPACES_KEPT_MAX};
 
 /// The pool.
 #[derive(Default)]
-pub(super) struct Workspaces(Mutex<Vec<Box<Workspace>>>);
+pub(super) struct Workspaces(Mutex<Vec<Workspace>>);
 
 /// A borrowed workspace; given back when dropped, also by a panic.
 pub(super) struct Borrowed<'a> {
     /// There until it is given back.
-    workspace: Option<Box<Workspace>>,
+    workspace: Option<Workspace>,
     pool: &'a Workspaces,
 }
 
@@ -46,7 +45,7 @@ impl Workspaces {
 impl Borrowed<'_> {
     /// The workspace.
     pub(super) fn get(&mut self) -> &mut Workspace {
-        self.workspace.get_or_insert_default().deref_mut()
+        self.workspace.get_or_insert_default()
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long each limit is measured, about.
-const SPAN: Duration = Duration::from_secs(2);
+const SPAN: Duration = Duration::from_millis(1_500);
 /// The stack of a thread that reads what a loop writes, in bytes.
 const STACK_BYTES: usize = 512 << 10;
 /// Frames of one vectored write.

@@ -43,9 +43,11 @@ pub(super) struct Ingest {
     pub(super) events_per_second: Vec<f64>,
     pub(super) events_per_cpu_second: Vec<f64>,
     pub(super) events_per_cpu_second_median: f64,
-    /// Only hashing and verifying the same commits, on one core.
-    pub(super) limit_events_per_cpu_second: f64,
-    pub(super) share_of_limit: f64,
+    /// Only hashing and verifying the same commits, on one core, before and after each round: the
+    /// machine itself is not equally fast all the time.
+    pub(super) limit_events_per_cpu_second: Vec<f64>,
+    pub(super) share_of_limit: Vec<f64>,
+    pub(super) share_of_limit_median: f64,
     pub(super) batch_events_mean: Option<f64>,
     /// Batches of that size appended to a file, with each on the disk before the next, and without.
     pub(super) limit_batches_per_second_synced: f64,
@@ -113,7 +115,8 @@ pub(super) fn ingest(rig: &mut Rig, events: usize, stop: &Stop) -> io::Result<In
     let round = events / ROUNDS;
     rig.corpus.make(round * ROUNDS);
     let batches = rig.metric("relay_batches_total");
-    let (mut rates, mut per_cpu) = (Vec::new(), Vec::new());
+    let (mut rates, mut per_cpu, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    let mut limits = vec![floor::proofs(&rig.corpus.samples)];
     for _ in 0..ROUNDS {
         stop.wait(SETTLE);
         let before = rig.usage()?;
@@ -122,7 +125,12 @@ pub(super) fn ingest(rig: &mut Rig, events: usize, stop: &Stop) -> io::Result<In
         rig.drain(stop)?;
         let used = rig.usage()?.cpu - before.cpu;
         rates.push(round as f64 / start.elapsed().as_secs_f64());
-        per_cpu.push(round as f64 / used.as_secs_f64().max(1e-9));
+        let cost = round as f64 / used.as_secs_f64().max(1e-9);
+        let before = limits.last().copied().unwrap_or_default();
+        let after = floor::proofs(&rig.corpus.samples);
+        limits.push(after);
+        per_cpu.push(cost);
+        shares.push(2.0 * cost / (before + after));
     }
     let batch_events_mean = match (batches, rig.metric("relay_batches_total")) {
         (Some(before), Some(after)) if after > before => {
@@ -134,17 +142,16 @@ pub(super) fn ingest(rig: &mut Rig, events: usize, stop: &Stop) -> io::Result<In
     let bytes: usize = samples.iter().map(|sample| sample.frame.len()).sum();
     let frame_bytes_mean = bytes as f64 / samples.len().max(1) as f64;
     let batch_bytes = batch_events_mean.unwrap_or(BATCH_EVENTS) * frame_bytes_mean;
-    let limit = floor::proofs(samples);
     let (synced, unsynced) = floor::appends(&rig.relay.data, batch_bytes as usize)?;
-    let median = median(&per_cpu);
     Ok(Ingest {
         events: round * ROUNDS,
         frame_bytes_mean,
         events_per_second: rates,
+        events_per_cpu_second_median: median(&per_cpu),
         events_per_cpu_second: per_cpu,
-        events_per_cpu_second_median: median,
-        limit_events_per_cpu_second: limit,
-        share_of_limit: median / limit,
+        limit_events_per_cpu_second: limits,
+        share_of_limit_median: median(&shares),
+        share_of_limit: shares,
         batch_events_mean,
         limit_batches_per_second_synced: synced,
         limit_batches_per_second: unsynced,
