@@ -36,11 +36,20 @@ pub struct Closed;
 impl Inbox {
     /// Both ends.
     pub(super) fn new(metrics: Arc<Metrics>) -> (Inbox, Outbox) {
+        let most = Used {
+            events: INBOX_EVENTS_MAX,
+            bytes: INBOX_BYTES_MAX,
+        };
+        Inbox::with_room(most, metrics)
+    }
+
+    fn with_room(most: Used, metrics: Arc<Metrics>) -> (Inbox, Outbox) {
         // The budget is full before the channel is: who waits for a place in the channel itself
         // first tries again and again, and is woken for one place at a time.
         let (sender, receiver) = bounded(INBOX_EVENTS_MAX + INBOX_COMMANDS_MAX);
         let budget = Arc::new(Budget {
             used: Mutex::default(),
+            most,
             freed: Condvar::new(),
             metrics,
         });
@@ -70,9 +79,13 @@ impl Inbox {
 
 #[cfg(test)]
 impl Inbox {
-    /// An inbox that a test reads in the sequencer's place.
+    /// An inbox that a test reads in the sequencer's place, as long as the channel has room.
     pub(crate) fn with_receiver(metrics: Arc<Metrics>) -> (Inbox, Receiver<Input>) {
-        let (inbox, outbox) = Inbox::new(metrics);
+        let most = Used {
+            events: usize::MAX,
+            bytes: usize::MAX,
+        };
+        let (inbox, outbox) = Inbox::with_room(most, metrics);
         (inbox, outbox.receiver)
     }
 }
@@ -81,6 +94,7 @@ impl Inbox {
 #[derive(Debug)]
 pub(super) struct Budget {
     used: Mutex<Used>,
+    most: Used,
     freed: Condvar,
     metrics: Arc<Metrics>,
 }
@@ -109,8 +123,8 @@ impl Used {
 
     /// Whether there is no room: a message is let in whenever there is any, because one is far
     /// smaller than all of it.
-    fn is_full(self) -> bool {
-        self.bytes >= INBOX_BYTES_MAX || self.events >= INBOX_EVENTS_MAX
+    fn fills(self, most: Used) -> bool {
+        self.bytes >= most.bytes || self.events >= most.events
     }
 }
 
@@ -138,7 +152,7 @@ impl Budget {
             return;
         }
         let mut used = self.lock();
-        while used.is_full() {
+        while used.fills(self.most) {
             used = self
                 .freed
                 .wait(used)
@@ -151,7 +165,7 @@ impl Budget {
     /// Gives back what the messages of a batch took.
     pub(super) fn release(&self, batch: Used) {
         let mut used = self.lock();
-        let was_full = used.is_full();
+        let was_full = used.fills(self.most);
         *used -= batch;
         self.metrics.inbox_bytes.set(used.bytes as u64);
         drop(used);
