@@ -225,7 +225,7 @@ pub struct Config {
         env = "RELAY_THREAD_STACK_KIB",
         default_value_t = 2048,
         value_name = "KIB",
-        value_parser = clap::value_parser!(u32).range(128..=65_536)
+        value_parser = clap::value_parser!(u32).range(64..=65_536)
     )]
     pub thread_stack_kib: u32,
     /// Threads that look identities up.

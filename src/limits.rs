@@ -178,6 +178,9 @@ pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 256 << 10;
 pub const READ_AHEADS_MAX: usize = 8;
 /// Pages that are read ahead of one subscriber, beside the one that is being read.
 pub const READ_AHEAD_PAGES: usize = 2;
+/// Bytes of such a page: larger than those of [`SUBSCRIBER_PAGE_BYTES_MAX`], because a page begins and
+/// ends within a block of the store, which is taken apart for both its neighbours.
+pub const READ_AHEAD_PAGE_BYTES: usize = 1 << 20;
 /// A subscriber that has taken so many pages in a row from the store is worth a thread.
 pub const READ_AHEAD_AFTER_PAGES: u32 = 2;
 /// Pongs and pings that wait for one subscriber; beyond, the oldest is dropped.

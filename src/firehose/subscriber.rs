@@ -293,13 +293,8 @@ impl Subscriber {
     }
 
     fn start_ahead(&self) -> Option<Ahead> {
-        let Firehose {
-            store,
-            turns,
-            settings,
-            ..
-        } = &*self.firehose;
-        let bytes = settings.page_bytes_max;
+        let Firehose { store, turns, .. } = &*self.firehose;
+        let bytes = limits::READ_AHEAD_PAGE_BYTES;
         let started = Ahead::start(Arc::clone(store), turns, self.position, bytes);
         // Without a thread it takes longer.
         started.unwrap_or_else(|error| {
