@@ -309,12 +309,14 @@ pub const MEMORY_SAMPLE_INTERVAL_FRESH: Duration = Duration::from_secs(1);
 /// frees no other can use. Threads wait for each other where there are too few.
 pub const ARENAS_MAX: usize = 4;
 /// A block this large gets a mapping of its own, which goes back to the system when it is freed: a
-/// few of the largest frames must not leave holes in a heap. Each costs two system calls and page
-/// faults, so the batches of a busy relay and the blocks of RocksDB's tables in memory are not among
-/// them.
-pub const MMAP_THRESHOLD_BYTES: usize = 2 << 20;
+/// few large frames must not leave holes in a heap. Each costs two system calls and page faults.
+pub const MMAP_THRESHOLD_BYTES: usize = 256 << 10;
 /// Free memory at the end of a heap that goes back to the system; below, it is kept for later.
-pub const TRIM_THRESHOLD_BYTES: usize = 4 << 20;
+pub const TRIM_THRESHOLD_BYTES: usize = 1 << 20;
+/// What glibc's heaps may keep free between blocks in use, in bytes; beyond, it goes back to the system.
+pub const HEAP_RETAINED_MAX: u64 = 32 << 20;
+/// How often that is looked at.
+pub const HEAP_TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A lookup of a DID document, everything together.
 pub const IDENTITY_LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);

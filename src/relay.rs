@@ -33,7 +33,7 @@ use crate::{
     },
     identity::Directory,
     limits::{RETENTION_INTERVAL, SERVICE_STACK_BYTES},
-    memory::Memory,
+    memory::{Memory, trim},
     metrics::Metrics,
     outbound::Outbound,
     sequencer::{Inbox, Sequencer},
@@ -311,11 +311,14 @@ fn start_retention(
         bytes_max: config.retention_bytes,
         interval: RETENTION_INTERVAL,
     };
-    let (store, metrics) = (store.clone(), metrics.clone());
+    let (store, metrics, until) = (store.clone(), metrics.clone(), stop.clone());
     let body = move || retention::run(&store, retention, &metrics, &stop);
-    let thread = threads::spawn(Role::Retention, "", SERVICE_STACK_BYTES, body)?;
+    let retaining = threads::spawn(Role::Retention, "", SERVICE_STACK_BYTES, body)?;
+    let trimming = threads::spawn(Role::Memory, "", SERVICE_STACK_BYTES, move || {
+        trim::run(&until);
+    })?;
     Ok(Part {
         stopper,
-        threads: vec![thread],
+        threads: vec![retaining, trimming],
     })
 }

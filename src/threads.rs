@@ -40,6 +40,8 @@ pub enum Role {
     Metrics,
     /// Frees what has left the window.
     Retention,
+    /// Gives memory back.
+    Memory,
     /// Waits for signals.
     Signals,
     /// Anything of the simulator.
@@ -48,7 +50,7 @@ pub enum Role {
 
 impl Role {
     /// Every role, for reports.
-    pub const ALL: [Role; 12] = [
+    pub const ALL: [Role; 13] = [
         Role::Host,
         Role::Sequencer,
         Role::Resolver,
@@ -59,6 +61,7 @@ impl Role {
         Role::Http,
         Role::Metrics,
         Role::Retention,
+        Role::Memory,
         Role::Signals,
         Role::Simulator,
     ];
@@ -76,6 +79,7 @@ impl Role {
             Role::Http => "http",
             Role::Metrics => "metrics",
             Role::Retention => "retention",
+            Role::Memory => "memory",
             Role::Signals => "signals",
             Role::Simulator => "sim",
         }

@@ -34,6 +34,9 @@ mod judge;
 #[cfg(test)]
 mod tests;
 
+/// Accounts with parked events for which the room is kept when there are none.
+const KEEP_ACCOUNTS: usize = 64;
+
 /// One host's events, on their way.
 pub(super) struct Lane {
     shared: Arc<Shared>,
@@ -383,6 +386,10 @@ impl Lane {
         let drained = state.parked.get(did).is_none_or(VecDeque::is_empty);
         if drained {
             state.parked.remove(did);
+            // Thousands of accounts that nobody knew happen once to a host.
+            if state.parked.is_empty() && state.parked.capacity() > KEEP_ACCOUNTS {
+                state.parked = HashMap::new();
+            }
         }
         drained
     }

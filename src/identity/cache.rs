@@ -27,7 +27,7 @@ pub(super) struct Cache {
 /// A DID as the cache knows it, in 16 bytes: the 120 bits of a `did:plc`, and of any other the
 /// beginning of its SHA-256, with the first bit set to tell the two apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Key(u128);
+struct Key([u64; 2]);
 
 impl Key {
     fn of(did: &Did) -> Key {
@@ -40,11 +40,18 @@ impl Key {
                     c - b'a'
                 }
             };
-            return Key(id.bytes().fold(0, |n, c| (n << 5) | u128::from(digit(c))));
+            return Key::from(id.bytes().fold(0, |n, c| (n << 5) | u128::from(digit(c))));
         }
         let mut first = [0; 16];
         first.copy_from_slice(&digest(&SHA256, did.as_str().as_bytes()).as_ref()[..16]);
-        Key(u128::from_be_bytes(first) | OTHER)
+        Key::from(u128::from_be_bytes(first) | OTHER)
+    }
+}
+
+impl From<u128> for Key {
+    /// In two halves: a u128 would be aligned to 16 bytes, and an entry as much larger.
+    fn from(bits: u128) -> Key {
+        Key([(bits >> 64) as u64, bits as u64])
     }
 }
 
@@ -256,9 +263,9 @@ mod tests {
             // Not one of the directory's, and not to be mistaken for one.
             key("did:plc:aaaaaaaaaaaaaaaaaaaaaaa"),
         ];
-        assert_eq!(keys[0], Key(0));
-        assert_eq!(keys[1], Key(1));
-        assert_eq!(keys[2], Key(31 << 115));
+        assert_eq!(keys[0], Key::from(0));
+        assert_eq!(keys[1], Key::from(1));
+        assert_eq!(keys[2], Key::from(31 << 115));
         let distinct: std::collections::HashSet<Key> = keys.into_iter().collect();
         assert_eq!(distinct.len(), keys.len());
     }

@@ -170,6 +170,21 @@ pub fn configure() -> String {
     set.join(" ")
 }
 
+/// What is free in the C library's heaps, in bytes, whether or not its pages are there; none where it
+/// does not say.
+pub(super) fn free() -> Option<u64> {
+    #[cfg(target_env = "gnu")]
+    return Some(ffi::glibc().free as u64);
+    #[cfg(not(target_env = "gnu"))]
+    None
+}
+
+/// Gives back what is free in the C library's heaps.
+pub(super) fn trim() {
+    #[cfg(target_env = "gnu")]
+    ffi::trim_glibc();
+}
+
 /// Nothing: only glibc's allocator has to be told.
 #[cfg(not(target_env = "gnu"))]
 pub fn configure() -> String {

@@ -34,6 +34,7 @@ pub mod heap;
 pub mod process;
 mod render;
 pub mod stacks;
+pub mod trim;
 
 /// What the relay's parts know of their own memory.
 pub trait Parts: Send + Sync {
