@@ -28,7 +28,7 @@ use clap::Parser;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use peak_alloc::PeakAlloc;
 use zlay::{
-    atproto::{crypto::PublicKey, did::Did, handle::Handle, hostname::Hostname},
+    atproto::{crypto::PublicKey, did::Did, handle::HandleDigest, hostname::Hostname},
     config::Cli,
     identity::{Directory, Identity},
     metrics::Metrics,
@@ -55,7 +55,7 @@ fn identity(n: u32, keys: &[PublicKey]) -> Identity {
         key: Some(keys[n as usize % KEYS].clone()),
         host: Hostname::parse(&format!("pds{}.host.example.com", n % HOSTS)).ok(),
         tls: true,
-        handle: Handle::parse(&format!("person{n}.example.com")).ok(),
+        handle: Some(HandleDigest::of(&format!("person{n}.example.com"))),
         resolved_at: 1_700_000_000_000,
     }
 }

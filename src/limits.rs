@@ -81,7 +81,7 @@ pub const HOST_PARKED_BYTES_MAX: usize = 16 << 20;
 /// Bytes of events of all hosts that wait for an identity. Beyond, a host is read only while it has
 /// less than [`HOST_PARKED_BYTES_FAIR`] of them: a directory that is down must not fill the memory,
 /// and a few hosts with many unknown accounts must not stop the others.
-pub const PARKED_BYTES_MAX: usize = 1 << 30;
+pub const PARKED_BYTES_MAX: usize = 256 << 20;
 /// Bytes of one host's events that may wait whatever the other hosts do.
 pub const HOST_PARKED_BYTES_FAIR: usize = 128 << 10;
 /// Events of one host in a second, and one more for every
@@ -121,7 +121,7 @@ pub const BATCH_EVENTS_MAX: usize = 512;
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Blocks of the store in memory, in bytes; beyond, lookups go to the disk (or its page cache).
-pub const STORE_CACHE_BYTES: usize = 64 << 20;
+pub const STORE_CACHE_BYTES: usize = 32 << 20;
 /// Events gathered in memory before they become a file, in bytes; the grain of retention.
 pub const STORE_EVENTS_BUFFER_BYTES: usize = 32 << 20;
 /// The same for each other column family.
@@ -314,7 +314,7 @@ pub const MMAP_THRESHOLD_BYTES: usize = 256 << 10;
 /// Free memory at the end of a heap that goes back to the system; below, it is kept for later.
 pub const TRIM_THRESHOLD_BYTES: usize = 1 << 20;
 /// What glibc's heaps may keep free between blocks in use, in bytes; beyond, it goes back to the system.
-pub const HEAP_RETAINED_MAX: u64 = 32 << 20;
+pub const HEAP_RETAINED_MAX: u64 = 8 << 20;
 /// How often that is looked at.
 pub const HEAP_TRIM_INTERVAL: Duration = Duration::from_secs(10);
 

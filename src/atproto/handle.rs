@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest;
+
 use super::nsid::is_label;
 
 /// A syntactically valid handle, in lower case.
@@ -31,6 +33,21 @@ const DISALLOWED_TLDS: [&str; 8] = [
     "localhost",
     "onion",
 ];
+
+/// Which handle it is, without its text: the beginning of the SHA-256 of it in lower case. There are
+/// hundreds of thousands of them in memory, and all they are for is to be compared.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct HandleDigest([u8; 16]);
+
+impl HandleDigest {
+    /// That of any text, in any case.
+    pub fn of(text: &str) -> HandleDigest {
+        let hash = digest::digest(&digest::SHA256, text.to_ascii_lowercase().as_bytes());
+        let mut first = [0; 16];
+        first.copy_from_slice(&hash.as_ref()[..16]);
+        HandleDigest(first)
+    }
+}
 
 impl Handle {
     /// The longest handle, in bytes.

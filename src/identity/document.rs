@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::atproto::{
     crypto::{Curve, PublicKey},
     did::Did,
-    handle::Handle,
+    handle::{Handle, HandleDigest},
     hostname::{Endpoint, Hostname},
 };
 
@@ -22,7 +22,7 @@ pub struct Identity {
     /// Whether that PDS is spoken to over TLS.
     pub tls: bool,
     /// The handle that it claims; nobody has verified it.
-    pub handle: Option<Handle>,
+    pub handle: Option<HandleDigest>,
     /// When the document was fetched, in milliseconds since 1970.
     pub resolved_at: u64,
 }
@@ -83,7 +83,8 @@ impl Identity {
             handle: items(&document.also_known_as)
                 .filter_map(Value::as_str)
                 .filter_map(|uri| uri.strip_prefix("at://"))
-                .find_map(|handle| Handle::parse(handle).ok()),
+                .find(|handle| Handle::check(handle).is_ok())
+                .map(HandleDigest::of),
             resolved_at: now_ms,
         })
     }
@@ -193,7 +194,7 @@ mod tests {
             Some(Hostname::parse("pds.example.com").unwrap())
         );
         assert!(identity.tls);
-        assert_eq!(identity.handle, Some(Handle::parse("jan.test").unwrap()));
+        assert_eq!(identity.handle, Some(HandleDigest::of("jan.test")));
         assert_eq!(identity.resolved_at, 7);
     }
 

@@ -71,6 +71,9 @@ pub(super) enum Doubt {
     Now,
 }
 
+/// Lookups for which the room is kept when there are none.
+const KEEP_JOBS: usize = 1_024;
+
 /// A lookup to be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Next {
@@ -306,7 +309,7 @@ impl<W> Lookups<W> {
         };
         job.waiters.retain(|(_, waiter)| waits(waiter));
         if job.waiters.is_empty() {
-            self.jobs.remove(did);
+            self.forget(did);
             return;
         }
         job.running = false;
@@ -329,7 +332,7 @@ impl<W> Lookups<W> {
         }
         self.release_thread(did);
         let Some(job) = self.jobs.get_mut(did).filter(|job| !job.waiters.is_empty()) else {
-            self.jobs.remove(did);
+            self.forget(did);
             return Vec::new();
         };
         job.running = false;
@@ -339,6 +342,15 @@ impl<W> Lookups<W> {
         job.asked_at = due;
         self.queue(did, due, now_ms);
         Vec::new()
+    }
+
+    /// A lookup is over.
+    fn forget(&mut self, did: &Did) {
+        self.jobs.remove(did);
+        // A start with an empty cache needs tens of thousands at once, and nothing does afterwards.
+        if self.jobs.is_empty() && self.jobs.capacity() > KEEP_JOBS {
+            self.jobs = HashMap::new();
+        }
     }
 
     fn lane(&mut self, did: &Did) -> &mut FairQueue {

@@ -20,6 +20,8 @@ fn the_lab_measures_a_relay_from_its_start_to_after_a_burst() {
         "1s",
         "--settle",
         "0s",
+        "--calm",
+        "3s",
         "--burst-events",
         "50",
     ]);

@@ -8,6 +8,7 @@ use crate::{
     atproto::{
         did::Did,
         envelope::{Body, Event as Parsed},
+        handle::HandleDigest,
         splice,
     },
     identity::{Identity, Outcome},
@@ -93,10 +94,10 @@ impl Lane {
             }
             _ => None,
         };
-        let claimed = identity.and_then(|identity| identity.handle.as_ref());
+        let claimed = identity.and_then(|identity| identity.handle);
         let agrees = match (handle, claimed) {
             (None, _) => true,
-            (Some(handle), Some(claimed)) => handle.eq_ignore_ascii_case(claimed.as_str()),
+            (Some(handle), Some(claimed)) => HandleDigest::of(handle) == claimed,
             (Some(_), None) => false,
         };
         let spliced = if agrees {

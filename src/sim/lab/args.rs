@@ -18,6 +18,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const LOAD: Duration = Duration::from_secs(20);
 const LOAD_QUICK: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(5);
+/// A relay may need a while to write a burst to its disk.
+const CALM: Duration = Duration::from_secs(15);
 const SETTLE_QUICK: Duration = Duration::from_secs(2);
 
 const ABOUT_VARIANTS: &str = "A relay to measure, under a name of your choice, with variables of \
@@ -58,6 +60,9 @@ pub(crate) struct MemlabArgs {
     /// How long nothing happens after the burst, before its sample [default: 5s].
     #[arg(long, value_parser = duration, value_name = "TIME")]
     settle: Option<Duration>,
+    /// Subscribers have taken nothing for this long, and the burst is over [default: 15s].
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    calm: Option<Duration>,
     /// Events a second under load, over all hosts of the first process.
     #[arg(long, default_value_t = 600.0)]
     rate: f64,
@@ -116,6 +121,7 @@ pub(super) struct Conditions {
     pub(super) idle: Duration,
     pub(super) load: Duration,
     pub(super) settle: Duration,
+    pub(super) calm: Duration,
     pub(super) rate: f64,
     pub(super) subscribers: usize,
     pub(super) large_bytes: usize,
@@ -152,6 +158,7 @@ impl MemlabArgs {
             idle: or(self.idle, SETTLE_QUICK, IDLE),
             load: self.soak.unwrap_or(or(self.load, LOAD_QUICK, LOAD)),
             settle: or(self.settle, SETTLE_QUICK, SETTLE),
+            calm: or(self.calm, SETTLE_QUICK, CALM),
             rate: self.rate,
             subscribers: self.subscribers,
             large_bytes: self.large,

@@ -503,7 +503,7 @@ impl Run<'_> {
         }
         let began = Instant::now();
         let (mut taken, mut progress) = (self.subscriber_bytes(), Instant::now());
-        while progress.elapsed() < CALM && began.elapsed() < BURST_PATIENCE {
+        while progress.elapsed() < self.conditions.calm && began.elapsed() < BURST_PATIENCE {
             self.wait(LOOK)?;
             let now = self.subscriber_bytes();
             if now != taken || unsent(&network) > 0 {

@@ -112,11 +112,14 @@ const SECONDS_PER_HOST: f64 = 0.012;
 
 impl Pace {
     fn new(conditions: &Conditions, cells: &[Cell]) -> Pace {
-        let fixed = conditions.idle + conditions.load + conditions.settle;
+        let Conditions {
+            idle, load, settle, ..
+        } = conditions;
+        let fixed = *idle + *load + *settle + conditions.calm;
         let mut pace = Pace {
             began: Instant::now(),
-            // The calm that tells that a burst is over, and start and stop of the relay.
-            fixed: fixed.as_secs_f64() + 5.0,
+            // And start and stop of the relay.
+            fixed: fixed.as_secs_f64() + 2.0,
             done: 0.0,
             left: 0.0,
         };
@@ -166,6 +169,7 @@ mod tests {
             idle: Duration::from_secs(1),
             load: Duration::from_secs(2),
             settle: Duration::from_secs(3),
+            calm: Duration::from_secs(3),
             rate: 600.0,
             subscribers: 20,
             large_bytes: 500_000,
