@@ -312,7 +312,7 @@ pub const ARENAS_MAX: usize = 4;
 /// few large frames must not leave holes in a heap. Each costs two system calls and page faults.
 pub const MMAP_THRESHOLD_BYTES: usize = 256 << 10;
 /// Free memory at the end of a heap that goes back to the system; below, it is kept for later.
-pub const TRIM_THRESHOLD_BYTES: usize = 1 << 20;
+pub const TRIM_THRESHOLD_BYTES: usize = 8 << 20;
 /// What glibc's heaps may keep free between blocks in use, in bytes; beyond, it goes back to the system.
 pub const HEAP_RETAINED_MAX: u64 = 8 << 20;
 /// How often that is looked at.

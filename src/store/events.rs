@@ -42,7 +42,8 @@ impl Store {
         let last = self.last_seq();
         let start = frames.len();
         let family = self.db.family(Family::Events);
-        let readahead = options::scan(bytes_max.min(1 << 20));
+        // Below what glibc maps anew for every read (limits::MMAP_THRESHOLD_BYTES).
+        let readahead = options::scan(bytes_max.min(192 << 10));
         let mut events = self.db.rocks.raw_iterator_cf_opt(&family, readahead);
         events.seek(event_key(after.saturating_add(1)));
         let mut bytes = 0;
