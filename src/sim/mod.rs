@@ -38,6 +38,7 @@ pub mod traffic;
 pub mod tree;
 pub mod wire;
 
+mod health;
 mod http;
 mod listen;
 mod report;

@@ -6,28 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, bounded};
 use serde::Serialize;
 
 use super::{floor, reader, rig::Rig};
 use crate::{
-    sim::{
-        Config, Network, cli,
-        process::Usage,
-        relay::{Client, Launch},
-        sink::Sinks,
-    },
-    threads::{self, Role, Stop, Stopper, Thread},
+    sim::{Config, Network, cli, health::Prober, process::Usage, relay::Launch, sink::Sinks},
+    threads::Stop,
 };
 
 /// Rounds of what is repeated; the median counts.
 const ROUNDS: usize = 3;
 /// After a change of what the relay has to do, before it is measured.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Between two questions for the relay's health.
-const PROBE_INTERVAL: Duration = Duration::from_millis(20);
-/// The stack of the thread that asks, in bytes.
-const PROBE_STACK_BYTES: usize = 1 << 20;
 /// Frames of the ring that are replayed: fewer than a relay keeps in memory.
 const RING_FRAMES: u64 = 5_000;
 /// The batch whose writing is compared where the relay does not say how large its own are, in
@@ -103,7 +93,9 @@ pub(super) struct Connect {
     pub(super) seconds: f64,
     pub(super) cpu_seconds: f64,
     /// Answers of the relay's health meanwhile, in milliseconds.
-    pub(super) health_probes: usize,
+    pub(super) health_probes: u64,
+    /// No answer in time, or another one than 200.
+    pub(super) health_failed: u64,
     pub(super) health_p50_ms: f64,
     pub(super) health_p99_ms: f64,
     pub(super) health_max_ms: f64,
@@ -277,15 +269,13 @@ pub(super) fn connect(config: &Config, launch: &Launch, stop: &Stop) -> io::Resu
     let mut relay = launch.start(&network, stop)?;
     let client = relay.client();
     let before = Usage::of(relay.pid())?;
-    let probing = Probing::start(&relay.url)?;
+    let prober = Prober::start(client.address())?;
     let start = Instant::now();
     cli::crawl(&network, &client, stop)?;
     let seconds = start.elapsed().as_secs_f64();
     let after = Usage::of(relay.pid())?;
-    let mut answers = probing.finish();
-    answers.sort_unstable_by(f64::total_cmp);
-    let at = |share: usize| answers.get(answers.len().saturating_sub(1) * share / 100);
-    let at = |share: usize| at(share).copied().unwrap_or(f64::INFINITY);
+    let answers = prober.answers();
+    drop(prober);
     let connected = network.hosts().iter().filter(|host| host.connected() > 0);
     let connected = connected.count();
     if connected < network.len() {
@@ -298,50 +288,13 @@ pub(super) fn connect(config: &Config, launch: &Launch, stop: &Stop) -> io::Resu
         hosts: connected,
         seconds,
         cpu_seconds: (after.cpu - before.cpu).as_secs_f64(),
-        health_probes: answers.len(),
-        health_p50_ms: at(50),
-        health_p99_ms: at(99),
-        health_max_ms: at(100),
+        health_probes: answers.asked,
+        health_failed: answers.failed,
+        health_p50_ms: answers.p50_ms,
+        health_p99_ms: answers.p99_ms,
+        health_max_ms: answers.slowest_ms,
         rss_bytes: after.rss,
     })
-}
-
-/// Asks for the relay's health again and again.
-struct Probing {
-    stopper: Stopper,
-    answers: Receiver<Vec<f64>>,
-    _thread: Thread,
-}
-
-impl Probing {
-    fn start(url: &str) -> io::Result<Probing> {
-        let (stopper, stop) = threads::stop_pair();
-        let (done, answers) = bounded(1);
-        let client = Client::new(url);
-        let thread = threads::spawn(Role::Simulator, "probe", PROBE_STACK_BYTES, move || {
-            let mut took = Vec::new();
-            while !stop.wait(PROBE_INTERVAL) {
-                let start = Instant::now();
-                let answer = client.get("/xrpc/_health");
-                took.push(match answer {
-                    Ok((200, _)) => start.elapsed().as_secs_f64() * 1e3,
-                    _ => f64::INFINITY,
-                });
-            }
-            let _ = done.send(took);
-        })?;
-        Ok(Probing {
-            stopper,
-            answers,
-            _thread: thread,
-        })
-    }
-
-    /// How long each answer took, in milliseconds; for ever where there was none.
-    fn finish(self) -> Vec<f64> {
-        drop(self.stopper);
-        self.answers.recv().unwrap_or_default()
-    }
 }
 
 fn count(rate: u32, span: Duration) -> usize {

@@ -15,7 +15,6 @@ use serde::Serialize;
 use super::{
     args::Conditions,
     filler::Filler,
-    health::{Answers, Prober},
     landscape::{self, Landscape},
     plan::Cell,
     sample::{Sample, Tick},
@@ -25,6 +24,7 @@ use crate::{
         Network,
         event::Event,
         faults::Faults,
+        health::{Answers, Prober},
         process::Usage,
         relay::{Client, Launch, Relay},
         sink::Sinks,

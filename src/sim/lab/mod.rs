@@ -5,7 +5,6 @@ mod args;
 mod cell;
 mod filler;
 mod fit;
-mod health;
 mod landscape;
 mod plan;
 mod plot;
@@ -156,7 +155,6 @@ mod tests {
 
     use super::{
         cell::Row,
-        health::Answers,
         plan::Variant,
         sample::{Inside, Sample},
         *,
@@ -194,10 +192,11 @@ mod tests {
             stack_kib,
         });
         outcome.connected = hosts;
-        outcome.health = Answers {
+        outcome.health = crate::sim::health::Answers {
             asked: 10,
             failed: 0,
             slowest_ms: 7.5,
+            ..crate::sim::health::Answers::default()
         };
         let phases = [Phase::Connect, Phase::Idle, Phase::Load, Phase::Burst];
         for (i, phase) in phases.into_iter().enumerate() {

@@ -3,10 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream, ToSocketAddrs},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -29,18 +26,21 @@ pub(super) struct Answers {
     pub(super) failed: u64,
     /// The slowest answer, in milliseconds.
     pub(super) slowest_ms: f64,
+    /// The median, and what 99 of 100 answers took at most.
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
 }
 
 #[derive(Default)]
 struct Tally {
-    asked: AtomicU64,
-    failed: AtomicU64,
-    slowest_micros: AtomicU64,
+    failed: u64,
+    /// How long each answer took.
+    micros: Vec<u64>,
 }
 
 /// Asks until it is dropped.
 pub(super) struct Prober {
-    tally: Arc<Tally>,
+    tally: Arc<Mutex<Tally>>,
     // Dropped in this order: told to stop, then waited for.
     _stopper: Stopper,
     _thread: Thread,
@@ -51,7 +51,7 @@ impl Prober {
     pub(super) fn start(address: &str) -> io::Result<Prober> {
         let relay = address.to_socket_addrs()?.find(SocketAddr::is_ipv4);
         let relay = relay.ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let tally = Arc::<Tally>::default();
+        let tally = Arc::<Mutex<Tally>>::default();
         let (stopper, stop) = threads::stop_pair();
         let counts = tally.clone();
         let thread = threads::spawn(Role::Simulator, "health", STACK_BYTES, move || {
@@ -59,11 +59,9 @@ impl Prober {
                 let began = Instant::now();
                 let healthy = ask(relay).unwrap_or(false);
                 let micros = began.elapsed().as_micros() as u64;
-                counts.asked.fetch_add(1, Ordering::Relaxed);
-                counts
-                    .failed
-                    .fetch_add(u64::from(!healthy), Ordering::Relaxed);
-                counts.slowest_micros.fetch_max(micros, Ordering::Relaxed);
+                let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+                counts.failed += u64::from(!healthy);
+                counts.micros.push(micros);
             }
         })?;
         Ok(Prober {
@@ -75,10 +73,21 @@ impl Prober {
 
     /// How it answered so far.
     pub(super) fn answers(&self) -> Answers {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.micros.sort_unstable();
+        let at = |percent: usize| {
+            let index = tally.micros.len().saturating_sub(1) * percent / 100;
+            tally
+                .micros
+                .get(index)
+                .map_or(0.0, |micros| *micros as f64 / 1e3)
+        };
         Answers {
-            asked: self.tally.asked.load(Ordering::Relaxed),
-            failed: self.tally.failed.load(Ordering::Relaxed),
-            slowest_ms: self.tally.slowest_micros.load(Ordering::Relaxed) as f64 / 1e3,
+            asked: tally.micros.len() as u64,
+            failed: tally.failed,
+            slowest_ms: at(100),
+            p50_ms: at(50),
+            p99_ms: at(99),
         }
     }
 }
