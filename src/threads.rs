@@ -28,6 +28,8 @@ pub enum Role {
     Resolver,
     /// Owns the set of hosts.
     Crawler,
+    /// Writes into the control store.
+    Control,
     /// Serves one firehose subscriber.
     Subscriber,
     /// Reads the store ahead of a subscriber.
@@ -50,11 +52,12 @@ pub enum Role {
 
 impl Role {
     /// Every role, for reports.
-    pub const ALL: [Role; 13] = [
+    pub const ALL: [Role; 14] = [
         Role::Host,
         Role::Sequencer,
         Role::Resolver,
         Role::Crawler,
+        Role::Control,
         Role::Subscriber,
         Role::Replay,
         Role::Ticker,
@@ -73,6 +76,7 @@ impl Role {
             Role::Sequencer => "sequencer",
             Role::Resolver => "resolver",
             Role::Crawler => "crawler",
+            Role::Control => "control",
             Role::Subscriber => "subscriber",
             Role::Replay => "replay",
             Role::Ticker => "ticker",
