@@ -5,6 +5,7 @@
 pub mod event;
 mod held;
 mod inbox;
+mod room;
 pub mod rules;
 pub mod status;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use self::{
     event::{Event, Input, Kind, Ruled, Ruling},
     held::Held,
     inbox::{Outbox, Used},
+    room::Rooms,
     rules::{Change, Terms, Verdict},
     status::Cause,
 };
@@ -78,8 +80,7 @@ pub struct Sequencer {
     last_seq: u64,
     counters: Counters,
     hosts: HashMap<HostId, HostRecord>,
-    /// How many accounts a host may have; a host that is not here has no limit.
-    limits: HashMap<HostId, u64>,
+    rooms: Rooms,
     /// Hosts of which nothing is taken.
     banned: HashSet<HostId>,
     /// Replies that are due once the batch is durable.
@@ -107,6 +108,13 @@ struct Forming {
     now_ms: u64,
 }
 
+impl Forming {
+    /// Whether there is nothing to write, and nobody to answer.
+    fn is_empty(&self) -> bool {
+        self.inputs == 0 && self.accounts.is_empty() && self.batch.is_empty()
+    }
+}
+
 impl Sequencer {
     /// A sequencer on what the store holds, and the inbox through which everything reaches it.
     pub fn new(
@@ -128,7 +136,7 @@ impl Sequencer {
             last_seq,
             counters,
             hosts,
-            limits: HashMap::new(),
+            rooms: Rooms::default(),
             banned: HashSet::new(),
             replies,
             held: Held::default(),
@@ -147,17 +155,23 @@ impl Sequencer {
     /// have ended before, or what it sends last may not be read.
     pub fn run(mut self, stop: &Stop) -> Result<(), SequencerError> {
         loop {
+            if self.rooms.has_work() && !stop.requested() {
+                let first = self.outbox.receiver.try_recv().ok();
+                self.work(first)?;
+                continue;
+            }
             let first = select! {
                 recv(self.outbox.receiver) -> input => input.ok(),
                 recv(stop.channel()) -> _ => self.outbox.receiver.try_recv().ok(),
             };
             let Some(first) = first else { return Ok(()) };
-            self.work(first)?;
+            self.work(Some(first))?;
         }
     }
 
-    /// Makes one batch of what waits, beginning with `first`, writes and publishes it.
-    fn work(&mut self, first: Input) -> Result<(), SequencerError> {
+    /// Makes one batch of accounts that are let in and of what waits, beginning with `first`; writes
+    /// and publishes it.
+    fn work(&mut self, first: Option<Input>) -> Result<(), SequencerError> {
         let mut forming = Forming {
             batch: self.store.batch(),
             frames: Vec::new(),
@@ -167,7 +181,8 @@ impl Sequencer {
             used: Used::default(),
             now_ms: now_ms(),
         };
-        let mut next = Some(first);
+        self.let_in(&mut forming)?;
+        let mut next = first;
         while let Some(input) = next {
             forming.inputs += 1;
             forming.used += Used::by(&input);
@@ -179,6 +194,9 @@ impl Sequencer {
             } else {
                 self.outbox.receiver.try_recv().ok()
             };
+        }
+        if forming.is_empty() {
+            return Ok(());
         }
         self.write(forming)
     }
@@ -199,10 +217,7 @@ impl Sequencer {
                 self.release(&did, status, forming)
             }
             Input::AccountLimit { host, limit } => {
-                match limit {
-                    Some(limit) => self.limits.insert(host, limit),
-                    None => self.limits.remove(&host),
-                };
+                self.rooms.set_limit(host, limit);
                 Ok(())
             }
             Input::Ban { host, banned } => {
@@ -377,8 +392,13 @@ impl Sequencer {
                 .any(|event| matches!(event.kind, Kind::Account(_)))
         {
             log::info!("did={did} its host says that it is active again");
+            let (known, had_place) = (account.clone(), account.is_live());
             status::apply(&mut account, Cause::Answered(&said));
-            forming.accounts.insert(did.clone(), account);
+            let room = self.has_room(account.host, forming);
+            if status::settle(&mut account, had_place, room) {
+                self.announce(did, &account, forming)?;
+            }
+            self.keep_account(did, Some(&known), account, forming);
         }
         for event in events {
             self.sequence(event, forming)?;
@@ -389,33 +409,6 @@ impl Sequencer {
             }
         }
         Ok(())
-    }
-
-    /// Notes an account's new state, and the counts that go with it.
-    fn keep_account(
-        &mut self,
-        did: &Did,
-        known: Option<&Account>,
-        account: Account,
-        forming: &mut Forming,
-    ) {
-        if known.is_none() {
-            forming.batch.put_account_order(account.ordinal, did);
-            self.counters.next_ordinal += 1;
-            self.counters.accounts += 1;
-        }
-        let place = |account: &Account| (!account.local.throttled).then_some(account.host);
-        let (before, after) = (known.and_then(place), place(&account));
-        if before != after {
-            if let Some(host) = before {
-                let record = self.host(forming, host);
-                record.accounts = record.accounts.saturating_sub(1);
-            }
-            if let Some(host) = after {
-                self.host(forming, host).accounts += 1;
-            }
-        }
-        forming.accounts.insert(did.clone(), account);
     }
 
     /// The seq that the event gets which is published after `count` others.
@@ -465,15 +458,6 @@ impl Sequencer {
             self.keep_account(did, Some(&known), account, forming);
         }
         Ok(Ruled::Holds)
-    }
-
-    /// Whether a host may have one more account.
-    fn has_room(&self, host: HostId, forming: &Forming) -> bool {
-        let Some(limit) = self.limits.get(&host) else {
-            return true;
-        };
-        let record = forming.hosts.get(&host).or_else(|| self.hosts.get(&host));
-        record.map_or(0, |record| record.accounts) < *limit
     }
 
     /// The host is processed up to `cursor`, but for what is held; a cursor never goes back within

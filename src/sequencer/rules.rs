@@ -85,30 +85,23 @@ pub fn judge(known: Option<&Account>, event: &Event, terms: Terms) -> Verdict {
         .cloned()
         .unwrap_or_else(|| new_account(terms.ordinal, event.host));
     let arrives = known.is_none_or(|known| known.host != event.host);
+    let had_place = !arrives && known.is_some_and(Account::is_live);
     account.host = event.host;
     account.authority_at = account.authority_at.max(authority_at);
     account.seen = Seen {
         epoch: event.upstream.epoch,
         seq: event.upstream.seq,
     };
-    let mut announce = false;
-    if arrives || account.local.throttled {
-        let cause = if terms.room {
-            Cause::Room
-        } else {
-            Cause::NoRoom
-        };
-        // Of an account that nobody has heard of there is nothing to take back.
-        announce = status::apply(&mut account, cause) && known.is_some();
+    if let Kind::Account(said) = &event.kind {
+        status::apply(&mut account, Cause::Said(said));
     }
+    let told = status::settle(&mut account, had_place, terms.room);
+    // Of an account that nobody has heard of there is nothing to take back, and an `#account` says
+    // the status itself.
+    let announce = told && known.is_some() && !matches!(event.kind, Kind::Account(_));
     let mut discontinuous = false;
     match &event.kind {
-        Kind::Identity => {}
-        Kind::Account(said) => {
-            status::apply(&mut account, Cause::Said(said));
-            // It says the status itself.
-            announce = false;
-        }
+        Kind::Identity | Kind::Account(_) => {}
         Kind::Commit(proven) | Kind::Sync(proven) => {
             if let Some(bar) = status::bar(&account) {
                 // That an account has arrived at a full host is kept, or it would count as one of
@@ -518,6 +511,53 @@ mod tests {
         let (_, change) = arrival(Some(&gone), &event(Kind::Identity), ROOM);
         assert_eq!(change.account.effective(), &gone.upstream);
         assert!(change.announce);
+    }
+
+    #[test]
+    fn a_deleted_account_needs_no_place_until_it_is_no_longer_deleted() {
+        let deleted = Status::inactive("deleted");
+        let said = |status: &Status| event(Kind::Account(status.clone()));
+        let throttled = Account {
+            local: Local {
+                sanction: None,
+                throttled: true,
+            },
+            ..after(3)
+        };
+        // Whether it is new, there or throttled: what it says now decides, and that is told.
+        for known in [None, Some(&after(3)), Some(&throttled)] {
+            let (passed, change) = arrival(known, &said(&deleted), FULL);
+            assert_eq!((passed, change.announce), (Ok(()), false));
+            assert_eq!(change.account.effective(), &deleted);
+            assert!(!change.account.is_live());
+        }
+        let gone = Account {
+            upstream: deleted,
+            ..after(3)
+        };
+        for back in [Status::ACTIVE, Status::inactive("deactivated")] {
+            let (_, change) = arrival(Some(&gone), &said(&back), ROOM);
+            assert_eq!(change.account.effective(), &back);
+            assert!(change.account.is_live());
+            let (_, change) = arrival(Some(&gone), &said(&back), FULL);
+            assert_eq!(change.account.effective(), &Status::inactive("throttled"));
+            assert!(!change.announce, "it says so itself");
+            // One that never was deleted has its place, whatever else it was.
+            let idle = Account {
+                upstream: Status::inactive("suspended"),
+                ..after(3)
+            };
+            let (_, change) = arrival(Some(&idle), &said(&back), FULL);
+            assert_eq!(change.account.effective(), &back);
+        }
+        // What does not say a status leaves it as it was.
+        let (_, change) = arrival(Some(&gone), &event(Kind::Identity), FULL);
+        assert_eq!(change.account.effective(), &gone.upstream);
+        let content = event(Kind::Commit(commit(4)));
+        let Verdict::Reject { change, ask, .. } = judge(Some(&gone), &content, FULL) else {
+            panic!("content of a deleted account");
+        };
+        assert_eq!((change, ask), (None, true));
     }
 
     #[test]

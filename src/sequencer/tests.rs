@@ -62,7 +62,11 @@ impl Fixture {
 
     /// Everything that waits, in as many batches as it takes.
     fn work(&mut self) {
-        while let Ok(first) = self.sequencer.outbox.receiver.try_recv() {
+        loop {
+            let first = self.sequencer.outbox.receiver.try_recv().ok();
+            if first.is_none() && !self.sequencer.rooms.has_work() {
+                break;
+            }
             self.sequencer.work(first).unwrap();
         }
         assert_eq!(self.metrics.inbox_bytes.get(), 0);
@@ -537,7 +541,7 @@ impl Fixture {
     /// What waits now, while somebody may still be sending.
     fn work_some(&mut self) {
         if let Ok(first) = self.sequencer.outbox.receiver.recv() {
-            self.sequencer.work(first).unwrap();
+            self.sequencer.work(Some(first)).unwrap();
         }
     }
 }

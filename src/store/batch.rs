@@ -8,7 +8,7 @@ use super::{
     Counters, Db, Family,
     account::{Account, HostId, HostRecord},
     event_key,
-    family::{Meta, host_key, ordinal_key},
+    family::{Meta, host_key, ordinal_key, throttled_key},
 };
 use crate::atproto::{did::Did, seq::Seq};
 
@@ -36,6 +36,11 @@ impl Batch {
             counters: None,
             value: Vec::new(),
         }
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
     }
 
     /// Adds an event: its time in milliseconds since 1970 and its complete websocket bytes. Seqs
@@ -77,6 +82,17 @@ impl Batch {
             self.batch.put_cf(&family, did.as_str(), b"");
         } else {
             self.batch.delete_cf(&family, did.as_str());
+        }
+    }
+
+    /// Adds an account to those that wait for a place at a host, or removes it.
+    pub fn put_throttled(&mut self, host: HostId, ordinal: u64, did: &Did, waits: bool) {
+        let family = self.db.family(Family::Throttled);
+        let key = throttled_key(host, ordinal);
+        if waits {
+            self.batch.put_cf(&family, key, did.as_str());
+        } else {
+            self.batch.delete_cf(&family, key);
         }
     }
 

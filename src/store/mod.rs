@@ -26,7 +26,7 @@ use rocksdb::{BoundColumnFamily, DBWithThreadMode, FlushOptions, MultiThreaded, 
 
 use self::{
     account::{Account, HostId, HostRecord},
-    family::{Ending, Family, Meta, event_key, host_key, ordinal_key},
+    family::{Ending, Family, Meta, event_key, host_key, ordinal_key, throttled_key},
     window::WindowCell,
 };
 pub use self::{
@@ -166,6 +166,33 @@ impl Store {
         Ok(found)
     }
 
+    /// Accounts that are throttled at a host, with their ordinals: those that appeared first, at most
+    /// `limit` of them.
+    pub fn throttled(&self, host: HostId, limit: usize) -> Result<Vec<(u64, Did)>, StoreError> {
+        let family = self.db.family(Family::Throttled);
+        let mut entries = self.db.rocks.raw_iterator_cf(&family);
+        let mut found = Vec::new();
+        entries.seek(throttled_key(host, 0));
+        while found.len() < limit {
+            let Some((key, value)) = entries.item() else {
+                entries.status()?;
+                break;
+            };
+            let Some(ordinal) = key.strip_prefix(&host_key(host)) else {
+                break;
+            };
+            let ordinal = <[u8; 8]>::try_from(ordinal).ok().map(u64::from_be_bytes);
+            let did = std::str::from_utf8(value).ok().map(Did::parse);
+            let (Some(ordinal), Some(Ok(did))) = (ordinal, did) else {
+                let name = Family::Throttled.name();
+                return Err(StoreError::damaged(name, format_args!("{key:02x?}")));
+            };
+            found.push((ordinal, did));
+            entries.next();
+        }
+        Ok(found)
+    }
+
     /// What is known of a host.
     pub fn host(&self, host: HostId) -> Result<Option<HostRecord>, StoreError> {
         let family = self.db.family(Family::Hosts);
@@ -278,6 +305,19 @@ impl std::fmt::Debug for Store {
             .field("window", &self.window())
             .field("counters", &self.counters())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// Makes the store of a directory one of a version that kept no list of throttled accounts.
+    pub(crate) fn forget_throttled(dir: &std::path::Path) {
+        let path = dir.join("store");
+        let options = rocksdb::Options::default();
+        let names = rocksdb::DB::list_cf(&options, &path).unwrap();
+        let rocks: DBWithThreadMode<MultiThreaded> =
+            DBWithThreadMode::open_cf(&options, &path, names).unwrap();
+        rocks.drop_cf(Family::Throttled.name()).unwrap();
     }
 }
 
