@@ -36,14 +36,24 @@ use crate::{
     metrics::{Metrics, hosts::Refusal},
     reject::Reject,
     store::{
-        Batch, Counters, Store, StoreError,
+        Batch, Counters, Store, StoreError, Takedown,
         account::{Account, HostId, HostRecord, Sanction, Status},
     },
     threads::Stop,
 };
 
-/// Where published frames go, in order.
-pub type Publish = Box<dyn FnMut(Vec<Frame>) + Send>;
+/// Where what has become durable goes, in order.
+pub type Publish = Box<dyn FnMut(Publication) + Send>;
+
+/// What has become durable.
+#[derive(Debug)]
+pub struct Publication {
+    /// Accounts that the operator has taken down, or not any more. To be heeded before the frames are
+    /// published, which say so.
+    pub takedowns: Vec<(Did, Option<Takedown>)>,
+    /// Frames, in the order of their seq.
+    pub frames: Vec<Frame>,
+}
 
 /// Why the sequencer could not go on. The process must end: what the store holds is the truth.
 #[derive(Debug)]
@@ -101,6 +111,7 @@ enum Reply {
 struct Forming {
     batch: Batch,
     frames: Vec<Frame>,
+    takedowns: Vec<(Did, Option<Takedown>)>,
     accounts: HashMap<Did, Account>,
     hosts: HashMap<HostId, HostRecord>,
     inputs: usize,
@@ -112,6 +123,12 @@ impl Forming {
     /// Whether there is nothing to write, and nobody to answer.
     fn is_empty(&self) -> bool {
         self.inputs == 0 && self.accounts.is_empty() && self.batch.is_empty()
+    }
+
+    /// Notes a takedown, or its end.
+    fn put_takedown(&mut self, did: &Did, takedown: Option<Takedown>) {
+        self.batch.put_takedown(did, takedown);
+        self.takedowns.push((did.clone(), takedown));
     }
 }
 
@@ -175,6 +192,7 @@ impl Sequencer {
         let mut forming = Forming {
             batch: self.store.batch(),
             frames: Vec::new(),
+            takedowns: Vec::new(),
             accounts: HashMap::new(),
             hosts: HashMap::new(),
             inputs: 0,
@@ -236,11 +254,11 @@ impl Sequencer {
                 Ok(())
             }
             Input::Restart { host, done } => {
-                let record = self.host(forming, host);
-                record.epoch += 1;
-                record.cursor = 0;
-                let epoch = record.epoch;
-                self.replies.push(Reply::Epoch(done, epoch));
+                self.begin_epoch(host, 0, done, forming);
+                Ok(())
+            }
+            Input::Reset { host, cursor, done } => {
+                self.begin_epoch(host, cursor.unwrap_or(0), done, forming);
                 Ok(())
             }
             Input::Rule { did, ruling, done } => {
@@ -267,6 +285,7 @@ impl Sequencer {
         let terms = Terms {
             ordinal: self.counters.next_ordinal,
             room: self.has_room(event.host, forming),
+            taken_down: known.is_none() && self.is_taken_down(&event.did, forming)?,
         };
         match rules::judge(known.as_ref(), &event, terms) {
             Verdict::Reject { ask: true, .. } if self.ask(&event, forming.now_ms) => {
@@ -444,6 +463,11 @@ impl Sequencer {
         forming: &mut Forming,
     ) -> Result<Ruled, SequencerError> {
         let Some(known) = self.known(did, forming)? else {
+            // What was said of it before anything of it was seen can be taken back.
+            if ruling == Ruling::Reversal && self.is_taken_down(did, forming)? {
+                forming.put_takedown(did, None);
+                return Ok(Ruled::Holds);
+            }
             return Ok(Ruled::Unknown);
         };
         let cause = match ruling {
@@ -453,11 +477,23 @@ impl Sequencer {
         let mut account = known.clone();
         if status::apply(&mut account, cause) {
             let is_down = account.local.sanction == Some(Sanction::Takedown);
-            forming.batch.put_takedown(did, is_down);
+            // What comes before the frame that says so is not shown any more.
+            let seq = self.seq_after(0)?.get();
+            let at_ms = forming.now_ms;
+            forming.put_takedown(did, is_down.then_some(Takedown { seq, at_ms }));
             self.announce(did, &account, forming)?;
             self.keep_account(did, Some(&known), account, forming);
         }
         Ok(Ruled::Holds)
+    }
+
+    /// Whether the operator has taken an account down, as the batch leaves it.
+    fn is_taken_down(&self, did: &Did, forming: &Forming) -> Result<bool, StoreError> {
+        let mut rulings = forming.takedowns.iter().rev();
+        match rulings.find(|(ruled, _)| ruled == did) {
+            Some((_, takedown)) => Ok(takedown.is_some()),
+            None => self.store.takedown(did),
+        }
     }
 
     /// The host is processed up to `cursor`, but for what is held; a cursor never goes back within
@@ -471,6 +507,16 @@ impl Sequencer {
         if record.epoch == epoch && record.cursor < cursor {
             record.cursor = cursor;
         }
+    }
+
+    /// A host's stream is read from `cursor` on. What is on its way, held or owed belongs to the epoch
+    /// before, and moves the cursor no more.
+    fn begin_epoch(&mut self, host: HostId, cursor: u64, done: Sender<u32>, forming: &mut Forming) {
+        let record = self.host(forming, host);
+        record.epoch += 1;
+        record.cursor = cursor;
+        let epoch = record.epoch;
+        self.replies.push(Reply::Epoch(done, epoch));
     }
 
     /// The record of a host, to be written with this batch.
@@ -488,6 +534,7 @@ impl Sequencer {
         let Forming {
             mut batch,
             frames,
+            takedowns,
             accounts,
             hosts,
             used,
@@ -511,8 +558,8 @@ impl Sequencer {
             .set(self.store.window().oldest.unwrap_or(0));
         self.metrics.accounts.set(self.counters.accounts);
         self.metrics.held_bytes.set(self.held.bytes() as u64);
-        if !frames.is_empty() {
-            (self.publish)(frames);
+        if !frames.is_empty() || !takedowns.is_empty() {
+            (self.publish)(Publication { takedowns, frames });
         }
         for reply in self.replies.drain(..) {
             // Who asked may have gone meanwhile.

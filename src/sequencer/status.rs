@@ -13,7 +13,9 @@
 //! | none | no | inactive | what the host says, word for word or without one | dropped: `account_inactive`; the host may be asked |
 //! | none | no | active | what the host says, with its note if it adds one | pass |
 //!
-//! `#identity` and `#account` always pass, the latter with the effective status.
+//! `#identity` and `#account` always pass, the latter with the effective status. A new account begins
+//! active and without a sanction, or taken down where the operator's word is older than the account is
+//! here.
 //!
 //! | what happens | upstream | sanction | throttled | `#account` of our own |
 //! |---|---|---|---|---|

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rocksdb::WriteBatch;
 
 use super::{
-    Counters, Db, Family,
+    Counters, Db, Family, Takedown,
     account::{Account, HostId, HostRecord},
     event_key,
     family::{Meta, host_key, ordinal_key, throttled_key},
@@ -76,12 +76,12 @@ impl Batch {
     }
 
     /// Adds an account to those that the operator has taken down, or removes it.
-    pub fn put_takedown(&mut self, did: &Did, is_down: bool) {
+    pub fn put_takedown(&mut self, did: &Did, takedown: Option<Takedown>) {
         let family = self.db.family(Family::Takedowns);
-        if is_down {
-            self.batch.put_cf(&family, did.as_str(), b"");
-        } else {
-            self.batch.delete_cf(&family, did.as_str());
+        let did = did.as_str();
+        match takedown {
+            Some(takedown) => self.batch.put_cf(&family, did, takedown.encode()),
+            None => self.batch.delete_cf(&family, did),
         }
     }
 

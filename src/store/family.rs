@@ -19,8 +19,8 @@ pub(super) enum Family {
     AccountOrder,
     /// Host number (4 bytes, big-endian) to [`HostRecord`](super::account::HostRecord).
     Hosts,
-    /// The DIDs of accounts that the operator has taken down, to nothing: a list of them takes no
-    /// look at every account.
+    /// The DIDs of accounts that the operator has taken down, to [`Takedown`](super::Takedown): a list
+    /// of them takes no look at every account.
     Takedowns,
     /// Host number (4 bytes, big-endian) and ordinal (8 bytes, big-endian) to DID: accounts that are
     /// throttled at that host, in order of first appearance.
@@ -66,6 +66,8 @@ pub(super) enum Meta {
     NextOrdinal,
     /// Accounts there are.
     AccountCount,
+    /// The control store that this store belongs to.
+    ControlId,
 }
 
 impl Meta {
@@ -77,6 +79,7 @@ impl Meta {
             Meta::Ending => "ending",
             Meta::NextOrdinal => "next_ordinal",
             Meta::AccountCount => "account_count",
+            Meta::ControlId => "control_id",
         }
     }
 }

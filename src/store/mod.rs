@@ -12,6 +12,8 @@ mod memory;
 mod open;
 mod options;
 pub mod retention;
+mod seed;
+mod takedowns;
 mod window;
 
 use std::{
@@ -35,6 +37,7 @@ pub use self::{
     events::{Page, Pruned},
     memory::RocksMemory,
     options::Options,
+    takedowns::Takedown,
     window::Window,
 };
 use crate::atproto::did::Did;
@@ -137,31 +140,6 @@ impl Store {
             };
             found.push((did, account));
             order.next();
-        }
-        Ok(found)
-    }
-
-    /// Accounts that the operator has taken down, in the order of their DIDs, after `after` (which
-    /// may be empty), at most `limit` of them.
-    pub fn takedowns_after(&self, after: &str, limit: usize) -> Result<Vec<Did>, StoreError> {
-        let family = self.db.family(Family::Takedowns);
-        let mut entries = self.db.rocks.raw_iterator_cf(&family);
-        let mut found = Vec::new();
-        entries.seek(after);
-        while found.len() < limit {
-            let Some(key) = entries.key() else {
-                entries.status()?;
-                break;
-            };
-            if key != after.as_bytes() {
-                let did = std::str::from_utf8(key).ok().map(Did::parse);
-                let Some(Ok(did)) = did else {
-                    let name = Family::Takedowns.name();
-                    return Err(StoreError::damaged(name, format_args!("{key:02x?}")));
-                };
-                found.push(did);
-            }
-            entries.next();
         }
         Ok(found)
     }
