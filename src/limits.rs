@@ -123,6 +123,9 @@ pub const INBOX_COMMANDS_MAX: usize = 4_096;
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
 /// Events of one batch.
 pub const BATCH_EVENTS_MAX: usize = 512;
+/// Throttled accounts that one batch lets in, or looks at, because there is room for them; the next
+/// batch goes on. Those behind them wait some milliseconds longer, and so do the events beside them.
+pub const BATCH_LET_IN_MAX: usize = 1_000;
 /// Bytes of one batch.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
