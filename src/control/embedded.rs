@@ -263,7 +263,9 @@ impl Control for Embedded {
             rows.push(row);
         }
         self.write(batch)?;
-        index.hosts.extend(rows.into_iter().map(|row| (row.id, row)));
+        index
+            .hosts
+            .extend(rows.into_iter().map(|row| (row.id, row)));
         Ok(())
     }
 
@@ -284,7 +286,10 @@ impl Control for Embedded {
         if index.banned.contains(domain) {
             return Ok(());
         }
-        self.put(&domain_key(domain), &json(&StoredSince { since_ms: now_ms })?)?;
+        self.put(
+            &domain_key(domain),
+            &json(&StoredSince { since_ms: now_ms })?,
+        )?;
         index.banned.insert(domain.clone());
         Ok(())
     }
@@ -365,7 +370,9 @@ impl Control for Embedded {
             None => u64::MAX,
         };
         let key = audit_key(last);
-        let entries = self.db.iterator(IteratorMode::From(&key, Direction::Reverse));
+        let entries = self
+            .db
+            .iterator(IteratorMode::From(&key, Direction::Reverse));
         let mut found = Vec::new();
         for entry in entries.take(limit) {
             let (key, value) = entry.map_err(backend)?;
@@ -765,7 +772,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Embedded::open(dir.path()).unwrap();
         let row = store
-            .add_host(&Endpoint::parse("a.example.com").unwrap(), Source::Request, 1)
+            .add_host(
+                &Endpoint::parse("a.example.com").unwrap(),
+                Source::Request,
+                1,
+            )
             .unwrap();
         store
             .db
