@@ -40,6 +40,8 @@ pub enum Role {
     Metrics,
     /// Frees what has left the window.
     Retention,
+    /// Talks to the database of the control store.
+    Control,
     /// Gives memory back.
     Memory,
     /// Waits for signals.
@@ -50,7 +52,7 @@ pub enum Role {
 
 impl Role {
     /// Every role, for reports.
-    pub const ALL: [Role; 13] = [
+    pub const ALL: [Role; 14] = [
         Role::Host,
         Role::Sequencer,
         Role::Resolver,
@@ -61,6 +63,7 @@ impl Role {
         Role::Http,
         Role::Metrics,
         Role::Retention,
+        Role::Control,
         Role::Memory,
         Role::Signals,
         Role::Simulator,
@@ -79,6 +82,7 @@ impl Role {
             Role::Http => "http",
             Role::Metrics => "metrics",
             Role::Retention => "retention",
+            Role::Control => "control",
             Role::Memory => "memory",
             Role::Signals => "signals",
             Role::Simulator => "sim",

@@ -91,6 +91,9 @@ struct StoredHost {
     tls: bool,
     /// `banned` also where that hides another one.
     status: String,
+    /// That other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hidden_status: Option<String>,
     first_seen_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<String>,
@@ -263,7 +266,9 @@ impl Control for Embedded {
             rows.push(row);
         }
         self.write(batch)?;
-        index.hosts.extend(rows.into_iter().map(|row| (row.id, row)));
+        index
+            .hosts
+            .extend(rows.into_iter().map(|row| (row.id, row)));
         Ok(())
     }
 
@@ -284,7 +289,10 @@ impl Control for Embedded {
         if index.banned.contains(domain) {
             return Ok(());
         }
-        self.put(&domain_key(domain), &json(&StoredSince { since_ms: now_ms })?)?;
+        self.put(
+            &domain_key(domain),
+            &json(&StoredSince { since_ms: now_ms })?,
+        )?;
         index.banned.insert(domain.clone());
         Ok(())
     }
@@ -365,7 +373,9 @@ impl Control for Embedded {
             None => u64::MAX,
         };
         let key = audit_key(last);
-        let entries = self.db.iterator(IteratorMode::From(&key, Direction::Reverse));
+        let entries = self
+            .db
+            .iterator(IteratorMode::From(&key, Direction::Reverse));
         let mut found = Vec::new();
         for entry in entries.take(limit) {
             let (key, value) = entry.map_err(backend)?;
@@ -649,10 +659,12 @@ fn decode_audit(number: &[u8], bytes: &[u8]) -> Result<(u64, AuditEntry), Contro
 
 fn encode(row: &HostRow) -> Result<Vec<u8>, ControlError> {
     let (terms, observed) = (&row.terms, &row.observed);
+    let hidden = terms.banned.then(|| observed.status.name().to_owned());
     json(&StoredHost {
         name: row.name.as_str().to_owned(),
         tls: row.tls,
         status: row.status().name().to_owned(),
+        hidden_status: hidden,
         first_seen_ms: row.first_seen_ms,
         source: Some(row.source.name().to_owned()),
         last_connected_ms: observed.last_connected_ms,
@@ -673,9 +685,13 @@ fn encode(row: &HostRow) -> Result<Vec<u8>, ControlError> {
 fn decode(id: HostId, bytes: &[u8]) -> Result<HostRow, ControlError> {
     let damaged = |what: String| ControlError::Damaged(format!("host {id}: {what}"));
     let stored: StoredHost = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
-    let status = HostStatus::parse(&stored.status)
-        .ok_or_else(|| damaged(format!("unknown status {:?}", stored.status)))?;
+    let known = |name: &str| {
+        HostStatus::parse(name).ok_or_else(|| damaged(format!("unknown status {name:?}")))
+    };
+    let status = known(&stored.status)?;
     let banned = status == HostStatus::Banned;
+    // Older versions forgot it while it was hidden.
+    let hidden = stored.hidden_status.as_deref().map(known).transpose()?;
     let source = stored.source.as_deref().map(|source| {
         Source::parse(source).ok_or_else(|| damaged(format!("unknown source {source:?}")))
     });
@@ -697,7 +713,10 @@ fn decode(id: HostId, bytes: &[u8]) -> Result<HostRow, ControlError> {
             events_per_day: stored.events_per_day,
         },
         observed: Observed {
-            status: if banned { HostStatus::Active } else { status },
+            status: match banned {
+                true => hidden.unwrap_or(HostStatus::Active),
+                false => status,
+            },
             last_connected_ms: stored.last_connected_ms,
             last_seen_ms: stored.last_seen_ms,
             last_error: stored.last_error,
@@ -765,7 +784,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Embedded::open(dir.path()).unwrap();
         let row = store
-            .add_host(&Endpoint::parse("a.example.com").unwrap(), Source::Request, 1)
+            .add_host(
+                &Endpoint::parse("a.example.com").unwrap(),
+                Source::Request,
+                1,
+            )
             .unwrap();
         store
             .db
