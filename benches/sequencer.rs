@@ -37,7 +37,7 @@ use zlay::{
     },
     metrics::Metrics,
     sequencer::{
-        Inbox, Sequencer,
+        Inbox, Publication, Sequencer,
         event::{Event, Input, Kind, Upstream},
     },
     sim::keys::Key,
@@ -173,9 +173,9 @@ impl Relay {
         let metrics = Arc::new(Metrics::default());
         let (report, done) = bounded(1);
         let (go, wait) = bounded::<()>(1);
-        let publish = Box::new(move |frames: Vec<_>| {
+        let publish = Box::new(move |new: Publication| {
             // Whoever measures may have gone.
-            let _ = report.send(frames.len());
+            let _ = report.send(new.frames.len());
             let _ = wait.recv();
         });
         let (sequencer, inbox) = Sequencer::new(store, publish, metrics.clone()).unwrap();

@@ -104,6 +104,12 @@ pub const HOST_THROTTLED_SHOWN: Duration = Duration::from_secs(1);
 pub const HOST_THROTTLED_CALM: Duration = Duration::from_secs(3);
 /// How often the number of accounts by which a host's limits grow is looked up.
 pub const HOST_ACCOUNTS_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is kept of connected hosts that they are.
+pub const HOST_SEEN_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// A host that waits is tried at once when somebody asks for that, but not more often than this.
+pub const HOST_WAKE_INTERVAL: Duration = Duration::from_secs(5);
+/// A host whose events are older than this is shown as catching up.
+pub const HOST_BEHIND_SHOWN: Duration = Duration::from_secs(5 * 60);
 /// What is kept of the DID of a host's last refused event, in characters.
 pub const REFUSAL_DID_CHARS_MAX: usize = 128;
 /// Hosts that are dialed at the same time; the others wait their turn.
@@ -117,6 +123,9 @@ pub const INBOX_COMMANDS_MAX: usize = 4_096;
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
 /// Events of one batch.
 pub const BATCH_EVENTS_MAX: usize = 512;
+/// Throttled accounts that one batch lets in, or looks at, because there is room for them; the next
+/// batch goes on. Those behind them wait some milliseconds longer, and so do the events beside them.
+pub const BATCH_LET_IN_MAX: usize = 1_000;
 /// Bytes of one batch.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
@@ -266,6 +275,18 @@ pub const RULING_TIMEOUT: Duration = Duration::from_secs(10);
 pub const TAKEDOWNS_PAGE_MAX: usize = 500;
 /// Addresses whose requests are counted; when there are more, the counting begins anew.
 pub const RATE_ADDRESSES_MAX: usize = 16_384;
+/// Entries of one page of the audit log.
+pub const AUDIT_PAGE_MAX: usize = 500;
+/// Requests that wait to be passed on to one sibling relay; one more is lost, and counted.
+pub const SIBLING_QUEUE_MAX: usize = 1_024;
+/// One attempt at passing a request on: the sibling checks a new host meanwhile.
+pub const SIBLING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Attempts at passing one request on.
+pub const SIBLING_ATTEMPTS: u32 = 4;
+/// The delay after the first that failed; each further one is four times as long.
+pub const SIBLING_RETRY: Duration = Duration::from_secs(1);
+/// What a sibling relay may answer, in bytes.
+pub const SIBLING_ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Hosts that are checked for requestCrawl at the same time; one more is answered 429.
 pub const PROBES_MAX: usize = 16;
 /// The check of a host, everything together.
@@ -286,6 +307,18 @@ pub const DISCOVERY_BACKOFF_FIRST: Duration = Duration::from_secs(1);
 pub const DISCOVERY_BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
 /// Between two lines of the log that say how far the discovery is.
 pub const DISCOVERY_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often what was seen of hosts is written into the control store.
+pub const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the last seq is mirrored there.
+pub const MIRROR_SEQ_INTERVAL: Duration = Duration::from_secs(5);
+/// How often cursors are mirrored there: a relay that has lost its data directory reads the hosts from
+/// so long before.
+pub const MIRROR_CURSORS_INTERVAL: Duration = Duration::from_secs(30);
+/// How far beyond the mirrored seq a relay goes on that has lost its data directory.
+pub const MIRROR_SEQ_MARGIN: u64 = 1_000_000;
+/// And further, for each second since it was mirrored: more than a relay gives in one.
+pub const MIRROR_SEQ_MARGIN_A_SECOND: u64 = 20_000;
 
 /// Threads that serve the internal port.
 pub const INTERNAL_WORKERS: usize = 2;
@@ -350,7 +383,7 @@ pub const IDENTITY_STALE_RETRY: Duration = Duration::from_secs(60);
 /// Lookups that wait while background refreshes are still added; beyond, old documents stay old.
 pub const IDENTITY_REFRESH_QUEUE_MAX: usize = 1_024;
 /// Forced refreshes that one host may cause at once; beyond, its events that need one are refused.
-pub const IDENTITY_FORCED_BURST: u32 = 64;
+pub const IDENTITY_FORCED_BURST: u32 = 60;
 /// The time after which a host may cause one more forced refresh.
 pub const IDENTITY_FORCED_REFILL: Duration = Duration::from_secs(1);
 /// `#identity` events of one account on behalf of one host that count at once. What comes beyond
@@ -359,7 +392,7 @@ pub const IDENTITY_PURGE_ACCOUNT_BURST: u32 = 16;
 /// The time after which one more counts.
 pub const IDENTITY_PURGE_ACCOUNT_REFILL: Duration = Duration::from_secs(2);
 /// The same for all accounts on behalf of one host together.
-pub const IDENTITY_PURGE_HOST_BURST: u32 = 1_024;
+pub const IDENTITY_PURGE_HOST_BURST: u32 = 1_200;
 /// The time after which one more counts.
 pub const IDENTITY_PURGE_HOST_REFILL: Duration = Duration::from_millis(50);
 /// Hosts, and accounts, whose recent forced refreshes and `#identity` events are remembered; beyond,

@@ -175,6 +175,10 @@ metrics! {
     Counter bytes_sent = "relay_subscriber_bytes_total" "Bytes sent to subscribers.",
     Counter replay_pages = "relay_replay_pages_total"
         "Pages read from disk for subscribers that are behind the ring.",
+    Counter siblings_told = "relay_siblings_told_total"
+        "Requests passed on to sibling relays.",
+    Counter siblings_failed = "relay_siblings_failed_total"
+        "Requests that a sibling relay did not take.",
     Counter http_requests = "relay_http_requests_total" "Requests answered on the public port.",
     Counter http_refused = "relay_http_refused_total"
         "Connections and requests refused by a limit of the public port.",

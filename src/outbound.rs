@@ -27,7 +27,7 @@ use socket2::{SockRef, TcpKeepalive};
 pub(crate) use self::tls::client_config;
 pub use self::{
     address::AddressError,
-    http::{FetchError, GetOptions, Response},
+    http::{Call, FetchError, GetOptions, Response},
 };
 use self::{address::Policy, http::Client};
 use crate::{atproto::hostname::Endpoint, config::Config, limits};
@@ -41,6 +41,8 @@ struct Inner {
     policy: Policy,
     tls: Arc<ClientConfig>,
     hosts: Client,
+    /// Where the operator has said himself where to connect to.
+    anywhere: Client,
     directory: Client,
     directory_url: String,
 }
@@ -89,8 +91,9 @@ impl Outbound {
         let directory = Client::new(anywhere, tls.clone(), config.resolver_threads.into());
         Ok(Outbound(Arc::new(Inner {
             policy,
-            tls,
+            tls: tls.clone(),
             hosts,
+            anywhere: Client::new(anywhere, tls.clone(), 0),
             directory,
             directory_url: config.plc_url.clone(),
         })))
@@ -141,6 +144,11 @@ impl Outbound {
         self.0.hosts.get(url, options)
     }
 
+    /// Makes a request to a place that the operator has named: its address is not filtered.
+    pub fn call(&self, call: &Call<'_>) -> Result<Response, FetchError> {
+        self.0.anywhere.call(call)
+    }
+
     /// Fetches `path`, which begins with a slash, of the configured PLC directory. Its address is
     /// the operator's choice and is not filtered; connections are kept open between requests.
     pub fn get_directory(
@@ -156,6 +164,7 @@ impl Outbound {
     /// stop that waits for nobody.
     pub fn abort_requests(&self) {
         self.0.hosts.shutdown();
+        self.0.anywhere.shutdown();
         self.0.directory.shutdown();
     }
 }

@@ -36,7 +36,7 @@ use crate::{
     memory::{Memory, trim},
     metrics::Metrics,
     outbound::Outbound,
-    sequencer::{Inbox, Sequencer},
+    sequencer::{Inbox, Publication, Sequencer},
     store::{
         Options, Store,
         retention::{self, Retention},
@@ -242,7 +242,10 @@ fn start_sequencer(
 ) -> Result<(Part, Inbox), StartError> {
     let (stopper, stop) = stop_pair();
     let publisher = firehose.clone();
-    let publish = Box::new(move |frames| publisher.publish(frames));
+    let publish = Box::new(move |new: Publication| {
+        publisher.hide(new.takedowns);
+        publisher.publish(new.frames);
+    });
     let (mut sequencer, inbox) = Sequencer::new(store.clone(), publish, metrics.clone())?;
     sequencer.ask_through(questions);
     let state = state.clone();

@@ -28,6 +28,8 @@ pub enum Role {
     Resolver,
     /// Owns the set of hosts.
     Crawler,
+    /// Writes into the control store.
+    Control,
     /// Serves one firehose subscriber.
     Subscriber,
     /// Reads the store ahead of a subscriber.
@@ -57,6 +59,7 @@ impl Role {
         Role::Sequencer,
         Role::Resolver,
         Role::Crawler,
+        Role::Control,
         Role::Subscriber,
         Role::Replay,
         Role::Ticker,
@@ -76,6 +79,7 @@ impl Role {
             Role::Sequencer => "sequencer",
             Role::Resolver => "resolver",
             Role::Crawler => "crawler",
+            Role::Control => "control",
             Role::Subscriber => "subscriber",
             Role::Replay => "replay",
             Role::Ticker => "ticker",

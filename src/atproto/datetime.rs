@@ -38,6 +38,38 @@ pub fn from_millis(millis: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
+/// A datetime of 1970 or later, in milliseconds since then; less than a millisecond is cut off.
+pub fn to_millis(text: &str) -> Option<u64> {
+    check(text).ok()?;
+    let text = text.as_bytes();
+    let number = |at: usize| two(*text.get(at)?, *text.get(at + 1)?).map(i64::from);
+    let days = days_since_1970(number(0)? * 100 + number(2)?, number(5)?, number(8)?);
+    let seconds = number(11)? * 3_600 + number(14)? * 60 + number(17)?;
+    let rest = text.get(19..)?;
+    let zone = after_fraction(rest)?;
+    let fraction = rest.get(1..rest.len() - zone.len()).unwrap_or_default();
+    let millis = (0..3).fold(0, |millis, at| {
+        millis * 10 + fraction.get(at).map_or(0, |digit| i64::from(digit - b'0'))
+    });
+    let behind = match *zone {
+        [sign, h0, h1, _, m0, m1] => {
+            let minutes = i64::from(two(h0, h1)? * 60 + two(m0, m1)?);
+            if sign == b'+' { -minutes } else { minutes }
+        }
+        _ => 0,
+    };
+    u64::try_from((days * 86_400 + seconds + behind * 60) * 1_000 + millis).ok()
+}
+
+/// The opposite of [`civil`], also for days before 1970.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 /// Year, month and day of the month of a day counted from 1970.
 ///
 /// Counted from 1 March of the year 0, so that the leap day is the last of its year:
@@ -186,5 +218,24 @@ mod tests {
         ] {
             assert_eq!(check(bad), Err(DatetimeError), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_datetime_is_a_moment_whatever_its_zone() {
+        for (text, millis) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("1970-01-01T01:00:00.5+01:00", 500),
+            ("1994-11-06T08:49:37.089Z", 784_111_777_089),
+            ("1994-11-06T08:49:37.0899999Z", 784_111_777_089),
+            ("2000-02-28T19:00:00-05:00", 951_782_400_000),
+        ] {
+            assert_eq!(to_millis(text), Some(millis), "{text}");
+        }
+        for millis in [0, 1, 951_782_399_999, 951_868_800_000, 4_102_444_800_000] {
+            assert_eq!(to_millis(&from_millis(millis)), Some(millis));
+        }
+        assert_eq!(to_millis("1969-12-31T23:59:59Z"), None);
+        assert_eq!(to_millis("1970-01-01T00:00:00+00:01"), None);
+        assert_eq!(to_millis("yesterday"), None);
     }
 }

@@ -5,7 +5,12 @@
 use std::sync::Arc;
 
 use crate::{
-    atproto::{cbor::Writer, datetime, did::Did, seq::Seq},
+    atproto::{
+        cbor::{Reader, Writer},
+        datetime,
+        did::Did,
+        seq::Seq,
+    },
     limits,
     store::account::Status,
 };
@@ -119,6 +124,37 @@ pub fn account(seq: Seq, did: &Did, now_ms: u64, status: &Status) -> Arc<[u8]> {
     ws_message(&[&out.into_bytes()])
 }
 
+/// The account that a published frame is about; `None`: it is none of ours. What a frame says beside
+/// is not looked at, and a field that only looks like the account's is not taken for it.
+pub(super) fn account_of(message: &[u8]) -> Option<&str> {
+    let header_len = match message.get(1)? {
+        0..=125 => 2,
+        126 => 4,
+        _ => 10,
+    };
+    let mut reader = Reader::new(message.get(header_len..)?);
+    let mut name = "did";
+    let mut header = reader.map().ok()?;
+    while let Some(key) = header.next_key(&mut reader).ok()? {
+        if key == "t" {
+            name = match reader.text().ok()? {
+                "#commit" => "repo",
+                _ => "did",
+            };
+        } else {
+            reader.skip().ok()?;
+        }
+    }
+    let mut payload = reader.map().ok()?;
+    while let Some(key) = payload.next_key(&mut reader).ok()? {
+        if key == name {
+            return reader.text().ok();
+        }
+        reader.skip().ok()?;
+    }
+    None
+}
+
 /// The info message for a cursor that is older than the window
 /// (<https://atproto.com/specs/event-stream#sequence-numbers>).
 pub(super) fn outdated_cursor() -> Arc<[u8]> {
@@ -207,6 +243,45 @@ mod tests {
             assert_eq!(ws_payload(&message[..message.len() - 1]), None);
         }
         assert_eq!(ws_payload(&ping()), None);
+    }
+
+    /// A message of this type with a payload of these pairs.
+    fn message(t: &str, pairs: &[(&str, &str)]) -> Arc<[u8]> {
+        let mut out = Writer::new();
+        out.map(2).text("t").text(t).text("op").int(1);
+        out.map(pairs.len());
+        for (key, value) in pairs {
+            out.text(key).text(value);
+        }
+        ws_message(&[&out.into_bytes()])
+    }
+
+    #[test]
+    fn the_account_of_a_frame_is_where_its_type_has_it() {
+        let other = ("did", "did:web:other");
+        let (did, repo) = (("did", "did:web:a"), ("repo", "did:web:a"));
+        for t in ["#identity", "#account", "#sync", "#of_tomorrow"] {
+            let found = message(t, &[did, ("seq", "1"), ("repo", "did:web:other")]);
+            assert_eq!(account_of(&found), Some("did:web:a"), "{t}");
+            assert_eq!(account_of(&message(t, &[repo])), None);
+        }
+        // A commit's field of another name is an extension that its host may have added.
+        let found = message("#commit", &[other, ("rev", "x"), repo]);
+        assert_eq!(account_of(&found), Some("did:web:a"));
+        assert_eq!(account_of(&message("#commit", &[other])), None);
+        let long = "x".repeat(70_000);
+        let found = message("#commit", &[("ops", &long), repo]);
+        assert_eq!(account_of(&found), Some("did:web:a"));
+        for cut in 0..found.len() - "did:web:a".len() {
+            if cut < 100 || cut > 69_990 {
+                assert_eq!(account_of(&found[..cut]), None, "{cut}");
+            }
+        }
+        assert_eq!(account_of(&error("A", "b")), None);
+        let none = Status::inactive("takendown");
+        let own = Did::parse("did:web:a").unwrap();
+        let seq = Seq::new(7).unwrap();
+        assert_eq!(account_of(&account(seq, &own, 0, &none)), Some("did:web:a"));
     }
 
     #[test]

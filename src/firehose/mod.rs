@@ -13,6 +13,7 @@ mod ahead;
 mod client_frames;
 mod cursor;
 pub mod frame;
+mod hidden;
 mod outbox;
 mod registry;
 mod ring;
@@ -34,11 +35,12 @@ pub use self::{
     registry::SubscriberInfo,
     ring::{Answer, Ring},
 };
-use self::{ahead::Turns, registry::Registry};
+use self::{ahead::Turns, hidden::Hidden, registry::Registry};
 use crate::{
+    atproto::did::Did,
     limits,
     metrics::Metrics,
-    store::Store,
+    store::{Store, Takedown},
     threads::{self, Role, Stop, Thread},
 };
 
@@ -105,6 +107,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct Firehose {
     ring: Ring,
+    hidden: Hidden,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
     settings: Settings,
@@ -142,9 +145,11 @@ impl Firehose {
         stop: Stop,
     ) -> io::Result<(Arc<Firehose>, Thread)> {
         let (news, heard) = bounded(1);
+        let hidden = Hidden::new(store.hiding().map_err(io::Error::other)?);
         let (total, per_address) = settings.subscribers_max;
         let firehose = Arc::new(Firehose {
             ring: Ring::new(settings.ring_bytes_max, store.last_seq()),
+            hidden,
             store,
             metrics,
             settings,
@@ -167,6 +172,25 @@ impl Firehose {
         self.metrics.ring_bytes.set(bytes as u64);
         // Full means that the ticker has not yet heard of the last time: once is enough.
         let _ = self.news.try_send(());
+    }
+
+    /// Accounts are taken down, or not any more, which is durable. From now on nobody takes a frame of
+    /// such an account that is older than its takedown; who took a page before may still be sent that.
+    /// Only the sequencer calls this, before it publishes the frames that say so.
+    pub fn hide(&self, rulings: Vec<(Did, Option<Takedown>)>) {
+        if !rulings.is_empty() {
+            self.hidden.rule(rulings, self.oldest());
+        }
+    }
+
+    /// The oldest seq that anybody may still be sent: of the store, of the ring, or of what a
+    /// subscriber has taken already.
+    fn oldest(&self) -> u64 {
+        // Those who come later begin in the window as it is then, or as it is now.
+        let stored = self.store.window().oldest.unwrap_or(u64::MAX);
+        let taken = self.registry.lowest().unwrap_or(u64::MAX);
+        let before = taken.min(self.ring.after());
+        stored.min(before.saturating_add(1))
     }
 
     /// A slot for a subscriber at `address`, to be asked for before the upgrade is answered: a

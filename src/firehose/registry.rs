@@ -113,6 +113,13 @@ impl Registry {
         self.lock().by_id.values().for_each(|e| e.ring_bell());
     }
 
+    /// The lowest position of a subscriber; one that has not begun is at 0.
+    pub(super) fn lowest(&self) -> Option<u64> {
+        let entries = self.lock();
+        let positions = entries.by_id.values();
+        positions.map(|e| e.position.load(Ordering::Relaxed)).min()
+    }
+
     pub(super) fn list(&self) -> Vec<SubscriberInfo> {
         let entries = self.lock();
         entries.by_id.values().map(|entry| entry.info()).collect()

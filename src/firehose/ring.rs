@@ -106,6 +106,11 @@ impl Ring {
         Answer::Frames
     }
 
+    /// Everything published after this seq is in the ring.
+    pub fn after(&self) -> u64 {
+        self.read().after
+    }
+
     /// The last seq published.
     pub fn head(&self) -> u64 {
         self.head.load(Ordering::SeqCst)

@@ -267,6 +267,8 @@ impl Subscriber {
             self.pages_behind = 0;
             self.ahead = None;
         }
+        // Whatever it came from: also what was read ahead is covered by what holds now.
+        self.firehose.hidden.cover(&mut self.outbox.frames);
         if let Some(last) = self.outbox.frames.back() {
             self.position = last.seq.get();
             self.is_fresh = false;

@@ -8,11 +8,10 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::trust::TrustedDomains;
 use crate::{
     atproto::{
         handle::is_disallowed_tld,
-        hostname::{Endpoint, Hostname, HostnameError},
+        hostname::{Endpoint, HostnameError},
     },
     config::Config,
     limits::{PROBE_BODY_BYTES_MAX, PROBE_TIMEOUT},
@@ -27,7 +26,6 @@ const RELAY_MARK: &str = "atproto-relay";
 pub struct Admission {
     outbound: Outbound,
     private: bool,
-    trusted: TrustedDomains,
 }
 
 /// Why a host is not admitted.
@@ -103,7 +101,6 @@ impl Admission {
         Admission {
             outbound,
             private: config.allow_private_hosts,
-            trusted: TrustedDomains::new(&config.trusted_domains),
         }
     }
 
@@ -170,10 +167,6 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether the host is of a trusted domain: it has no part in the daily limit of new hosts.
-    pub fn is_trusted(&self, host: &Hostname) -> bool {
-        self.trusted.include(host)
-    }
 }
 
 #[cfg(test)]

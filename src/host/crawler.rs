@@ -5,71 +5,43 @@ mod host;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc, thread::ThreadId};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    thread::ThreadId,
+};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick, unbounded};
 
 use self::host::{Host, Running};
 use super::{
     Shared,
-    decision::{Decision, DecisionError},
+    decision::{Decision, DecisionError, Place},
     dial::Plug,
     lane::Lane,
     now_ms,
-    quota::{Quota, Span, Throttled},
+    quota::{Quota, Throttled},
+    state::State,
     table::HostTable,
+    terms::Policy,
     thread::{HostThread, Start},
 };
 use crate::{
     atproto::hostname::{Endpoint, Hostname},
-    control::{Control, ControlError, HostRow, HostStatus},
-    limits::{HOST_ACCOUNTS_INTERVAL, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL},
+    control::{
+        Control, ControlError, HostRow, HostStatus, HostTerms, Source,
+        domain::Domain,
+        keeper::{Keeper, Keeping},
+        settings::Settings,
+    },
+    limits::{
+        HOST_ACCOUNTS_INTERVAL, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL, HOST_SEEN_INTERVAL,
+        RULING_TIMEOUT,
+    },
     sequencer::event::Input,
     store::{Store, account::HostId},
     threads::{self, Role, Thread},
 };
-
-/// How a host does, as its thread tells it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum State {
-    /// Connected.
-    Connected {
-        /// Since when, in milliseconds since 1970.
-        at_ms: u64,
-    },
-    /// Connected, and over a limit: its events are delayed.
-    Throttled {
-        /// Connected since then, in milliseconds since 1970.
-        at_ms: u64,
-        /// The limit.
-        span: Span,
-        /// When the next event may be taken, in milliseconds since 1970.
-        until_ms: u64,
-    },
-    /// The host has less than it once had: it is read from now on.
-    Idle {
-        /// What happened, for people.
-        why: String,
-    },
-    /// Waiting for the next attempt.
-    BackingOff {
-        /// What happened, for people.
-        why: String,
-        /// Failures in a row.
-        failures: u32,
-        /// When the next attempt is due, in milliseconds since 1970.
-        next_ms: u64,
-    },
-    /// Waiting for the next attempt, after many that failed.
-    Offline {
-        /// What happened, for people.
-        why: String,
-        /// Failures in a row.
-        failures: u32,
-        /// When the next attempt is due, in milliseconds since 1970.
-        next_ms: u64,
-    },
-}
 
 /// What the thread of a host tells.
 #[derive(Debug)]
@@ -93,32 +65,53 @@ pub enum CrawlAnswer {
     /// It is new; its thread has started.
     Started,
     /// It is connected already.
-    AlreadyConnected,
+    AlreadyConnected {
+        /// Since when, in milliseconds since 1970.
+        since_ms: u64,
+    },
     /// It is known and was waiting; it is tried now.
     Retrying,
+    /// It is known, was tried only just now, and waits.
+    BackingOff {
+        /// For the next attempt, which is due then, in milliseconds since 1970.
+        until_ms: u64,
+    },
     /// The operator has banned it.
     Banned,
-    /// The control store or the operating system would not have it.
+    /// The control store can not take it now; the text is for the log.
+    Unavailable(String),
+    /// The control store or the operating system would not have it; the text is for the log.
     Failed(String),
 }
 
-enum Command {
-    Crawl {
-        endpoint: Endpoint,
-        start: Start,
-        answer: Sender<CrawlAnswer>,
-    },
-    Decide {
-        decision: Decision,
-        answer: Sender<Result<(), DecisionError>>,
-    },
+/// What the crawler is to do. What must outlast it is kept already.
+pub(super) enum Order {
+    /// A host is to be listened to; it may be known.
+    Crawl(HostRow, Start),
+    /// The operator has said this of a host.
+    Terms(HostId, HostTerms),
+    /// A domain is banned, or no longer.
+    Domain(Domain, bool),
+    /// The limits of all hosts are these.
+    Settings(Settings),
+    /// The connection of a host is to be ended, and made anew.
+    Disconnect(HostId),
+    /// A host is to be read from another place.
+    Reset(HostId, Place),
 }
+
+/// An order, and who waits until it is carried out.
+type Command = (Order, Sender<CrawlAnswer>);
 
 /// Asks the crawler; cheap to clone.
 #[derive(Clone)]
 pub struct CrawlerHandle {
     commands: Sender<Command>,
     table: Arc<HostTable>,
+    policy: Arc<Policy>,
+    control: Arc<dyn Control>,
+    /// One decision after the other: they are in force in the order in which they are kept.
+    deciding: Arc<Mutex<()>>,
 }
 
 impl CrawlerHandle {
@@ -127,74 +120,110 @@ impl CrawlerHandle {
         &self.table
     }
 
+    /// What holds for all hosts.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
     /// Crawls a host that was admitted: starts it, or tries it now if it waits.
-    pub fn crawl(&self, endpoint: Endpoint, start: Start) -> CrawlAnswer {
+    pub fn crawl(&self, endpoint: &Endpoint, start: Start, source: Source) -> CrawlAnswer {
+        match self.row(endpoint, source) {
+            Ok(row) => self.send(Order::Crawl(row, start)),
+            Err(answer) => answer,
+        }
+    }
+
+    /// The row of a host, which is made where there is none. This may wait for the control store, so
+    /// that the crawler never does.
+    pub(super) fn row(&self, endpoint: &Endpoint, source: Source) -> Result<HostRow, CrawlAnswer> {
+        if self.table.is_banned(&endpoint.host) {
+            return Err(CrawlAnswer::Banned);
+        }
+        if let Some(entry) = self.table.get(&endpoint.host) {
+            return Ok(entry.row);
+        }
+        let added = self.control.add_host(endpoint, source, now_ms());
+        added.map_err(|error| match error {
+            ControlError::Unavailable(_) => CrawlAnswer::Unavailable(error.to_string()),
+            _ => CrawlAnswer::Failed(error.to_string()),
+        })
+    }
+
+    /// Keeps a decision of the operator and puts it into force; returns when it is.
+    pub fn decide(&self, decision: &Decision) -> Result<(), DecisionError> {
+        let _turn = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+        let order = self.keep(decision)?;
+        match self.send(order) {
+            CrawlAnswer::Failed(error) => Err(DecisionError::Failed(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn send(&self, order: Order) -> CrawlAnswer {
         let (answer, answered) = bounded(1);
-        let sent = self.commands.send(Command::Crawl {
-            endpoint,
-            start,
-            answer,
-        });
+        let sent = self.commands.send((order, answer));
         let answer = sent.ok().and_then(|()| answered.recv().ok());
         answer.unwrap_or_else(|| CrawlAnswer::Failed("the relay is stopping".into()))
     }
-
-    /// Puts a decision of the operator into force; returns when it is.
-    pub fn decide(&self, decision: Decision) -> Result<(), DecisionError> {
-        let (answer, answered) = bounded(1);
-        let sent = self.commands.send(Command::Decide { decision, answer });
-        let answer = sent.ok().and_then(|()| answered.recv().ok());
-        answer.unwrap_or_else(|| Err(DecisionError::Failed("the relay is stopping".into())))
-    }
 }
 
-/// The crawler itself, run by its own thread.
+/// The crawler itself, run by its own thread. It waits for no database and for no host.
 pub struct Crawler {
     shared: Arc<Shared>,
-    control: Arc<dyn Control>,
+    keeper: Arc<Keeper>,
     store: Arc<Store>,
     commands: Receiver<Command>,
     reports: (Sender<Report>, Receiver<Report>),
     hosts: HashMap<HostId, Host>,
     names: HashMap<Hostname, HostId>,
     table: Arc<HostTable>,
+    /// Why hosts are not asked for what was missed of them, if they are not.
+    passes_over: Option<String>,
 }
 
 impl Crawler {
     /// A crawler that knows the hosts and the bans of the control store, and how to ask it.
     pub fn new(
         shared: Arc<Shared>,
-        control: Arc<dyn Control>,
+        keeping: Keeping,
         store: Arc<Store>,
     ) -> Result<(Crawler, CrawlerHandle), ControlError> {
+        let Keeping { control, keeper } = keeping;
         // Nothing waits in a queue whose end would not be noticed: who asks is answered, or told that
         // there is no crawler any more.
         let (sender, commands) = bounded(0);
-        let reports = unbounded();
-        let (hosts, names) = (HashMap::new(), HashMap::new());
         let table = Arc::new(HostTable::default());
-        let handle = CrawlerHandle {
-            commands: sender,
-            table: table.clone(),
-        };
         let mut crawler = Crawler {
-            shared,
-            control,
+            shared: shared.clone(),
+            keeper,
             store,
             commands,
-            reports,
-            hosts,
-            names,
-            table,
+            reports: unbounded(),
+            hosts: HashMap::new(),
+            names: HashMap::new(),
+            table: table.clone(),
+            passes_over: None,
         };
         // Before anybody can ask: nobody is to see fewer hosts, or fewer bans, than there are.
-        for domain in crawler.control.banned_domains()? {
-            crawler.table.set_banned(&domain, true);
+        for ban in control.bans()? {
+            table.set_banned(&ban.domain, true);
         }
-        for row in crawler.control.hosts()? {
+        for row in control.hosts()? {
             crawler.add(row);
         }
+        let handle = CrawlerHandle {
+            commands: sender,
+            table,
+            policy: shared.policy.clone(),
+            control,
+            deciding: Arc::default(),
+        };
         Ok((crawler, handle))
+    }
+
+    /// Hosts are read from now on, and not from where they were read up to, for this reason.
+    pub fn pass_over(&mut self, why: String) {
+        self.passes_over = Some(why);
     }
 
     /// Starts every host, then works until the stop is asked for; returns when all host threads
@@ -203,18 +232,26 @@ impl Crawler {
         log::info!("hosts known={}", self.hosts.len());
         let mut known: Vec<HostId> = self.hosts.keys().copied().collect();
         known.sort_unstable();
+        let first = match self.passes_over.take() {
+            Some(why) => Start::PassOver(why.into()),
+            None => Start::Live,
+        };
         for id in known {
             self.tell_account_limit(id);
-            self.start(id, Start::Live);
+            self.start(id, first.clone());
         }
         let stop = self.shared.stop.clone();
         let rounds = tick(HOST_REVIVE_INTERVAL);
         let summaries = tick(HOST_REPORT_INTERVAL);
         let counts = tick(HOST_ACCOUNTS_INTERVAL);
+        let sightings = tick(HOST_SEEN_INTERVAL);
         loop {
             select! {
                 recv(self.commands) -> command => match command {
-                    Ok(command) => self.obey(command),
+                    Ok((order, answer)) => {
+                        // Who asked may have gone.
+                        let _ = answer.send(self.obey(order));
+                    }
                     Err(_) => break,
                 },
                 recv(self.reports.1) -> report => match report {
@@ -224,12 +261,14 @@ impl Crawler {
                 },
                 recv(rounds) -> _ => self.revive(),
                 recv(summaries) -> _ => self.log_summary(),
-                recv(counts) -> _ => self.hosts.values().for_each(|host| self.count_accounts(host)),
+                recv(counts) -> _ => self.count_accounts(),
+                recv(sightings) -> _ => self.note_sightings(),
                 recv(stop.channel()) -> _ => break,
             }
         }
         // Who asks from here on is refused, as nobody is left to answer.
         self.commands = never();
+        self.note_sightings();
         // Every connection is ended before the first thread is waited for.
         for running in self.hosts.values().filter_map(|host| host.running.as_ref()) {
             running.plug.pull();
@@ -238,38 +277,16 @@ impl Crawler {
         self.hosts.clear();
     }
 
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Crawl {
-                endpoint,
-                start,
-                answer,
-            } => {
-                // Who asked may have gone.
-                let _ = answer.send(self.crawl(&endpoint, start));
-            }
-            Command::Decide { decision, answer } => {
-                let _ = answer.send(self.decide(decision));
-            }
-        }
-    }
-
-    fn crawl(&mut self, endpoint: &Endpoint, start: Start) -> CrawlAnswer {
-        if self.table.is_banned(&endpoint.host) {
+    fn crawl(&mut self, row: HostRow, start: Start) -> CrawlAnswer {
+        if self.table.is_banned(&row.name) {
             return CrawlAnswer::Banned;
         }
-        let id = match self.names.get(&endpoint.host) {
-            Some(id) => *id,
-            None => match self.control.add_host(endpoint, now_ms()) {
-                Ok(row) => {
-                    let id = self.add(row);
-                    self.tell_account_limit(id);
-                    id
-                }
-                Err(error) => return CrawlAnswer::Failed(error.to_string()),
-            },
-        };
-        if let Some(answer) = self.hosts.get(&id).and_then(Host::wake) {
+        let id = row.id;
+        if !self.hosts.contains_key(&id) {
+            self.add(row);
+            self.tell_account_limit(id);
+        }
+        if let Some(answer) = self.hosts.get_mut(&id).and_then(Host::wake) {
             return answer;
         }
         match self.start(id, start) {
@@ -281,9 +298,9 @@ impl Crawler {
     /// Takes a host of the control store into the set; it is not started by that.
     fn add(&mut self, row: HostRow) -> HostId {
         let id = row.id;
-        self.table.put(&row, None);
         self.names.insert(row.name.clone(), id);
         let host = Host::new(row, &self.shared.policy);
+        self.table.put(&host.row, None);
         self.hosts.insert(id, host);
         id
     }
@@ -297,6 +314,29 @@ impl Crawler {
         if self.table.is_banned(name) || host.leaving.is_some() {
             return false;
         }
+        let start = match host.reset.take() {
+            Some(place) => {
+                let cursor = match place {
+                    Place::After(seq) => Some(seq),
+                    Place::Oldest | Place::Live => None,
+                };
+                let question = |done| Input::Reset {
+                    host: id,
+                    cursor,
+                    done,
+                };
+                if self.shared.inbox.ask(question, RULING_TIMEOUT).is_none() {
+                    log::error!("host={name} its cursor can not be reset now");
+                    host.reset = Some(place);
+                    return false;
+                }
+                match place {
+                    Place::Oldest => Start::Oldest,
+                    Place::After(_) | Place::Live => Start::Live,
+                }
+            }
+            None => start,
+        };
         let record = match self.store.host(id) {
             Ok(record) => record.unwrap_or_default(),
             Err(error) => {
@@ -304,7 +344,7 @@ impl Crawler {
                 return false;
             }
         };
-        host.terms.set_accounts(record.accounts);
+        host.set_accounts(&self.shared.policy, record.accounts);
         if std::mem::take(&mut host.silenced) {
             // After everything that was on its way of it.
             let banned = false;
@@ -407,9 +447,11 @@ impl Crawler {
     }
 
     /// The limits of a host grow with its accounts.
-    fn count_accounts(&self, host: &Host) {
-        if let Ok(Some(record)) = self.store.host(host.row.id) {
-            host.terms.set_accounts(record.accounts);
+    fn count_accounts(&mut self) {
+        for host in self.hosts.values_mut() {
+            if let Ok(Some(record)) = self.store.host(host.row.id) {
+                host.set_accounts(&self.shared.policy, record.accounts);
+            }
         }
     }
 
@@ -418,19 +460,28 @@ impl Crawler {
         let Some(host) = self.hosts.get_mut(&id) else {
             return;
         };
-        if !host.note(state) {
-            return;
+        if host.note(state, now_ms()) {
+            self.table.put(&host.row, host.state.as_ref());
+            self.keeper.observed(id, host.row.observed.clone());
         }
-        self.table.put(&host.row, host.state.as_ref());
-        if let Err(error) = self.control.update_host(&host.row) {
-            log::error!("host={} can not keep its state: {error}", host.row.name);
+    }
+
+    /// Notes when the hosts were last connected that are connected now.
+    fn note_sightings(&mut self) {
+        let now_ms = now_ms();
+        for (id, host) in &mut self.hosts {
+            if host.is_connected() {
+                host.row.observed.last_seen_ms = Some(now_ms);
+                self.table.put(&host.row, host.state.as_ref());
+                self.keeper.observed(*id, host.row.observed.clone());
+            }
         }
     }
 
     /// One line for all hosts; each of them would be too many.
     fn log_summary(&self) {
         let metrics = &self.shared.metrics;
-        let offline = |host: &&Host| host.row.status == HostStatus::Offline;
+        let offline = |host: &&Host| host.row.status() == HostStatus::Offline;
         log::info!(
             "hosts known={} connected={} offline={} seq={} rejected={} subscribers={}",
             self.hosts.len(),

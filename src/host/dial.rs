@@ -113,6 +113,15 @@ impl Plug {
         }
     }
 
+    /// Ends the connection that there is now, if there is one.
+    pub(super) fn cut(&self) {
+        let plugged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(socket) = &plugged.socket {
+            // It may be closed already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Whether the connection was ended by another thread.
     pub(super) fn is_pulled(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pulled

@@ -15,6 +15,7 @@ use self::judge::{Next, Ready};
 use super::{Shared, now, now_ms, terms::Terms};
 use crate::{
     atproto::{
+        datetime,
         did::{Did, Method},
         envelope::{Body, Event as Parsed, FrameError, Message},
         hostname::Hostname,
@@ -188,6 +189,9 @@ impl Lane {
                 return Frame::Event;
             }
         };
+        if let Some(happened_ms) = datetime::to_millis(event.time) {
+            self.tally.happened_at_ms.set(happened_ms);
+        }
         let seq = event.seq.get();
         match position.last {
             None if position.cursor.is_some_and(|cursor| seq < cursor) => return Frame::WentBack,
@@ -306,6 +310,7 @@ impl Lane {
                 if self.ask(&did, How::Forced) {
                     return Ok(());
                 }
+                self.tally.refreshes_refused.inc();
                 self.withdraw(&did);
                 Err(reject)
             }

@@ -9,6 +9,7 @@ pub mod discovery;
 mod lane;
 pub mod quota;
 mod server_frames;
+pub mod state;
 pub mod status;
 mod stream;
 pub mod table;
@@ -40,8 +41,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Ends all host threads.
     pub stop: Stop,
-    /// What the configuration says about all hosts.
-    pub policy: Policy,
+    /// What holds for all hosts.
+    pub policy: Arc<Policy>,
     workspaces: Workspaces,
     dials: dial::Dials,
     /// Bytes of events of all hosts that wait for an identity.
@@ -56,7 +57,7 @@ impl Shared {
         outbound: Outbound,
         metrics: Arc<Metrics>,
         stop: Stop,
-        policy: Policy,
+        policy: Arc<Policy>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             inbox,

@@ -9,9 +9,8 @@
 use std::time::{Duration, Instant};
 
 use crate::limits::{
-    HOST_ACCOUNTS_PER_EVENT_A_SECOND, HOST_EVENTS_A_DAY_MAX, HOST_EVENTS_A_DAY_PER_ACCOUNT,
-    HOST_EVENTS_A_SECOND_MAX, HOST_EVENTS_AN_HOUR_MAX, HOST_THROTTLED_CALM, HOST_THROTTLED_SHOWN,
-    TRUSTED_HOST_EVENTS_A_SECOND_MAX,
+    HOST_ACCOUNTS_PER_EVENT_A_SECOND, HOST_EVENTS_A_DAY_PER_ACCOUNT, HOST_THROTTLED_CALM,
+    HOST_THROTTLED_SHOWN,
 };
 
 /// The time in which events are counted.
@@ -53,18 +52,37 @@ impl Span {
 pub struct Limits([Option<u64>; Span::ALL.len()]);
 
 impl Limits {
-    /// Those of a trusted host.
-    pub const TRUSTED: Limits = Limits([Some(TRUSTED_HOST_EVENTS_A_SECOND_MAX), None, None]);
+    /// So many in each span.
+    pub fn new(events: [Option<u64>; Span::ALL.len()]) -> Limits {
+        Limits(events)
+    }
 
-    /// Those of a host with so many accounts.
-    pub fn of(accounts: u64) -> Limits {
-        let a_second = accounts / HOST_ACCOUNTS_PER_EVENT_A_SECOND;
-        let a_day = accounts.saturating_mul(HOST_EVENTS_A_DAY_PER_ACCOUNT);
-        Limits([
-            Some(HOST_EVENTS_A_SECOND_MAX.saturating_add(a_second)),
-            Some(HOST_EVENTS_AN_HOUR_MAX.saturating_add(accounts)),
-            Some(HOST_EVENTS_A_DAY_MAX.saturating_add(a_day)),
-        ])
+    /// Those of a trusted host.
+    pub fn of_trusted(a_second: u64) -> Limits {
+        Limits([Some(a_second), None, None])
+    }
+
+    /// Those of a host with so many accounts, where one without any has `base`.
+    pub fn of(accounts: u64, base: [u64; Span::ALL.len()]) -> Limits {
+        let more = [
+            accounts / HOST_ACCOUNTS_PER_EVENT_A_SECOND,
+            accounts,
+            accounts.saturating_mul(HOST_EVENTS_A_DAY_PER_ACCOUNT),
+        ];
+        let mut limits = base.map(Some);
+        for (limit, more) in limits.iter_mut().zip(more) {
+            *limit = limit.map(|limit| limit.saturating_add(more));
+        }
+        Limits(limits)
+    }
+
+    /// The same with another limit for one span, if there is one.
+    #[must_use]
+    pub fn or(mut self, span: Span, limit: Option<u64>) -> Limits {
+        if limit.is_some() {
+            self.0[span as usize] = limit;
+        }
+        self
     }
 
     /// How many in this span.
@@ -175,6 +193,7 @@ mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
+    const BASE: [u64; 3] = [50, 2_500, 20_000];
 
     /// A host that sends as fast as it is let: how many events pass in `time`, and the longest wait
     /// for one of them.
@@ -198,24 +217,9 @@ mod tests {
         (passed, longest)
     }
 
-    /// The values of the reference relay.
-    ///
-    /// Rule 54: <https://github.com/bluesky-social/indigo/tree/main/cmd/relay>
-    #[test]
-    fn the_limits_grow_with_the_accounts() {
-        let all = |limits: Limits| Span::ALL.map(|span| limits.get(span));
-        assert_eq!(all(Limits::of(0)), [Some(50), Some(2_500), Some(20_000)]);
-        assert_eq!(
-            all(Limits::of(5_999)),
-            [Some(55), Some(8_499), Some(79_990)]
-        );
-        assert_eq!(all(Limits::of(u64::MAX))[1], Some(u64::MAX));
-        assert_eq!(all(Limits::TRUSTED), [Some(5_000), None, None]);
-    }
-
     #[test]
     fn a_second_has_its_events_and_the_next_one_as_many() {
-        let (mut quota, limits, start) = (Quota::default(), Limits::of(0), Instant::now());
+        let (mut quota, limits, start) = (Quota::default(), Limits::of(0, BASE), Instant::now());
         for n in 0..50 {
             assert_eq!(quota.take(start, &limits), Ok(()), "{n}");
         }
@@ -241,7 +245,7 @@ mod tests {
     /// Rule 54: <https://atproto.com/specs/sync>
     #[test]
     fn who_is_over_the_limit_of_an_hour_is_heard_at_its_pace() {
-        let (mut quota, limits, start) = (Quota::default(), Limits::of(0), Instant::now());
+        let (mut quota, limits, start) = (Quota::default(), Limits::of(0, BASE), Instant::now());
         let (passed, longest) = flood(&mut quota, &limits, start, MINUTE);
         // A full bucket, and what has come into it meanwhile.
         assert!((2_500..2_550).contains(&passed), "{passed}");
@@ -254,7 +258,7 @@ mod tests {
 
     #[test]
     fn who_is_over_the_limit_of_a_day_waits_for_seconds_only() {
-        let (mut quota, limits, start) = (Quota::default(), Limits::of(0), Instant::now());
+        let (mut quota, limits, start) = (Quota::default(), Limits::of(0, BASE), Instant::now());
         let day = Span::Day.length();
         let (passed, _) = flood(&mut quota, &limits, start, day);
         assert!((39_990..=40_010).contains(&passed), "{passed}");
@@ -269,7 +273,7 @@ mod tests {
     #[test]
     fn a_trusted_host_is_limited_by_the_second_only() {
         let (mut quota, start) = (Quota::default(), Instant::now());
-        let (passed, longest) = flood(&mut quota, &Limits::TRUSTED, start, MINUTE);
+        let (passed, longest) = flood(&mut quota, &Limits::of_trusted(5_000), start, MINUTE);
         assert!((300_000..=305_001).contains(&passed), "{passed}");
         assert!(longest <= Duration::from_millis(1));
     }

@@ -7,7 +7,7 @@ use std::{
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use super::crawler::State;
+use super::state::State;
 use crate::{
     atproto::hostname::Hostname,
     control::{
@@ -20,8 +20,10 @@ use crate::{
 /// What is known of one host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostEntry {
-    /// What the control store keeps of it; banned also where it is a domain above it that is.
+    /// What the control store keeps of it.
     pub row: HostRow,
+    /// How it does; banned also where it is a domain above it that is.
+    pub status: HostStatus,
     /// What its thread last said of itself; none before it has said anything.
     pub state: Option<State>,
 }
@@ -33,7 +35,7 @@ pub struct HostTable(RwLock<Inner>);
 #[derive(Default, Debug)]
 struct Inner {
     /// In the order in which they were added.
-    entries: BTreeMap<HostId, HostEntry>,
+    entries: BTreeMap<HostId, (HostRow, Option<State>)>,
     ids: HashMap<Hostname, HostId>,
     banned: BTreeSet<Domain>,
 }
@@ -64,7 +66,7 @@ impl HostTable {
     pub fn is_banned(&self, name: &Hostname) -> bool {
         let inner = self.read();
         let own = inner.ids.get(name).and_then(|id| inner.entries.get(id));
-        own.is_some_and(|entry| entry.row.status == HostStatus::Banned)
+        own.is_some_and(|(row, _)| row.terms.banned)
             || inner.domain_over(name).is_some()
     }
 
@@ -82,11 +84,7 @@ impl HostTable {
     pub(super) fn put(&self, row: &HostRow, state: Option<&State>) {
         let mut inner = self.write();
         inner.ids.insert(row.name.clone(), row.id);
-        let entry = HostEntry {
-            row: row.clone(),
-            state: state.cloned(),
-        };
-        inner.entries.insert(row.id, entry);
+        inner.entries.insert(row.id, (row.clone(), state.cloned()));
     }
 
     /// A domain is banned from now on, or no longer.
@@ -109,12 +107,15 @@ impl HostTable {
 
 impl Inner {
     /// An entry as readers see it.
-    fn shown(&self, entry: &HostEntry) -> HostEntry {
-        let mut entry = entry.clone();
-        if self.domain_over(&entry.row.name).is_some() {
-            entry.row.status = HostStatus::Banned;
+    fn shown(&self, (row, state): &(HostRow, Option<State>)) -> HostEntry {
+        HostEntry {
+            status: match self.domain_over(&row.name) {
+                Some(_) => HostStatus::Banned,
+                None => row.status(),
+            },
+            row: row.clone(),
+            state: state.clone(),
         }
-        entry
     }
 
     fn domain_over(&self, name: &Hostname) -> Option<&Domain> {
@@ -128,16 +129,16 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::atproto::hostname::Endpoint;
+    use crate::{atproto::hostname::Endpoint, control::Source};
 
     #[test]
     fn a_banned_domain_bans_what_is_below_it_until_it_is_not() {
         let table = HostTable::default();
         let endpoint = Endpoint::parse("a.example.com").unwrap();
-        table.put(&HostRow::new(HostId(1), &endpoint, 1), None);
+        table.put(&HostRow::new(HostId(1), &endpoint, Source::Request, 1), None);
         let domain = Domain::parse("example.com").unwrap();
         let unknown = Hostname::parse("b.example.com:8443").unwrap();
-        let status = || table.by_id(HostId(1)).unwrap().row.status;
+        let status = || table.by_id(HostId(1)).unwrap().status;
         assert!(!table.is_banned(&endpoint.host) && !table.is_banned(&unknown));
         table.set_banned(&domain, true);
         assert!(table.is_banned(&endpoint.host) && table.is_banned(&unknown));
@@ -150,8 +151,8 @@ mod tests {
         assert!(!table.is_banned(&endpoint.host));
         assert_eq!(status(), HostStatus::Active);
 
-        let mut row = HostRow::new(HostId(1), &endpoint, 1);
-        row.status = HostStatus::Banned;
+        let mut row = HostRow::new(HostId(1), &endpoint, Source::Request, 1);
+        row.terms.banned = true;
         table.put(&row, None);
         assert!(table.is_banned(&endpoint.host) && !table.is_banned(&unknown));
     }

@@ -10,12 +10,13 @@ use crossbeam_channel::{Receiver, at, bounded, select};
 
 use super::{
     Shared, backoff,
-    crawler::{News, Report, State},
+    crawler::{News, Report},
     dial::{self, Connection, DialError, Plug, Timed},
     lane::{Frame, Lane, Position},
     now_ms,
     quota::{Quota, Throttled},
     server_frames::Violation,
+    state::State,
     stream::{Message, ReadError},
     terms::Terms,
 };
@@ -31,12 +32,14 @@ use crate::{
 };
 
 /// Where the stream of a host is read from when nothing of it was read before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Start {
     /// From the oldest event that the host still has: for a host that has just announced itself.
     Oldest,
     /// From now on: for the many hosts of an existing network, whose past others have served.
     Live,
+    /// From now on, also where something was read before: for this reason.
+    PassOver(Arc<str>),
 }
 
 /// Everything that the thread of a host owns.
@@ -142,6 +145,16 @@ impl HostThread {
     fn listen_for_ever(&mut self) {
         let mut failures = 0u32;
         let mut poison = Poison::default();
+        if let Start::PassOver(why) = &self.start {
+            let why = why.to_string();
+            if self.lane.read() > 0 {
+                self.report(State::Idle { why });
+                if !self.restart() {
+                    return;
+                }
+            }
+            self.start = Start::Live;
+        }
         while !self.is_over() {
             let before = self.lane.read();
             let attempt = threads::survive(|| self.connect_and_listen(&mut poison));
@@ -188,8 +201,9 @@ impl HostThread {
         let Some(turn) = turn.filter(|_| !self.is_over()) else {
             return Attempt::without_connection(Ended::Stopped);
         };
-        let cursor = match (self.lane.read(), self.start) {
-            (0, Start::Live) => None,
+        let cursor = match (self.lane.read(), &self.start) {
+            (0, Start::Oldest) => Some(0),
+            (0, _) => None,
             (cursor, _) => Some(cursor),
         };
         let connection = dial::dial(&self.shared.outbound, &self.endpoint, cursor, &self.plug);
@@ -288,7 +302,7 @@ impl HostThread {
             if !waits {
                 waits = true;
                 self.shared.metrics.delayed.inc(over.span);
-                self.lane.tally().delayed.inc();
+                self.lane.tally().delayed.inc(over.span);
             }
             let now = Instant::now();
             if self.throttled.waits(now, over.until) {
@@ -330,6 +344,8 @@ impl HostThread {
             Message::Binary => {
                 metrics.frames_received.inc();
                 metrics.bytes_received.add(payload.len() as u64);
+                self.lane.tally().received.inc();
+                self.lane.tally().received_at_ms.set(now_ms());
                 let mut frame = self.lane.take(payload, position);
                 if frame == Frame::WentBack {
                     log::debug!("host={} its sequence has started anew", self.endpoint.host);

@@ -6,17 +6,22 @@ use super::{
     admin::Admin,
     crawl::{Crawl, CrawlDesk},
     hosts::Hosts,
+    siblings::Siblings,
     status::StatusBoard,
     subscribe::Subscribe,
     xrpc::catalog::Catalog,
 };
+use serde_json::Value;
+
 use crate::{
-    atproto::did::Did,
+    atproto::{did::Did, hostname::Hostname},
     config::Config,
-    host::admission::Admission,
+    control::AuditEntry,
+    host::{admission::Admission, terms::Policy},
     memory::Memory,
     metrics::Metrics,
     sequencer::event::{Ruled, Ruling},
+    store::account::Account,
 };
 
 /// The relay as HTTP sees it.
@@ -38,7 +43,13 @@ pub struct App {
     /// Who may do what only the operator may.
     pub admin: Admin,
     /// Takes the operator's word on accounts.
-    pub takedowns: Arc<dyn Takedowns>,
+    pub accounts: Arc<dyn Accounts>,
+    /// Keeps what the operator does.
+    pub office: Arc<dyn Office>,
+    /// What holds for all hosts.
+    pub policy: Arc<Policy>,
+    /// Other relays of the operator.
+    pub siblings: Siblings,
     /// What the status pages show.
     pub status: StatusBoard,
 }
@@ -62,17 +73,49 @@ pub struct Parts {
     /// Who may become a host.
     pub admission: Admission,
     /// The operator's word on accounts.
-    pub takedowns: Arc<dyn Takedowns>,
+    pub accounts: Arc<dyn Accounts>,
+    /// Keeps what the operator does.
+    pub office: Arc<dyn Office>,
+    /// What holds for all hosts.
+    pub policy: Arc<Policy>,
+    /// Other relays of the operator.
+    pub siblings: Siblings,
 }
 
-/// The operator's word on accounts. Every error is one line for the log.
-pub trait Takedowns: Send + Sync {
-    /// Says it, and waits until it is stored: only for requests that may take long.
-    fn rule(&self, did: Did, ruling: Ruling) -> Result<Ruled, String>;
+/// Accounts, as far as the operator is concerned. Every error is one line for the log.
+pub trait Accounts: Send + Sync {
+    /// Says something of one, and waits until it is stored: only for requests that may take long.
+    fn rule(&self, did: &Did, ruling: Ruling) -> Result<Ruled, String>;
 
     /// Accounts that are taken down, in the order of their DIDs, after `after` (which may be
     /// empty), at most `limit` of them.
-    fn list(&self, after: &str, limit: usize) -> Result<Vec<Did>, String>;
+    fn takedowns(&self, after: &str, limit: usize) -> Result<Vec<Did>, String>;
+
+    /// What is known of one, and the name of its host.
+    fn account(&self, did: &Did) -> Result<Option<(Account, Option<Hostname>)>, String>;
+}
+
+/// Changes one value in place.
+pub type ChangeNote<'a> = Box<dyn FnOnce(&mut Value) + 'a>;
+
+/// What is kept for the operator. Every error is one line for the log.
+pub trait Office: Send + Sync {
+    /// Adds to the log of what he has done.
+    fn audit(&self, entry: &AuditEntry) -> Result<(), String>;
+
+    /// Entries of that log with a smaller number than `before` (none: all), the latest first, at most
+    /// `limit` of them.
+    fn audit_before(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, AuditEntry)>, String>;
+
+    /// A note.
+    fn note(&self, name: &str) -> Result<Option<Value>, String>;
+
+    /// Changes a note, which is null where there is none; one change after the other.
+    fn change_note(&self, name: &str, change: ChangeNote<'_>) -> Result<(), String>;
 }
 
 /// How the relay does. Every error is one line for people; none of the calls may wait.
@@ -98,9 +141,12 @@ impl App {
             firehose: parts.firehose,
             hosts: parts.hosts,
             catalog: parts.catalog,
-            desk: CrawlDesk::new(config, parts.admission, parts.crawl),
+            desk: CrawlDesk::new(parts.admission, parts.crawl, parts.policy.clone()),
             admin: Admin::new(config.admin_password.as_ref()),
-            takedowns: parts.takedowns,
+            accounts: parts.accounts,
+            office: parts.office,
+            policy: parts.policy,
+            siblings: parts.siblings,
         }
     }
 }

@@ -18,15 +18,18 @@ use super::{
     response::Response,
 };
 use crate::{
-    atproto::hostname::{Endpoint, Hostname},
-    config::Config,
+    atproto::{
+        datetime,
+        hostname::{Endpoint, Hostname},
+    },
+    control::{Source, settings::Setting},
     host::{
         admission::{Admission, Refused},
         crawler::CrawlAnswer,
+        now_ms,
+        terms::Policy,
     },
-    limits::{
-        CRAWL_REQUESTS_MAX, CRAWL_REQUESTS_WINDOW, HTTP_RETRY_AFTER, PROBES_MAX, RATE_ADDRESSES_MAX,
-    },
+    limits::{CRAWL_REQUESTS_WINDOW, HTTP_RETRY_AFTER, PROBES_MAX, RATE_ADDRESSES_MAX},
 };
 
 /// Where hosts ask.
@@ -36,13 +39,17 @@ pub const PATH: &str = "/xrpc/com.atproto.sync.requestCrawl";
 /// (<https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/notifyOfUpdate.json>).
 pub const NOTIFY_PATH: &str = "/xrpc/com.atproto.sync.notifyOfUpdate";
 
-/// The set of hosts, as far as a request to crawl concerns it. Neither call waits for a host.
+/// The set of hosts, as far as a request to crawl concerns it. No call waits for a host.
 pub trait Crawl: Send + Sync {
     /// What is known of a host of this name.
     fn standing(&self, host: &Hostname) -> Standing;
 
     /// Adds the host, if it is new, and sees to it that it is connected to soon.
-    fn request_crawl(&self, endpoint: Endpoint) -> CrawlAnswer;
+    fn request_crawl(&self, endpoint: &Endpoint, source: Source) -> CrawlAnswer;
+
+    /// When hosts were added by request since `since_ms`, the first of them first, in milliseconds
+    /// since 1970; those that are trusted do not count.
+    fn requested_since(&self, since_ms: u64) -> Vec<u64>;
 }
 
 /// What is known of a host.
@@ -60,9 +67,10 @@ pub enum Standing {
 pub struct CrawlDesk {
     admission: Admission,
     crawl: Arc<dyn Crawl>,
-    disabled: bool,
+    policy: Arc<Policy>,
     per_client: RateLimit,
-    new_hosts: DailyLimit,
+    /// New hosts that are being checked: each has a place in the day already.
+    checking: Mutex<u64>,
     probes: AtomicUsize,
 }
 
@@ -76,18 +84,14 @@ enum Asker {
 }
 
 impl CrawlDesk {
-    /// A desk with the limits of the configuration.
-    pub fn new(config: &Config, admission: Admission, crawl: Arc<dyn Crawl>) -> CrawlDesk {
+    /// A desk that keeps to these limits.
+    pub fn new(admission: Admission, crawl: Arc<dyn Crawl>, policy: Arc<Policy>) -> CrawlDesk {
         CrawlDesk {
             admission,
             crawl,
-            disabled: config.disable_request_crawl,
-            per_client: RateLimit::new(
-                CRAWL_REQUESTS_MAX,
-                CRAWL_REQUESTS_WINDOW,
-                RATE_ADDRESSES_MAX,
-            ),
-            new_hosts: DailyLimit::new(config.new_hosts_per_day_limit),
+            policy,
+            per_client: RateLimit::new(CRAWL_REQUESTS_WINDOW, RATE_ADDRESSES_MAX),
+            checking: Mutex::new(0),
             probes: AtomicUsize::new(0),
         }
     }
@@ -119,27 +123,51 @@ impl CrawlDesk {
             Standing::Known => {
                 // Waking a host is cheap but not free.
                 self.limit_client(asker)?;
-                return answer(self.crawl.request_crawl(endpoint));
+                return self.add(&endpoint, asker);
             }
             Standing::New => {}
         }
-        if self.disabled && asker != Asker::Operator {
+        if asker != Asker::Operator && !self.policy.takes_requests() {
             let message = "This relay does not take new hosts by request";
             return Err(Response::error(403, "Forbidden", message));
         }
         self.limit_client(asker)?;
-        let limited = asker != Asker::Operator && !self.admission.is_trusted(&endpoint.host);
-        let place = if limited {
-            Some(self.new_hosts.take(Instant::now())?)
+        let limited = asker != Asker::Operator && !self.policy.trusts_domain(&endpoint.host);
+        // Until the host is one of those that the day has brought, or is refused.
+        let _place = if limited {
+            Some(self.take_place(now_ms())?)
         } else {
             None
         };
         self.probe(&endpoint)?;
-        if let Some(place) = place {
-            place.keep();
-        }
         log::info!("requestCrawl: {} is new", endpoint.host);
-        answer(self.crawl.request_crawl(endpoint))
+        self.add(&endpoint, asker)
+    }
+
+    fn add(&self, endpoint: &Endpoint, asker: Asker) -> Result<Response, Response> {
+        let source = match asker {
+            Asker::Public(_) => Source::Request,
+            Asker::Operator => Source::Operator,
+        };
+        answer(endpoint, &self.crawl.request_crawl(endpoint, source))
+    }
+
+    /// A place for one more host among those that a day may bring.
+    fn take_place(&self, now_ms: u64) -> Result<Place<'_>, Response> {
+        let mut checking = self.checking.lock().unwrap_or_else(PoisonError::into_inner);
+        let hosts_max = self.policy.number(Setting::NewHostsPerDay);
+        let today = self.crawl.requested_since(now_ms.saturating_sub(DAY_MS));
+        if (today.len() as u64).saturating_add(*checking) >= hosts_max {
+            // One that is being checked may yet be refused.
+            let oldest = today.first().copied().unwrap_or(now_ms);
+            let free_at = oldest.saturating_add(DAY_MS);
+            return Err(Response::too_many(
+                "The limit of new hosts a day is reached",
+                Duration::from_millis(free_at.saturating_sub(now_ms)),
+            ));
+        }
+        *checking += 1;
+        Ok(Place(&self.checking))
     }
 
     fn limit_client(&self, asker: Asker) -> Result<(), Response> {
@@ -149,8 +177,10 @@ impl CrawlDesk {
             Asker::Public(client) if !is_beside_us(client) => client,
             _ => return Ok(()),
         };
+        let times_max = self.policy.number(Setting::CrawlRequestsPerMinute);
+        let times_max = u32::try_from(times_max).unwrap_or(u32::MAX);
         self.per_client
-            .take(client, Instant::now())
+            .take(client, times_max, Instant::now())
             .map_err(|after| Response::too_many("Too many requests to crawl", after))
     }
 
@@ -177,18 +207,34 @@ fn refusal(refused: Refused) -> Response {
     Response::error(refused.status(), refused.error(), &refused.to_string())
 }
 
-fn answer(answer: CrawlAnswer) -> Result<Response, Response> {
-    match answer {
-        CrawlAnswer::AlreadyConnected | CrawlAnswer::Started | CrawlAnswer::Retrying => {
-            Ok(Response::json(&json!({})))
+/// The lexicon knows no answer but that all is well; what is in it is for people.
+fn answer(endpoint: &Endpoint, answer: &CrawlAnswer) -> Result<Response, Response> {
+    let (state, time) = match answer {
+        CrawlAnswer::Started => ("new, and about to be connected to", None),
+        CrawlAnswer::Retrying => ("about to be connected to", None),
+        CrawlAnswer::AlreadyConnected { since_ms } => ("connected already", Some(("since", since_ms))),
+        CrawlAnswer::BackingOff { until_ms } => (
+            "tried just now without success, and waiting for the next attempt",
+            Some(("until", until_ms)),
+        ),
+        CrawlAnswer::Banned => return Err(refusal(Refused::Banned)),
+        CrawlAnswer::Unavailable(error) => {
+            log::error!("requestCrawl: {error}");
+            let message = "New hosts can not be kept now";
+            let answer = Response::error(503, "InternalServerError", message);
+            return Err(answer.retry_after(HTTP_RETRY_AFTER));
         }
-        CrawlAnswer::Banned => Err(refusal(Refused::Banned)),
         CrawlAnswer::Failed(error) => {
             log::error!("requestCrawl: {error}");
             let message = "The host could not be added now";
-            Err(Response::error(500, "InternalServerError", message))
+            return Err(Response::error(500, "InternalServerError", message));
         }
+    };
+    let mut body = json!({ "hostname": endpoint.host.as_str(), "state": state });
+    if let Some((name, ms)) = time {
+        body[name] = datetime::from_millis(*ms).into();
     }
+    Ok(Response::json(&body))
 }
 
 /// One of [`PROBES_MAX`] checks under way.
@@ -208,99 +254,64 @@ impl Drop for Probing<'_> {
     }
 }
 
-/// How many new hosts a day may bring by request. The day begins with its first new host.
-#[derive(Debug)]
-struct DailyLimit {
-    hosts_max: u64,
-    day: Mutex<Option<Day>>,
-}
+/// A place in the day for a host that is being checked; dropping it gives it back.
+struct Place<'a>(&'a Mutex<u64>);
 
-#[derive(Debug)]
-struct Day {
-    began: Instant,
-    hosts: u64,
-}
-
-const DAY: Duration = Duration::from_secs(24 * 3_600);
-
-impl DailyLimit {
-    fn new(hosts_max: u64) -> DailyLimit {
-        DailyLimit {
-            hosts_max,
-            day: Mutex::new(None),
-        }
-    }
-
-    /// A place for one more host; it is free again unless it is kept.
-    fn take(&self, now: Instant) -> Result<NewHost<'_>, Response> {
-        let mut day = self.day.lock().unwrap_or_else(PoisonError::into_inner);
-        if day
-            .as_ref()
-            .is_some_and(|d| now.saturating_duration_since(d.began) >= DAY)
-        {
-            *day = None;
-        }
-        let day = day.get_or_insert(Day {
-            began: now,
-            hosts: 0,
-        });
-        if day.hosts >= self.hosts_max {
-            let after = DAY - now.saturating_duration_since(day.began);
-            return Err(Response::too_many(
-                "The limit of new hosts a day is reached",
-                after,
-            ));
-        }
-        day.hosts += 1;
-        Ok(NewHost {
-            limit: self,
-            kept: false,
-        })
-    }
-}
-
-struct NewHost<'a> {
-    limit: &'a DailyLimit,
-    kept: bool,
-}
-
-impl NewHost<'_> {
-    fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for NewHost<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        let mut day = self
-            .limit
-            .day
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(day) = day.as_mut() {
-            day.hosts = day.hosts.saturating_sub(1);
-        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
     }
 }
+
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::{
+        config::Cli, control::settings::Settings, host::admission::tests::admission,
+    };
+
+    /// Hosts that were added at these times, and nothing else.
+    struct Added(Vec<u64>);
+
+    impl Crawl for Added {
+        fn standing(&self, _: &Hostname) -> Standing {
+            Standing::New
+        }
+
+        fn request_crawl(&self, _: &Endpoint, _: Source) -> CrawlAnswer {
+            CrawlAnswer::Started
+        }
+
+        fn requested_since(&self, since_ms: u64) -> Vec<u64> {
+            let times = self.0.iter().copied();
+            times.filter(|at| *at >= since_ms).collect()
+        }
+    }
+
+    fn desk(added: Vec<u64>) -> CrawlDesk {
+        let flags = ["zlay", "--new-hosts-per-day-limit", "2"];
+        let policy = Policy::new(&Cli::parse_from(flags).config, Settings::default());
+        CrawlDesk::new(admission(&[]), Arc::new(Added(added)), Arc::new(policy))
+    }
 
     #[test]
-    fn a_day_has_its_hosts_and_failures_do_not_count() {
-        let limit = DailyLimit::new(1);
-        let start = Instant::now();
-        drop(limit.take(start).unwrap());
-        limit.take(start).unwrap().keep();
-        let error = limit.take(start + DAY / 2).err().unwrap();
+    fn a_day_has_its_hosts_and_those_that_are_refused_do_not_count() {
+        let now = 10 * DAY_MS;
+        let desk = desk(vec![now - DAY_MS - 1, now - DAY_MS / 2]);
+        let place = desk.take_place(now).unwrap();
+        let error = desk.take_place(now).err().unwrap();
         assert_eq!(error.status, 429);
         assert_eq!(error.headers, [("Retry-After", "43200".to_owned())]);
-        limit.take(start + DAY).unwrap().keep();
-        assert!(limit.take(start + DAY).is_err());
+        drop(place);
+        assert!(desk.take_place(now).is_ok());
+        // As soon as the day of the first one is over.
+        let _place = desk.take_place(now + DAY_MS / 2).unwrap();
+        assert!(desk.take_place(now + DAY_MS / 2).is_err());
+        assert!(desk.take_place(now + DAY_MS / 2 + 1).is_ok());
     }
 
     #[test]
@@ -312,5 +323,22 @@ mod tests {
         assert!(Probing::begin(&probes).is_none());
         drop(places);
         assert_eq!(probes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn an_answer_says_how_the_host_does() {
+        let endpoint = Endpoint::parse("pds.example.com").unwrap();
+        let said = |answer| {
+            let answer = super::answer(&endpoint, &answer).unwrap();
+            serde_json::from_slice::<Value>(&answer.body).unwrap()
+        };
+        let connected = said(CrawlAnswer::AlreadyConnected { since_ms: 0 });
+        assert_eq!(connected["state"], "connected already");
+        assert_eq!(connected["since"], "1970-01-01T00:00:00.000Z");
+        let waits = said(CrawlAnswer::BackingOff { until_ms: 1_000 });
+        assert_eq!(waits["until"], "1970-01-01T00:00:01.000Z");
+        let refused = |answer| super::answer(&endpoint, &answer).unwrap_err().status;
+        assert_eq!(refused(CrawlAnswer::Unavailable(String::new())), 503);
+        assert_eq!(refused(CrawlAnswer::Banned), 403);
     }
 }

@@ -1,6 +1,6 @@
 //! What is known of one host, for anybody who wonders why it is not heard: `GET /hosts/NAME.json`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
@@ -9,9 +9,11 @@ use crate::{
     atproto::{datetime, hostname::Hostname},
     control::{HostRow, HostStatus, domain::Domain},
     host::{
-        crawler::State,
         decision::{Decision, DecisionError},
+        quota::{Limits, Span},
+        state::State,
     },
+    limits::HOST_BEHIND_SHOWN,
     metrics::hosts::{Refusal, Tally},
 };
 
@@ -25,18 +27,23 @@ pub trait Hosts: Send + Sync {
     /// What is known of a host, without waiting for another thread; the error is for the log.
     fn detail(&self, host: &Hostname) -> Result<Option<Detail>, String>;
 
+    /// What is known of every host, in the order in which they were added.
+    fn details(&self) -> Result<Vec<Detail>, String>;
+
     /// Every banned domain, by name.
     fn banned_domains(&self) -> Vec<Domain>;
 
-    /// Puts a decision of the operator into force; returns when it is.
-    fn decide(&self, decision: Decision) -> Result<(), DecisionError>;
+    /// Keeps a decision of the operator and puts it into force; returns when it is.
+    fn decide(&self, decision: &Decision) -> Result<(), DecisionError>;
 }
 
 /// What is known of a host.
 #[derive(Clone, Debug)]
 pub struct Detail {
-    /// What is kept of it; banned also where it is a domain above it that is.
+    /// What is kept of it.
     pub row: HostRow,
+    /// How it does; banned also where it is a domain above it that is.
+    pub status: HostStatus,
     /// What its thread last said of itself.
     pub state: Option<State>,
     /// The banned domain that it is below.
@@ -47,7 +54,9 @@ pub struct Detail {
     pub accounts: u64,
     /// How many it may have; none: as many as it likes.
     pub account_limit: Option<u64>,
-    /// Whether it has the limits of a trusted domain.
+    /// How many events it may send.
+    pub limits: Limits,
+    /// Whether it is trusted.
     pub trusted: bool,
     /// Whether its commits pass without the fields of Sync 1.1.
     pub lenient: bool,
@@ -81,22 +90,38 @@ pub(super) fn not_found() -> Response {
     Response::error(404, "HostNotFound", "This relay knows no such host")
 }
 
-fn page(detail: &Detail) -> Value {
-    let row = &detail.row;
+/// What anybody may know of a host.
+pub(super) fn page(detail: &Detail) -> Value {
+    let (row, observed) = (&detail.row, &detail.row.observed);
     let time = |ms: Option<u64>| ms.map(datetime::from_millis);
     let (state, since_ms, until_ms) = in_words(detail);
+    let skipped = observed.skipped_ms.map(|at_ms| {
+        json!({
+            "time": datetime::from_millis(at_ms),
+            "reason": observed.skipped_why,
+        })
+    });
     json!({
         "hostname": row.name.as_str(),
-        "status": row.status.name(),
+        "status": detail.status.name(),
         "state": state,
         "since": time(since_ms),
         "until": time(until_ms),
-        "last_error": row.last_error,
+        "last_error": observed.last_error,
+        "failures": observed.failures,
         "first_seen": datetime::from_millis(row.first_seen_ms),
-        "last_connected": time(row.last_connected_ms),
+        "added_by": row.source.name(),
+        "last_connected": time(observed.last_connected_ms),
+        "last_seen": time(observed.last_seen_ms),
+        "last_skipped": skipped,
         "seq": detail.cursor,
         "accounts": detail.accounts,
         "account_limit": detail.account_limit,
+        "limits": {
+            "events_per_second": detail.limits.get(Span::Second),
+            "events_per_hour": detail.limits.get(Span::Hour),
+            "events_per_day": detail.limits.get(Span::Day),
+        },
         "trusted": detail.trusted,
         "lenient": detail.lenient,
         "events": events(detail.tally.as_deref(), detail.counted_since_ms),
@@ -114,12 +139,23 @@ fn events(tally: Option<&Tally>, since_ms: u64) -> Value {
             (reject.name().to_owned(), value)
         })
         .collect();
+    let time = |ms: u64| (ms > 0).then(|| datetime::from_millis(ms));
+    let delayed = |span| tally.delayed.get(span);
     json!({
         "since": datetime::from_millis(since_ms),
+        "received": tally.received.get(),
+        "last_received": time(tally.received_at_ms.get()),
+        "last_happened": time(tally.happened_at_ms.get()),
         "forwarded": tally.forwarded.get(),
         "discontinuous": tally.discontinuous.get(),
         "lenient": tally.lenient.get(),
-        "delayed": tally.delayed.get(),
+        "delayed": Span::ALL.map(delayed).iter().sum::<u64>(),
+        "limits_hit": {
+            "events_per_second": delayed(Span::Second),
+            "events_per_hour": delayed(Span::Hour),
+            "events_per_day": delayed(Span::Day),
+            "identity_refreshes": tally.refreshes_refused.get(),
+        },
         "rejected": refused,
         "last_rejected": tally.last_refusal().as_ref().map(refusal),
     })
@@ -136,7 +172,7 @@ fn refusal(refusal: &Refusal) -> Value {
 
 /// How the host does, since when, and until when at least; times in milliseconds since 1970.
 fn in_words(detail: &Detail) -> (String, Option<u64>, Option<u64>) {
-    if detail.row.status == HostStatus::Banned {
+    if detail.status == HostStatus::Banned {
         let words = match &detail.banned_domain {
             Some(domain) => format!("banned by the operator, with the domain {domain}"),
             None => "banned by the operator".to_owned(),
@@ -145,7 +181,18 @@ fn in_words(detail: &Detail) -> (String, Option<u64>, Option<u64>) {
     }
     match &detail.state {
         None => ("about to be connected to".into(), None, None),
-        Some(State::Connected { at_ms }) => ("connected".into(), Some(*at_ms), None),
+        Some(State::Connected { at_ms }) => {
+            let behind = detail.tally.as_ref().and_then(|tally| tally.behind_ms());
+            let behind = behind.map(Duration::from_millis);
+            let words = match behind.filter(|behind| *behind >= HOST_BEHIND_SHOWN) {
+                Some(behind) => format!(
+                    "connected, and catching up: its last event was {} minutes old when it came",
+                    behind.as_secs() / 60
+                ),
+                None => "connected".to_owned(),
+            };
+            (words, Some(*at_ms), None)
+        }
         Some(State::Throttled {
             at_ms,
             span,
@@ -158,10 +205,9 @@ fn in_words(detail: &Detail) -> (String, Option<u64>, Option<u64>) {
             );
             (words, Some(*at_ms), Some(*until_ms))
         }
-        Some(State::Idle { .. }) => {
-            let words = "about to be connected to; its sequence has started anew, so it is read \
-                         from now on";
-            (words.into(), None, None)
+        Some(State::Idle { why }) => {
+            let words = format!("about to be connected to and read from now on: {why}");
+            (words, None, None)
         }
         Some(State::BackingOff {
             failures, next_ms, ..
@@ -184,13 +230,15 @@ fn in_words(detail: &Detail) -> (String, Option<u64>, Option<u64>) {
 mod tests {
     use super::*;
     use crate::{
-        atproto::hostname::Endpoint, host::quota::Span, reject::Reject, store::account::HostId,
+        atproto::hostname::Endpoint, control::Source, reject::Reject, store::account::HostId,
     };
 
     fn detail() -> Detail {
         let endpoint = Endpoint::parse("pds.example.com").unwrap();
         Detail {
-            row: HostRow::new(HostId(1), &endpoint, 784_111_777_000),
+            row: HostRow::new(HostId(1), &endpoint, Source::Request, 784_111_777_000),
+            status: HostStatus::Active,
+            limits: Limits::new([Some(50), None, None]),
             state: None,
             banned_domain: None,
             cursor: 7,
@@ -284,7 +332,7 @@ mod tests {
             let (said, at, until) = in_words(&detail);
             assert!(said.starts_with(words), "{said}");
             assert_eq!((at, until), (since, next), "{said}");
-            detail.row.status = HostStatus::Banned;
+            detail.status = HostStatus::Banned;
             assert_eq!(in_words(&detail).0, "banned by the operator");
             detail.banned_domain = Some(Domain::parse("example.com").unwrap());
             assert!(in_words(&detail).0.ends_with("example.com"));

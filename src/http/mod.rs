@@ -25,6 +25,7 @@ pub mod rate;
 pub mod request;
 pub mod response;
 pub mod router;
+pub mod siblings;
 pub mod status;
 pub mod subscribe;
 mod time;

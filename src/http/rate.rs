@@ -12,7 +12,6 @@ use super::request::network;
 /// Counts per client in windows of fixed length.
 #[derive(Debug)]
 pub struct RateLimit {
-    times_max: u32,
     window: Duration,
     clients_max: usize,
     clients: Mutex<HashMap<IpAddr, Window>>,
@@ -25,22 +24,21 @@ struct Window {
 }
 
 impl RateLimit {
-    /// `times_max` in each `window` for one client. Of at most `clients_max` clients is kept
+    /// Counts in each `window` for one client. Of at most `clients_max` clients is kept
     /// count; when there are more, the counting begins anew: memory is bounded, and who commands
     /// that many networks is not stopped by a count.
-    pub fn new(times_max: u32, window: Duration, clients_max: usize) -> RateLimit {
+    pub fn new(window: Duration, clients_max: usize) -> RateLimit {
         RateLimit {
-            times_max,
             window,
             clients_max,
             clients: Mutex::default(),
         }
     }
 
-    /// Counts one more; the error is how long until the next is allowed.
-    pub fn take(&self, client: IpAddr, now: Instant) -> Result<(), Duration> {
+    /// Counts one more, of `times_max` in a window; the error is how long until the next is allowed.
+    pub fn take(&self, client: IpAddr, times_max: u32, now: Instant) -> Result<(), Duration> {
         self.with_window(client, now, |window, until_next| {
-            if window.times >= self.times_max {
+            if window.times >= times_max {
                 return Err(until_next);
             }
             window.times += 1;
@@ -49,9 +47,9 @@ impl RateLimit {
     }
 
     /// Whether one more would be allowed, without counting it.
-    pub fn check(&self, client: IpAddr, now: Instant) -> Result<(), Duration> {
+    pub fn check(&self, client: IpAddr, times_max: u32, now: Instant) -> Result<(), Duration> {
         self.with_window(client, now, |window, until_next| {
-            if window.times >= self.times_max {
+            if window.times >= times_max {
                 return Err(until_next);
             }
             Ok(())
@@ -92,24 +90,24 @@ mod tests {
 
     #[test]
     fn a_window_that_ends_gives_new_tries() {
-        let limit = RateLimit::new(2, Duration::from_secs(60), 8);
+        let limit = RateLimit::new(Duration::from_secs(60), 8);
         let (a, b) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
         let start = Instant::now();
-        assert_eq!(limit.take(a, start), Ok(()));
-        assert_eq!(limit.take(a, start), Ok(()));
+        assert_eq!(limit.take(a, 2, start), Ok(()));
+        assert_eq!(limit.take(a, 2, start), Ok(()));
         let later = start + Duration::from_secs(20);
-        assert_eq!(limit.take(a, later), Err(Duration::from_secs(40)));
-        assert_eq!(limit.check(a, later), Err(Duration::from_secs(40)));
-        assert_eq!(limit.take(b, later), Ok(()));
-        assert_eq!(limit.take(a, start + Duration::from_secs(60)), Ok(()));
+        assert_eq!(limit.take(a, 2, later), Err(Duration::from_secs(40)));
+        assert_eq!(limit.check(a, 2, later), Err(Duration::from_secs(40)));
+        assert_eq!(limit.take(b, 2, later), Ok(()));
+        assert_eq!(limit.take(a, 2, start + Duration::from_secs(60)), Ok(()));
     }
 
     #[test]
     fn memory_is_bounded() {
-        let limit = RateLimit::new(1, Duration::from_secs(60), 4);
+        let limit = RateLimit::new(Duration::from_secs(60), 4);
         let now = Instant::now();
         for n in 0..100u8 {
-            assert_eq!(limit.take(IpAddr::from([192, 0, 2, n]), now), Ok(()));
+            assert_eq!(limit.take(IpAddr::from([192, 0, 2, n]), 1, now), Ok(()));
             assert!(limit.clients.lock().unwrap().len() <= 4);
         }
     }

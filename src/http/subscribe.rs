@@ -14,7 +14,7 @@ use super::{
     request::{Method, Request},
     response::{COMMON_HEADERS, Response},
 };
-use crate::firehose::{Cursor, Firehose, Subscription, TooMany};
+use crate::firehose::{Cursor, Firehose, SubscriberInfo, Subscription, TooMany};
 
 /// Where the firehose is.
 pub const PATH: &str = "/xrpc/com.atproto.sync.subscribeRepos";
@@ -54,6 +54,9 @@ pub type Seat = Box<dyn FnOnce(Handover) -> io::Result<()> + Send>;
 pub trait Subscribe: Send + Sync {
     /// A seat for this client, if there is room.
     fn admit(self: Arc<Self>, client: IpAddr) -> Result<Seat, TooMany>;
+
+    /// Who subscribes now.
+    fn subscribers(&self) -> Vec<SubscriberInfo>;
 }
 
 impl Subscribe for Firehose {
@@ -69,6 +72,10 @@ impl Subscribe for Firehose {
                 user_agent: handover.user_agent,
             })
         }))
+    }
+
+    fn subscribers(&self) -> Vec<SubscriberInfo> {
+        Firehose::subscribers(self)
     }
 }
 

@@ -13,10 +13,23 @@ use crate::{
 const FORGET_INTERVAL_MS: u64 = 1_000;
 
 /// So many at once, and one more after each `refill`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
-    pub(super) burst: u32,
-    pub(super) refill: Duration,
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// How many at once.
+    pub burst: u32,
+    /// The time after which there may be one more.
+    pub refill: Duration,
+}
+
+/// What the operator can change of it while the relay runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rates {
+    /// Forced refreshes because of one host.
+    pub refreshes_of_host: Rate,
+    /// Forced refreshes of one account.
+    pub refreshes_of_account: Rate,
+    /// `#identity` events of one host that count at once.
+    pub purges_of_host: Rate,
 }
 
 /// Counts by account and by host. Accounts are counted apart for each host, or a stranger could use
@@ -59,6 +72,12 @@ impl Allowance {
                 refill: limits::IDENTITY_PURGE_HOST_REFILL,
             },
         )
+    }
+
+    /// From now on there may be so many because of one host, and of one account if that is said.
+    pub(super) fn set(&mut self, host: Rate, account: Option<Rate>) {
+        self.host = host;
+        self.account = account.unwrap_or(self.account);
     }
 
     fn new(account: Rate, host: Rate) -> Allowance {

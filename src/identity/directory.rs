@@ -10,7 +10,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
 use super::{
-    allowance::Allowance,
+    allowance::{Allowance, Rates},
     cache::{Cache, Known},
     document::Identity,
     fetch::{Fetched, fetch},
@@ -214,6 +214,14 @@ impl Directory {
             }
         }
         Ok((directory, threads))
+    }
+
+    /// The directory may be asked so often from now on.
+    pub fn set_rates(&self, rates: Rates) {
+        let mut state = self.lock();
+        let account = Some(rates.refreshes_of_account);
+        state.refreshes.set(rates.refreshes_of_host, account);
+        state.purges.set(rates.purges_of_host, None);
     }
 
     /// What is known without waiting. A stale document is refreshed in the background and used

@@ -15,6 +15,7 @@ mod lookups;
 mod tests;
 
 pub use self::{
+    allowance::{Rate, Rates},
     cache::CACHE_ENTRY_BYTES,
     directory::{Directory, How, Missing, Outcome, RateLimited, Waiter},
     document::Identity,

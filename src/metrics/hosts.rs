@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
 
-use super::{Counter, Rejects};
+use super::{Counter, Delays, Gauge, Rejects};
 use crate::{limits::REFUSAL_DID_CHARS_MAX, reject::Reject, store::account::HostId};
 
 /// The tallies of all hosts.
@@ -39,8 +39,16 @@ pub struct Tally {
     pub discontinuous: Counter,
     /// Those of them that lack fields of Sync 1.1.
     pub lenient: Counter,
+    /// Frames that came from it.
+    pub received: Counter,
+    /// When the last one came, in milliseconds since 1970; 0: none has.
+    pub received_at_ms: Gauge,
+    /// When that had happened, as the host says, in milliseconds since 1970; 0: it does not say.
+    pub happened_at_ms: Gauge,
     /// Events that had to wait because the host was over a limit.
-    pub delayed: Counter,
+    pub delayed: Delays,
+    /// Documents that were not fetched anew because it had caused that too often.
+    pub refreshes_refused: Counter,
     refusals: OnceLock<Box<Refusals>>,
 }
 
@@ -82,6 +90,12 @@ impl Tally {
         let refusals = self.refusals.get_or_init(Box::default);
         refusals.by_reason.inc(refusal.reject);
         *refusals.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+    }
+
+    /// How old the host's events were when the last of them came, in milliseconds, if it is known.
+    pub fn behind_ms(&self) -> Option<u64> {
+        let (came, happened) = (self.received_at_ms.get(), self.happened_at_ms.get());
+        (happened > 0).then(|| came.saturating_sub(happened))
     }
 
     /// How many for each reason that there was.
@@ -131,7 +145,7 @@ mod tests {
     fn what_a_stranger_calls_an_account_takes_little_room() {
         let refusal = Refusal::new(Reject::DidInvalid, &"é".repeat(1 << 20), 1, 1);
         assert_eq!(refusal.did.unwrap().chars().count(), REFUSAL_DID_CHARS_MAX);
-        assert!(size_of::<Tally>() <= 64, "{}", size_of::<Tally>());
+        assert!(size_of::<Tally>() <= 128, "{}", size_of::<Tally>());
         let refusals = size_of::<Refusals>();
         assert!(refusals <= 512, "{refusals}");
     }

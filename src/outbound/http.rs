@@ -37,6 +37,23 @@ pub struct GetOptions<'a> {
     pub accept: &'a str,
 }
 
+/// A request that is more than a GET.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// `GET` or `POST`.
+    pub method: &'a str,
+    /// Where to.
+    pub url: &'a str,
+    /// Headers, but for those that every request has.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body of a `POST`.
+    pub body: &'a [u8],
+    /// Everything together: resolving, connecting, handshake, answer.
+    pub timeout: Duration,
+    /// The longest body that is accepted, in bytes.
+    pub body_bytes_max: usize,
+}
+
 /// An answer, of any status.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response {
@@ -123,24 +140,50 @@ impl Client {
             .timeout_global(Some(options.timeout))
             .build()
             .call()?;
-        let server = response.headers().get(header::SERVER);
-        let server = server.and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let body = response
-            .body_mut()
-            .with_config()
-            .limit(options.body_bytes_max as u64)
-            .read_to_vec()?;
-        Ok(Response {
-            status: response.status().as_u16(),
-            server,
-            body,
-        })
+        read(&mut response, options.body_bytes_max)
+    }
+
+    /// One request, which is not repeated where it fails.
+    pub(super) fn call(&self, call: &Call<'_>) -> Result<Response, FetchError> {
+        let mut request = ureq::http::Request::builder()
+            .method(call.method)
+            .uri(call.url);
+        for (name, value) in call.headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(call.body).map_err(|_| FetchError::Url)?;
+        let request = self
+            .0
+            .configure_request(request)
+            .timeout_global(Some(call.timeout))
+            .allow_non_standard_methods(false)
+            .build();
+        let mut response = self.0.run(request).map_err(FetchError::from)?;
+        Ok(read(&mut response, call.body_bytes_max)?)
     }
 
     /// Ends the requests under way with an error; there are no further ones.
     pub(super) fn shutdown(&self) {
         self.0.clone().shutdown();
     }
+}
+
+fn read(
+    response: &mut ureq::http::Response<ureq::Body>,
+    body_bytes_max: usize,
+) -> Result<Response, ureq::Error> {
+        let server = response.headers().get(header::SERVER);
+        let server = server.and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(body_bytes_max as u64)
+            .read_to_vec()?;
+        Ok(Response {
+            status: response.status().as_u16(),
+            server,
+            body,
+        })
 }
 
 fn is_stale_connection(error: &io::Error) -> bool {

@@ -1,22 +1,24 @@
 //! What HTTP may ask of the other parts, connected to them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
 
 use crate::{
     atproto::{
         did::Did,
         hostname::{Endpoint, Hostname},
     },
-    control::{Control, domain::Domain},
+    control::{AuditEntry, Control, HostRow, Source, domain::Domain},
     host::{
         self,
         crawler::{CrawlAnswer, CrawlerHandle},
         decision::{Decision, DecisionError},
         table::{HostEntry, HostTable},
-        terms::Policy,
         thread::Start,
     },
     http::{
+        app::{ChangeNote, Office},
         crawl::{Crawl, Standing},
         hosts::{Detail, Hosts},
         xrpc::catalog::{AccountView, Catalog, HostView},
@@ -47,9 +49,57 @@ impl Crawl for CrawlPort {
         }
     }
 
-    fn request_crawl(&self, endpoint: Endpoint) -> CrawlAnswer {
+    fn request_crawl(&self, endpoint: &Endpoint, source: Source) -> CrawlAnswer {
         // A host that announces itself is heard from the beginning of what it still has.
-        self.0.crawl(endpoint, Start::Oldest)
+        self.0.crawl(endpoint, Start::Oldest, source)
+    }
+
+    fn requested_since(&self, since_ms: u64) -> Vec<u64> {
+        let hosts = self.0.table().after(HostId(0), usize::MAX).into_iter();
+        let counts = |row: &HostRow| {
+            row.source == Source::Request
+                && row.first_seen_ms >= since_ms
+                && !self.0.policy().trusts_domain(&row.name)
+        };
+        let times = hosts.map(|entry| entry.row).filter(counts);
+        let mut times: Vec<u64> = times.map(|row| row.first_seen_ms).collect();
+        times.sort_unstable();
+        times
+    }
+}
+
+/// The control store behind what is kept for the operator.
+pub(super) struct OfficePort {
+    pub(super) control: Arc<dyn Control>,
+    /// One change of a note after the other.
+    pub(super) noting: Mutex<()>,
+}
+
+impl Office for OfficePort {
+    fn audit(&self, entry: &AuditEntry) -> Result<(), String> {
+        let kept = self.control.audit(entry);
+        kept.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn audit_before(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, AuditEntry)>, String> {
+        let found = self.control.audit_before(before, limit);
+        found.map_err(|error| error.to_string())
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Value>, String> {
+        self.control.note(name).map_err(|error| error.to_string())
+    }
+
+    fn change_note(&self, name: &str, change: ChangeNote<'_>) -> Result<(), String> {
+        let _turn = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut note = self.note(name)?.unwrap_or_default();
+        change(&mut note);
+        let kept = self.control.set_note(name, Some(&note));
+        kept.map_err(|error| error.to_string())
     }
 }
 
@@ -57,41 +107,51 @@ impl Crawl for CrawlPort {
 pub(super) struct HostsPort {
     pub(super) inbox: Inbox,
     pub(super) crawler: CrawlerHandle,
-    pub(super) policy: Policy,
     pub(super) store: Arc<Store>,
     pub(super) metrics: Arc<Metrics>,
     /// Since when is counted, in milliseconds since 1970.
     pub(super) started_ms: u64,
 }
 
-impl Hosts for HostsPort {
-    fn detail(&self, host: &Hostname) -> Result<Option<Detail>, String> {
-        let table = self.crawler.table();
-        let Some(entry) = table.get(host) else {
-            return Ok(None);
-        };
+impl HostsPort {
+    fn detail_of(&self, entry: HostEntry) -> Result<Detail, String> {
+        let (table, policy) = (self.crawler.table(), self.crawler.policy());
         let id = entry.row.id;
-        let record = self.store.host(id).map_err(|error| error.to_string())?;
-        let record = record.unwrap_or_default();
-        Ok(Some(Detail {
-            banned_domain: table.banned_domain_over(host),
+        let record = self.store.host(id).map_err(text)?.unwrap_or_default();
+        Ok(Detail {
+            status: entry.status,
+            banned_domain: table.banned_domain_over(&entry.row.name),
             cursor: record.cursor,
             accounts: record.accounts,
-            account_limit: self.policy.account_limit(&entry.row),
-            trusted: self.policy.trusts(&entry.row),
-            lenient: self.policy.lenient || entry.row.lenient,
+            account_limit: policy.account_limit(&entry.row),
+            limits: policy.limits(&entry.row, record.accounts),
+            trusted: policy.trusts(&entry.row),
+            lenient: policy.lenient || entry.row.terms.lenient,
             tally: self.metrics.hosts.find(id),
             counted_since_ms: self.started_ms,
             row: entry.row,
             state: entry.state,
-        }))
+        })
+    }
+}
+
+impl Hosts for HostsPort {
+    fn detail(&self, host: &Hostname) -> Result<Option<Detail>, String> {
+        let entry = self.crawler.table().get(host);
+        entry.map(|entry| self.detail_of(entry)).transpose()
+    }
+
+    fn details(&self) -> Result<Vec<Detail>, String> {
+        let entries = self.crawler.table().after(HostId(0), usize::MAX);
+        let details = entries.into_iter().map(|entry| self.detail_of(entry));
+        details.collect()
     }
 
     fn banned_domains(&self) -> Vec<Domain> {
         self.crawler.table().banned_domains()
     }
 
-    fn decide(&self, decision: Decision) -> Result<(), DecisionError> {
+    fn decide(&self, decision: &Decision) -> Result<(), DecisionError> {
         self.crawler.decide(decision)?;
         // In force is what the sequencer has heard of, too.
         let reached = self
@@ -182,8 +242,8 @@ impl CatalogPort {
         let record = record.unwrap_or_default();
         Ok(HostView {
             id: entry.row.id,
+            status: entry.status,
             name: entry.row.name,
-            status: entry.row.status,
             seq: record.cursor,
             accounts: record.accounts,
         })

@@ -67,7 +67,7 @@ pub enum Ruling {
 pub enum Ruled {
     /// It holds, and is stored.
     Holds,
-    /// No event of such an account was ever seen.
+    /// No event of such an account was ever seen, and nothing was said of it.
     Unknown,
 }
 
@@ -120,6 +120,15 @@ pub enum Input {
         /// Told the new epoch when it is stored.
         done: Sender<u32>,
     },
+    /// The operator says where a host's stream is to be read from: a new epoch that begins there.
+    Reset {
+        /// The host.
+        host: HostId,
+        /// Everything up to here counts as processed; none: nothing does.
+        cursor: Option<u64>,
+        /// Told the new epoch when it is stored.
+        done: Sender<u32>,
+    },
     /// The operator says something of an account.
     Rule {
         /// The account.
@@ -142,6 +151,7 @@ impl Input {
             | Input::Ban { .. }
             | Input::Reached { .. }
             | Input::Restart { .. }
+            | Input::Reset { .. }
             | Input::Rule { .. } => 0,
         }
     }

@@ -133,19 +133,17 @@ impl Held {
         else {
             return cursor;
         };
-        let owed = self.owed.entry(host).or_insert(Upstream {
+        let new = Upstream {
             epoch,
             seq: 0,
             cursor,
-        });
-        if owed.epoch == epoch {
+        };
+        let owed = self.owed.entry(host).or_insert(new);
+        // What is owed of an epoch that is over moves nothing, and must not hide what still does.
+        if owed.epoch < epoch {
+            *owed = new;
+        } else if owed.epoch == epoch {
             owed.cursor = owed.cursor.max(cursor);
-        } else {
-            *owed = Upstream {
-                epoch,
-                seq: 0,
-                cursor,
-            };
         }
         limit
     }
@@ -188,6 +186,23 @@ mod tests {
             frame: Box::default(),
             seq_at: 0..0,
         }
+    }
+
+    #[test]
+    fn what_is_owed_is_of_the_latest_epoch() {
+        let mut held = Held::default();
+        for epoch in [0, 1] {
+            let mut event = event(7);
+            (event.upstream.epoch, event.upstream.seq) = (epoch, 5);
+            held.push(event);
+        }
+        let host = HostId(7);
+        assert_eq!(held.cursor(host, 0, 90), 4);
+        assert_eq!(held.cursor(host, 1, 8), 4);
+        assert_eq!(held.cursor(host, 0, 95), 4);
+        assert_eq!(held.cursor(host, 1, 7), 4);
+        let owed = held.take_owed(host).map(|owed| (owed.epoch, owed.cursor));
+        assert_eq!(owed, Some((1, 8)));
     }
 
     #[test]

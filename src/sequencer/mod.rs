@@ -5,6 +5,7 @@
 pub mod event;
 mod held;
 mod inbox;
+mod room;
 pub mod rules;
 pub mod status;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use self::{
     event::{Event, Input, Kind, Ruled, Ruling},
     held::Held,
     inbox::{Outbox, Used},
+    room::Rooms,
     rules::{Change, Terms, Verdict},
     status::Cause,
 };
@@ -34,14 +36,24 @@ use crate::{
     metrics::{Metrics, hosts::Refusal},
     reject::Reject,
     store::{
-        Batch, Counters, Store, StoreError,
+        Batch, Counters, Store, StoreError, Takedown,
         account::{Account, HostId, HostRecord, Sanction, Status},
     },
     threads::Stop,
 };
 
-/// Where published frames go, in order.
-pub type Publish = Box<dyn FnMut(Vec<Frame>) + Send>;
+/// Where what has become durable goes, in order.
+pub type Publish = Box<dyn FnMut(Publication) + Send>;
+
+/// What has become durable.
+#[derive(Debug)]
+pub struct Publication {
+    /// Accounts that the operator has taken down, or not any more. To be heeded before the frames are
+    /// published, which say so.
+    pub takedowns: Vec<(Did, Option<Takedown>)>,
+    /// Frames, in the order of their seq.
+    pub frames: Vec<Frame>,
+}
 
 /// Why the sequencer could not go on. The process must end: what the store holds is the truth.
 #[derive(Debug)]
@@ -78,8 +90,7 @@ pub struct Sequencer {
     last_seq: u64,
     counters: Counters,
     hosts: HashMap<HostId, HostRecord>,
-    /// How many accounts a host may have; a host that is not here has no limit.
-    limits: HashMap<HostId, u64>,
+    rooms: Rooms,
     /// Hosts of which nothing is taken.
     banned: HashSet<HostId>,
     /// Replies that are due once the batch is durable.
@@ -100,11 +111,25 @@ enum Reply {
 struct Forming {
     batch: Batch,
     frames: Vec<Frame>,
+    takedowns: Vec<(Did, Option<Takedown>)>,
     accounts: HashMap<Did, Account>,
     hosts: HashMap<HostId, HostRecord>,
     inputs: usize,
     used: Used,
     now_ms: u64,
+}
+
+impl Forming {
+    /// Whether there is nothing to write, and nobody to answer.
+    fn is_empty(&self) -> bool {
+        self.inputs == 0 && self.accounts.is_empty() && self.batch.is_empty()
+    }
+
+    /// Notes a takedown, or its end.
+    fn put_takedown(&mut self, did: &Did, takedown: Option<Takedown>) {
+        self.batch.put_takedown(did, takedown);
+        self.takedowns.push((did.clone(), takedown));
+    }
 }
 
 impl Sequencer {
@@ -128,7 +153,7 @@ impl Sequencer {
             last_seq,
             counters,
             hosts,
-            limits: HashMap::new(),
+            rooms: Rooms::default(),
             banned: HashSet::new(),
             replies,
             held: Held::default(),
@@ -147,27 +172,35 @@ impl Sequencer {
     /// have ended before, or what it sends last may not be read.
     pub fn run(mut self, stop: &Stop) -> Result<(), SequencerError> {
         loop {
+            if self.rooms.has_work() && !stop.requested() {
+                let first = self.outbox.receiver.try_recv().ok();
+                self.work(first)?;
+                continue;
+            }
             let first = select! {
                 recv(self.outbox.receiver) -> input => input.ok(),
                 recv(stop.channel()) -> _ => self.outbox.receiver.try_recv().ok(),
             };
             let Some(first) = first else { return Ok(()) };
-            self.work(first)?;
+            self.work(Some(first))?;
         }
     }
 
-    /// Makes one batch of what waits, beginning with `first`, writes and publishes it.
-    fn work(&mut self, first: Input) -> Result<(), SequencerError> {
+    /// Makes one batch of accounts that are let in and of what waits, beginning with `first`; writes
+    /// and publishes it.
+    fn work(&mut self, first: Option<Input>) -> Result<(), SequencerError> {
         let mut forming = Forming {
             batch: self.store.batch(),
             frames: Vec::new(),
+            takedowns: Vec::new(),
             accounts: HashMap::new(),
             hosts: HashMap::new(),
             inputs: 0,
             used: Used::default(),
             now_ms: now_ms(),
         };
-        let mut next = Some(first);
+        self.let_in(&mut forming)?;
+        let mut next = first;
         while let Some(input) = next {
             forming.inputs += 1;
             forming.used += Used::by(&input);
@@ -179,6 +212,9 @@ impl Sequencer {
             } else {
                 self.outbox.receiver.try_recv().ok()
             };
+        }
+        if forming.is_empty() {
+            return Ok(());
         }
         self.write(forming)
     }
@@ -199,10 +235,7 @@ impl Sequencer {
                 self.release(&did, status, forming)
             }
             Input::AccountLimit { host, limit } => {
-                match limit {
-                    Some(limit) => self.limits.insert(host, limit),
-                    None => self.limits.remove(&host),
-                };
+                self.rooms.set_limit(host, limit);
                 Ok(())
             }
             Input::Ban { host, banned } => {
@@ -221,11 +254,11 @@ impl Sequencer {
                 Ok(())
             }
             Input::Restart { host, done } => {
-                let record = self.host(forming, host);
-                record.epoch += 1;
-                record.cursor = 0;
-                let epoch = record.epoch;
-                self.replies.push(Reply::Epoch(done, epoch));
+                self.begin_epoch(host, 0, done, forming);
+                Ok(())
+            }
+            Input::Reset { host, cursor, done } => {
+                self.begin_epoch(host, cursor.unwrap_or(0), done, forming);
                 Ok(())
             }
             Input::Rule { did, ruling, done } => {
@@ -252,6 +285,7 @@ impl Sequencer {
         let terms = Terms {
             ordinal: self.counters.next_ordinal,
             room: self.has_room(event.host, forming),
+            taken_down: known.is_none() && self.is_taken_down(&event.did, forming)?,
         };
         match rules::judge(known.as_ref(), &event, terms) {
             Verdict::Reject { ask: true, .. } if self.ask(&event, forming.now_ms) => {
@@ -377,8 +411,13 @@ impl Sequencer {
                 .any(|event| matches!(event.kind, Kind::Account(_)))
         {
             log::info!("did={did} its host says that it is active again");
+            let (known, had_place) = (account.clone(), account.is_live());
             status::apply(&mut account, Cause::Answered(&said));
-            forming.accounts.insert(did.clone(), account);
+            let room = self.has_room(account.host, forming);
+            if status::settle(&mut account, had_place, room) {
+                self.announce(did, &account, forming)?;
+            }
+            self.keep_account(did, Some(&known), account, forming);
         }
         for event in events {
             self.sequence(event, forming)?;
@@ -389,33 +428,6 @@ impl Sequencer {
             }
         }
         Ok(())
-    }
-
-    /// Notes an account's new state, and the counts that go with it.
-    fn keep_account(
-        &mut self,
-        did: &Did,
-        known: Option<&Account>,
-        account: Account,
-        forming: &mut Forming,
-    ) {
-        if known.is_none() {
-            forming.batch.put_account_order(account.ordinal, did);
-            self.counters.next_ordinal += 1;
-            self.counters.accounts += 1;
-        }
-        let place = |account: &Account| (!account.local.throttled).then_some(account.host);
-        let (before, after) = (known.and_then(place), place(&account));
-        if before != after {
-            if let Some(host) = before {
-                let record = self.host(forming, host);
-                record.accounts = record.accounts.saturating_sub(1);
-            }
-            if let Some(host) = after {
-                self.host(forming, host).accounts += 1;
-            }
-        }
-        forming.accounts.insert(did.clone(), account);
     }
 
     /// The seq that the event gets which is published after `count` others.
@@ -451,6 +463,11 @@ impl Sequencer {
         forming: &mut Forming,
     ) -> Result<Ruled, SequencerError> {
         let Some(known) = self.known(did, forming)? else {
+            // What was said of it before anything of it was seen can be taken back.
+            if ruling == Ruling::Reversal && self.is_taken_down(did, forming)? {
+                forming.put_takedown(did, None);
+                return Ok(Ruled::Holds);
+            }
             return Ok(Ruled::Unknown);
         };
         let cause = match ruling {
@@ -460,20 +477,23 @@ impl Sequencer {
         let mut account = known.clone();
         if status::apply(&mut account, cause) {
             let is_down = account.local.sanction == Some(Sanction::Takedown);
-            forming.batch.put_takedown(did, is_down);
+            // What comes before the frame that says so is not shown any more.
+            let seq = self.seq_after(0)?.get();
+            let at_ms = forming.now_ms;
+            forming.put_takedown(did, is_down.then_some(Takedown { seq, at_ms }));
             self.announce(did, &account, forming)?;
             self.keep_account(did, Some(&known), account, forming);
         }
         Ok(Ruled::Holds)
     }
 
-    /// Whether a host may have one more account.
-    fn has_room(&self, host: HostId, forming: &Forming) -> bool {
-        let Some(limit) = self.limits.get(&host) else {
-            return true;
-        };
-        let record = forming.hosts.get(&host).or_else(|| self.hosts.get(&host));
-        record.map_or(0, |record| record.accounts) < *limit
+    /// Whether the operator has taken an account down, as the batch leaves it.
+    fn is_taken_down(&self, did: &Did, forming: &Forming) -> Result<bool, StoreError> {
+        let mut rulings = forming.takedowns.iter().rev();
+        match rulings.find(|(ruled, _)| ruled == did) {
+            Some((_, takedown)) => Ok(takedown.is_some()),
+            None => self.store.takedown(did),
+        }
     }
 
     /// The host is processed up to `cursor`, but for what is held; a cursor never goes back within
@@ -487,6 +507,16 @@ impl Sequencer {
         if record.epoch == epoch && record.cursor < cursor {
             record.cursor = cursor;
         }
+    }
+
+    /// A host's stream is read from `cursor` on. What is on its way, held or owed belongs to the epoch
+    /// before, and moves the cursor no more.
+    fn begin_epoch(&mut self, host: HostId, cursor: u64, done: Sender<u32>, forming: &mut Forming) {
+        let record = self.host(forming, host);
+        record.epoch += 1;
+        record.cursor = cursor;
+        let epoch = record.epoch;
+        self.replies.push(Reply::Epoch(done, epoch));
     }
 
     /// The record of a host, to be written with this batch.
@@ -504,6 +534,7 @@ impl Sequencer {
         let Forming {
             mut batch,
             frames,
+            takedowns,
             accounts,
             hosts,
             used,
@@ -527,8 +558,8 @@ impl Sequencer {
             .set(self.store.window().oldest.unwrap_or(0));
         self.metrics.accounts.set(self.counters.accounts);
         self.metrics.held_bytes.set(self.held.bytes() as u64);
-        if !frames.is_empty() {
-            (self.publish)(frames);
+        if !frames.is_empty() || !takedowns.is_empty() {
+            (self.publish)(Publication { takedowns, frames });
         }
         for reply in self.replies.drain(..) {
             // Who asked may have gone meanwhile.

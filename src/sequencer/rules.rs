@@ -8,7 +8,7 @@ use super::{
 use crate::{
     atproto::prove::Proven,
     reject::Reject,
-    store::account::{Account, Head, HostId, Local, Seen, Status},
+    store::account::{Account, Head, HostId, Local, Sanction, Seen, Status},
 };
 
 /// What to do with an event.
@@ -49,6 +49,8 @@ pub struct Terms {
     pub ordinal: u64,
     /// Whether the event's host may have one more account.
     pub room: bool,
+    /// Whether a new account is taken down already: the operator's word outlives what is known of it.
+    pub taken_down: bool,
 }
 
 impl Verdict {
@@ -83,37 +85,32 @@ pub fn judge(known: Option<&Account>, event: &Event, terms: Terms) -> Verdict {
     };
     let mut account = known
         .cloned()
-        .unwrap_or_else(|| new_account(terms.ordinal, event.host));
+        .unwrap_or_else(|| new_account(terms, event.host));
     let arrives = known.is_none_or(|known| known.host != event.host);
+    let had_place = !arrives && known.is_some_and(Account::is_live);
     account.host = event.host;
     account.authority_at = account.authority_at.max(authority_at);
     account.seen = Seen {
         epoch: event.upstream.epoch,
         seq: event.upstream.seq,
     };
-    let mut announce = false;
-    if arrives || account.local.throttled {
-        let cause = if terms.room {
-            Cause::Room
-        } else {
-            Cause::NoRoom
-        };
-        // Of an account that nobody has heard of there is nothing to take back.
-        announce = status::apply(&mut account, cause) && known.is_some();
+    if let Kind::Account(said) = &event.kind {
+        status::apply(&mut account, Cause::Said(said));
     }
+    let told = status::settle(&mut account, had_place, terms.room);
+    // Of an account that nobody has heard of there is nothing to take back, and an `#account` says
+    // the status itself.
+    let announce = told && known.is_some() && !matches!(event.kind, Kind::Account(_));
     let mut discontinuous = false;
     match &event.kind {
-        Kind::Identity => {}
-        Kind::Account(said) => {
-            status::apply(&mut account, Cause::Said(said));
-            // It says the status itself.
-            announce = false;
-        }
+        Kind::Identity | Kind::Account(_) => {}
         Kind::Commit(proven) | Kind::Sync(proven) => {
             if let Some(bar) = status::bar(&account) {
                 // That an account has arrived at a full host is kept, or it would count as one of
-                // the host that it came from, and nobody would learn why nothing of it passes.
-                let change = (bar == Bar::Limit && arrives).then_some(Change { account, announce });
+                // the host that it came from, and nobody would learn why nothing of it passes. So is
+                // a new one that is taken down: then it is known, and the operator sees it.
+                let is_kept = arrives && (bar == Bar::Limit || known.is_none());
+                let change = is_kept.then_some(Change { account, announce });
                 return Verdict::Reject {
                     reject: bar.reject(),
                     change,
@@ -142,13 +139,17 @@ fn was_seen(account: &Account, event: &Event) -> bool {
         && event.upstream.seq <= account.seen.seq
 }
 
-fn new_account(ordinal: u64, host: HostId) -> Account {
+fn new_account(terms: Terms, host: HostId) -> Account {
+    let sanction = terms.taken_down.then_some(Sanction::Takedown);
     Account {
-        ordinal,
+        ordinal: terms.ordinal,
         host,
         authority_at: 0,
         upstream: Status::ACTIVE,
-        local: Local::default(),
+        local: Local {
+            sanction,
+            throttled: false,
+        },
         head: None,
         seen: Seen::default(),
     }
@@ -187,7 +188,6 @@ mod tests {
     use crate::{
         atproto::{cid::Cid, did::Did, tid::Tid},
         sequencer::event::Upstream,
-        store::account::Sanction,
     };
 
     const HOME: HostId = HostId(1);
@@ -236,13 +236,15 @@ mod tests {
             authority_at: 10,
             head: Some(head(&proven)),
             seen: Seen { epoch: 0, seq: 49 },
-            ..new_account(7, HOME)
+            ordinal: 7,
+            ..new_account(ROOM, HOME)
         }
     }
 
     const ROOM: Terms = Terms {
         ordinal: 99,
         room: true,
+        taken_down: false,
     };
     const FULL: Terms = Terms {
         room: false,
@@ -518,6 +520,81 @@ mod tests {
         let (_, change) = arrival(Some(&gone), &event(Kind::Identity), ROOM);
         assert_eq!(change.account.effective(), &gone.upstream);
         assert!(change.announce);
+    }
+
+    #[test]
+    fn a_new_account_that_was_taken_down_before_is_so_from_the_start() {
+        for room in [true, false] {
+            let terms = Terms {
+                room,
+                taken_down: true,
+                ..ROOM
+            };
+            let dropped = Err(Reject::AccountInactive);
+            for (kind, outcome) in [
+                (Kind::Commit(commit(4)), dropped),
+                (Kind::Sync(commit(4)), dropped),
+                (Kind::Identity, Ok(())),
+                (Kind::Account(Status::ACTIVE), Ok(())),
+            ] {
+                let (passed, change) = arrival(None, &event(kind), terms);
+                assert_eq!((passed, change.announce), (outcome, false));
+                let account = change.account;
+                assert_eq!(account.effective(), &Status::inactive("takendown"));
+                assert_eq!((account.head, account.local.throttled), (None, !room));
+            }
+            // Of one that is known, what is known counts.
+            let next = event(Kind::Commit(commit(4)));
+            let verdict = judge(Some(&after(3)), &next, terms);
+            assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_deleted_account_needs_no_place_until_it_is_no_longer_deleted() {
+        let deleted = Status::inactive("deleted");
+        let said = |status: &Status| event(Kind::Account(status.clone()));
+        let throttled = Account {
+            local: Local {
+                sanction: None,
+                throttled: true,
+            },
+            ..after(3)
+        };
+        // Whether it is new, there or throttled: what it says now decides, and that is told.
+        for known in [None, Some(&after(3)), Some(&throttled)] {
+            let (passed, change) = arrival(known, &said(&deleted), FULL);
+            assert_eq!((passed, change.announce), (Ok(()), false));
+            assert_eq!(change.account.effective(), &deleted);
+            assert!(!change.account.is_live());
+        }
+        let gone = Account {
+            upstream: deleted,
+            ..after(3)
+        };
+        for back in [Status::ACTIVE, Status::inactive("deactivated")] {
+            let (_, change) = arrival(Some(&gone), &said(&back), ROOM);
+            assert_eq!(change.account.effective(), &back);
+            assert!(change.account.is_live());
+            let (_, change) = arrival(Some(&gone), &said(&back), FULL);
+            assert_eq!(change.account.effective(), &Status::inactive("throttled"));
+            assert!(!change.announce, "it says so itself");
+            // One that never was deleted has its place, whatever else it was.
+            let idle = Account {
+                upstream: Status::inactive("suspended"),
+                ..after(3)
+            };
+            let (_, change) = arrival(Some(&idle), &said(&back), FULL);
+            assert_eq!(change.account.effective(), &back);
+        }
+        // What does not say a status leaves it as it was.
+        let (_, change) = arrival(Some(&gone), &event(Kind::Identity), FULL);
+        assert_eq!(change.account.effective(), &gone.upstream);
+        let content = event(Kind::Commit(commit(4)));
+        let Verdict::Reject { change, ask, .. } = judge(Some(&gone), &content, FULL) else {
+            panic!("content of a deleted account");
+        };
+        assert_eq!((change, ask), (None, true));
     }
 
     #[test]

@@ -13,7 +13,9 @@
 //! | none | no | inactive | what the host says, word for word or without one | dropped: `account_inactive`; the host may be asked |
 //! | none | no | active | what the host says, with its note if it adds one | pass |
 //!
-//! `#identity` and `#account` always pass, the latter with the effective status.
+//! `#identity` and `#account` always pass, the latter with the effective status. A new account begins
+//! active and without a sanction, or taken down where the operator's word is older than the account is
+//! here.
 //!
 //! | what happens | upstream | sanction | throttled | `#account` of our own |
 //! |---|---|---|---|---|
@@ -22,12 +24,23 @@
 //! | its answer: inactive | stays | stays | stays | no |
 //! | the operator takes it down | stays | takedown | stays | if it was not taken down |
 //! | the operator takes that back | stays | none, if it was a takedown | stays | if it was taken down |
-//! | its host has room for it | stays | stays | no | if it was throttled and has no sanction |
+//! | its host has room for it, or it needs none | stays | stays | no | if it was throttled and has no sanction |
 //! | its host has no room for it | stays | stays | yes | if it was not and has no sanction |
 //!
-//! Whether its host has room is asked for an account that is new, that is throttled, or that has
-//! moved to another host; one that has its place keeps it. A move changes nothing else: the new host
-//! is heard, or asked, like the old one.
+//! A host has room for so many *live* accounts: not throttled, and not deleted as the host itself
+//! says (inactive, `deleted`). After each event of an account's host it is settled whether the account
+//! has a place, with the status that the event says if it is an `#account`:
+//!
+//! | before the event | the host says now | is there room? | its place |
+//! |---|---|---|---|
+//! | any | deleted | not asked | none, and it needs none |
+//! | live at this host | anything else | not asked | keeps it |
+//! | new, elsewhere, throttled or deleted | anything else | yes | has one from now on |
+//! | new, elsewhere, throttled or deleted | anything else | no | none: throttled |
+//!
+//! So a deletion gives a place back, and an account that comes back from it needs one again. A
+//! takedown gives none back, because the operator's word does not last for ever. A move changes
+//! nothing else: the new host is heard, or asked, like the old one.
 
 use crate::{
     reject::Reject,
@@ -45,7 +58,7 @@ pub enum Cause<'a> {
     Takedown,
     /// The operator takes a takedown back.
     Reversal,
-    /// The account needs a place among those of its host, and there is one.
+    /// The account has a place among those of its host, or needs none.
     Room,
     /// The account needs a place among those of its host, and there is none.
     NoRoom,
@@ -90,6 +103,17 @@ pub fn apply(account: &mut Account, cause: Cause<'_>) -> bool {
         Cause::NoRoom => local.throttled = true,
     }
     account.local.status() != before
+}
+
+/// Settles whether an account has a place among those of its host, after something of it was heard;
+/// `had`: it had one there before. True where subscribers must be told.
+pub fn settle(account: &mut Account, had: bool, room: bool) -> bool {
+    let cause = if had || room || account.upstream.is_deleted() {
+        Cause::Room
+    } else {
+        Cause::NoRoom
+    };
+    apply(account, cause)
 }
 
 /// What keeps the account's commits and syncs from passing; none: they may.
@@ -205,6 +229,32 @@ mod tests {
         assert_eq!(Bar::Sanction.reject(), Reject::AccountInactive);
         assert_eq!(Bar::Host.reject(), Reject::AccountInactive);
         assert_eq!(Bar::Limit.reject(), Reject::AccountLimit);
+    }
+
+    /// The third table: every word of a host in every state, with and without a place and room.
+    ///
+    /// Rule 195: <https://atproto.com/specs/sync>
+    #[test]
+    fn every_account_is_settled() {
+        for before in states() {
+            let deleted = before.upstream == Status::inactive("deleted");
+            for (had, room) in [(false, false), (false, true), (true, false), (true, true)] {
+                if had && !before.is_live() {
+                    continue;
+                }
+                let throttled = !deleted && !had && !room;
+                let mut after = before.clone();
+                let told = settle(&mut after, had, room);
+                let local = Local {
+                    throttled,
+                    ..before.local
+                };
+                assert_eq!(after, account(before.upstream.clone(), local), "{before:?}");
+                let moved = throttled != before.local.throttled;
+                assert_eq!(told, moved && before.local.sanction.is_none(), "{before:?}");
+                assert_eq!(after.is_live(), !deleted && (had || room), "{before:?}");
+            }
+        }
     }
 
     /// Every row of the second table in every state.

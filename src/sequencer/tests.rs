@@ -31,6 +31,7 @@ struct Fixture {
     inbox: Inbox,
     metrics: Arc<Metrics>,
     published: Arc<Mutex<Vec<Frame>>>,
+    takedowns: Arc<Mutex<Vec<(Did, Option<Takedown>)>>>,
 }
 
 impl Fixture {
@@ -44,11 +45,15 @@ impl Fixture {
         let store = Arc::new(Store::open(dir, options).unwrap());
         let metrics = Arc::new(Metrics::default());
         let published: Arc<Mutex<Vec<Frame>>> = Arc::default();
+        let takedowns: Arc<Mutex<Vec<(Did, Option<Takedown>)>>> = Arc::default();
         let (sink, durable) = (published.clone(), store.clone());
-        let publish = Box::new(move |frames: Vec<Frame>| {
+        let taken = takedowns.clone();
+        let publish = Box::new(move |new: Publication| {
             // Nothing is visible before it is stored.
-            assert!(frames.iter().all(|f| f.seq.get() <= durable.last_seq()));
-            sink.lock().unwrap().extend(frames);
+            let is_stored = |frame: &Frame| frame.seq.get() <= durable.last_seq();
+            assert!(new.frames.iter().all(is_stored));
+            sink.lock().unwrap().extend(new.frames);
+            taken.lock().unwrap().extend(new.takedowns);
         });
         let (sequencer, inbox) = Sequencer::new(store.clone(), publish, metrics.clone()).unwrap();
         Fixture {
@@ -57,12 +62,17 @@ impl Fixture {
             inbox,
             metrics,
             published,
+            takedowns,
         }
     }
 
     /// Everything that waits, in as many batches as it takes.
     fn work(&mut self) {
-        while let Ok(first) = self.sequencer.outbox.receiver.try_recv() {
+        loop {
+            let first = self.sequencer.outbox.receiver.try_recv().ok();
+            if first.is_none() && !self.sequencer.rooms.has_work() {
+                break;
+            }
             self.sequencer.work(first).unwrap();
         }
         assert_eq!(self.metrics.inbox_bytes.get(), 0);
@@ -537,7 +547,7 @@ impl Fixture {
     /// What waits now, while somebody may still be sending.
     fn work_some(&mut self) {
         if let Ok(first) = self.sequencer.outbox.receiver.recv() {
-            self.sequencer.work(first).unwrap();
+            self.sequencer.work(Some(first)).unwrap();
         }
     }
 }

@@ -31,6 +31,11 @@ impl Status {
         reason: None,
     };
 
+    /// Whether it says that the account is gone for good, as far as its host can tell.
+    pub fn is_deleted(&self) -> bool {
+        !self.active && self.reason.as_deref() == Some("deleted")
+    }
+
     /// Inactive, and why.
     pub fn inactive(reason: &str) -> Status {
         Status {
@@ -121,6 +126,12 @@ impl Account {
     pub fn effective(&self) -> &Status {
         self.local.status().unwrap_or(&self.upstream)
     }
+
+    /// Whether it has a place among those that its host may have. One that is throttled has none,
+    /// and one that its host calls deleted needs none.
+    pub fn is_live(&self) -> bool {
+        !self.local.throttled && !self.upstream.is_deleted()
+    }
 }
 
 /// What the store keeps of one host, written by the sequencer with the events of that host.
@@ -130,8 +141,7 @@ pub struct HostRecord {
     pub cursor: u64,
     /// Grows when the host's sequence starts anew.
     pub epoch: u32,
-    /// Accounts that this host speaks for, but for those that are throttled: what its limit is
-    /// about.
+    /// Live accounts that this host speaks for ([`Account::is_live`]): what its limit is about.
     pub accounts: u64,
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rocksdb::WriteBatch;
 
 use super::{
-    Counters, Db, Family,
+    Counters, Db, Family, Takedown,
     account::{Account, HostId, HostRecord},
     event_key,
-    family::{Meta, host_key, ordinal_key},
+    family::{Meta, host_key, ordinal_key, throttled_key},
 };
 use crate::atproto::{did::Did, seq::Seq};
 
@@ -36,6 +36,11 @@ impl Batch {
             counters: None,
             value: Vec::new(),
         }
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
     }
 
     /// Adds an event: its time in milliseconds since 1970 and its complete websocket bytes. Seqs
@@ -71,12 +76,23 @@ impl Batch {
     }
 
     /// Adds an account to those that the operator has taken down, or removes it.
-    pub fn put_takedown(&mut self, did: &Did, is_down: bool) {
+    pub fn put_takedown(&mut self, did: &Did, takedown: Option<Takedown>) {
         let family = self.db.family(Family::Takedowns);
-        if is_down {
-            self.batch.put_cf(&family, did.as_str(), b"");
+        let did = did.as_str();
+        match takedown {
+            Some(takedown) => self.batch.put_cf(&family, did, takedown.encode()),
+            None => self.batch.delete_cf(&family, did),
+        }
+    }
+
+    /// Adds an account to those that wait for a place at a host, or removes it.
+    pub fn put_throttled(&mut self, host: HostId, ordinal: u64, did: &Did, waits: bool) {
+        let family = self.db.family(Family::Throttled);
+        let key = throttled_key(host, ordinal);
+        if waits {
+            self.batch.put_cf(&family, key, did.as_str());
         } else {
-            self.batch.delete_cf(&family, did.as_str());
+            self.batch.delete_cf(&family, key);
         }
     }
 

@@ -117,6 +117,8 @@ pub enum StoreError {
     },
     /// The store was closed.
     Closed,
+    /// Something was sequenced already, so that it can not begin with what another store has kept.
+    Begun,
 }
 
 impl fmt::Display for StoreError {
@@ -130,6 +132,9 @@ impl fmt::Display for StoreError {
                 write!(f, "seq {offered} was offered after {last}")
             }
             StoreError::Closed => f.write_str("the store is closed"),
+            StoreError::Begun => f.write_str(
+                "the store is in use already, and can not begin with what the control store has kept",
+            ),
         }
     }
 }

@@ -19,19 +19,23 @@ pub(super) enum Family {
     AccountOrder,
     /// Host number (4 bytes, big-endian) to [`HostRecord`](super::account::HostRecord).
     Hosts,
-    /// The DIDs of accounts that the operator has taken down, to nothing: a list of them takes no
-    /// look at every account.
+    /// The DIDs of accounts that the operator has taken down, to [`Takedown`](super::Takedown): a list
+    /// of them takes no look at every account.
     Takedowns,
+    /// Host number (4 bytes, big-endian) and ordinal (8 bytes, big-endian) to DID: accounts that are
+    /// throttled at that host, in order of first appearance.
+    Throttled,
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 6] = [
+    pub(super) const ALL: [Family; 7] = [
         Family::Meta,
         Family::Events,
         Family::Accounts,
         Family::AccountOrder,
         Family::Hosts,
         Family::Takedowns,
+        Family::Throttled,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -42,6 +46,7 @@ impl Family {
             Family::AccountOrder => "account_order",
             Family::Hosts => "hosts",
             Family::Takedowns => "takedowns",
+            Family::Throttled => "throttled",
         }
     }
 }
@@ -61,6 +66,8 @@ pub(super) enum Meta {
     NextOrdinal,
     /// Accounts there are.
     AccountCount,
+    /// The control store that this store belongs to.
+    ControlId,
 }
 
 impl Meta {
@@ -72,6 +79,7 @@ impl Meta {
             Meta::Ending => "ending",
             Meta::NextOrdinal => "next_ordinal",
             Meta::AccountCount => "account_count",
+            Meta::ControlId => "control_id",
         }
     }
 }
@@ -130,6 +138,14 @@ pub(super) fn event_parts(seq: Seq, value: &[u8]) -> Result<(u64, &[u8]), StoreE
 /// The key of a place in the order of accounts.
 pub(super) fn ordinal_key(ordinal: u64) -> [u8; 8] {
     ordinal.to_be_bytes()
+}
+
+/// The key of an account that is throttled at a host.
+pub(super) fn throttled_key(host: HostId, ordinal: u64) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&host_key(host));
+    key[4..].copy_from_slice(&ordinal_key(ordinal));
+    key
 }
 
 /// The key of a host.

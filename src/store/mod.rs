@@ -12,6 +12,8 @@ mod memory;
 mod open;
 mod options;
 pub mod retention;
+mod seed;
+mod takedowns;
 mod window;
 
 use std::{
@@ -26,7 +28,7 @@ use rocksdb::{BoundColumnFamily, DBWithThreadMode, FlushOptions, MultiThreaded, 
 
 use self::{
     account::{Account, HostId, HostRecord},
-    family::{Ending, Family, Meta, event_key, host_key, ordinal_key},
+    family::{Ending, Family, Meta, event_key, host_key, ordinal_key, throttled_key},
     window::WindowCell,
 };
 pub use self::{
@@ -35,6 +37,7 @@ pub use self::{
     events::{Page, Pruned},
     memory::RocksMemory,
     options::Options,
+    takedowns::Takedown,
     window::Window,
 };
 use crate::atproto::did::Did;
@@ -141,26 +144,28 @@ impl Store {
         Ok(found)
     }
 
-    /// Accounts that the operator has taken down, in the order of their DIDs, after `after` (which
-    /// may be empty), at most `limit` of them.
-    pub fn takedowns_after(&self, after: &str, limit: usize) -> Result<Vec<Did>, StoreError> {
-        let family = self.db.family(Family::Takedowns);
+    /// Accounts that are throttled at a host, with their ordinals: those that appeared first, at most
+    /// `limit` of them.
+    pub fn throttled(&self, host: HostId, limit: usize) -> Result<Vec<(u64, Did)>, StoreError> {
+        let family = self.db.family(Family::Throttled);
         let mut entries = self.db.rocks.raw_iterator_cf(&family);
         let mut found = Vec::new();
-        entries.seek(after);
+        entries.seek(throttled_key(host, 0));
         while found.len() < limit {
-            let Some(key) = entries.key() else {
+            let Some((key, value)) = entries.item() else {
                 entries.status()?;
                 break;
             };
-            if key != after.as_bytes() {
-                let did = std::str::from_utf8(key).ok().map(Did::parse);
-                let Some(Ok(did)) = did else {
-                    let name = Family::Takedowns.name();
-                    return Err(StoreError::damaged(name, format_args!("{key:02x?}")));
-                };
-                found.push(did);
-            }
+            let Some(ordinal) = key.strip_prefix(&host_key(host)) else {
+                break;
+            };
+            let ordinal = <[u8; 8]>::try_from(ordinal).ok().map(u64::from_be_bytes);
+            let did = std::str::from_utf8(value).ok().map(Did::parse);
+            let (Some(ordinal), Some(Ok(did))) = (ordinal, did) else {
+                let name = Family::Throttled.name();
+                return Err(StoreError::damaged(name, format_args!("{key:02x?}")));
+            };
+            found.push((ordinal, did));
             entries.next();
         }
         Ok(found)
@@ -278,6 +283,19 @@ impl std::fmt::Debug for Store {
             .field("window", &self.window())
             .field("counters", &self.counters())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// Makes the store of a directory one of a version that kept no list of throttled accounts.
+    pub(crate) fn forget_throttled(dir: &std::path::Path) {
+        let path = dir.join("store");
+        let options = rocksdb::Options::default();
+        let names = rocksdb::DB::list_cf(&options, &path).unwrap();
+        let rocks: DBWithThreadMode<MultiThreaded> =
+            DBWithThreadMode::open_cf(&options, &path, names).unwrap();
+        rocks.drop_cf(Family::Throttled.name()).unwrap();
     }
 }
 

@@ -89,9 +89,11 @@ impl Options {
             let options = match family {
                 Family::Events => self.events(&cache),
                 Family::Accounts => self.keyed(&cache, true),
-                Family::Meta | Family::AccountOrder | Family::Hosts | Family::Takedowns => {
-                    self.keyed(&cache, false)
-                }
+                Family::Meta
+                | Family::AccountOrder
+                | Family::Hosts
+                | Family::Takedowns
+                | Family::Throttled => self.keyed(&cache, false),
             };
             ColumnFamilyDescriptor::new(family.name(), options)
         }));

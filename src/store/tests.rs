@@ -543,6 +543,204 @@ fn a_damaged_entry_is_named_and_ends_no_thread() {
     assert!(store.read_after(0, 1 << 20, &mut Vec::new()).is_err());
 }
 
+#[test]
+fn who_waits_at_a_host_is_found_in_order_and_nobody_else() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let did = |n: u64| Did::parse(&format!("did:web:n{n}.example.com")).unwrap();
+    let mut batch = store.batch();
+    for (host, ordinal) in [(1, 300), (2, 1), (2, 256), (2, 255), (2, 1 << 40), (3, 2)] {
+        batch.put_throttled(HostId(host), ordinal, &did(ordinal), true);
+    }
+    batch.put_throttled(HostId(2), 255, &did(255), false);
+    store.commit(batch).unwrap();
+    let waiting = |host, limit| store.throttled(HostId(host), limit).unwrap();
+    let of_two: Vec<_> = [1, 256, 1 << 40].map(|n| (n, did(n))).into();
+    assert_eq!(waiting(2, 10), of_two);
+    assert_eq!(waiting(2, 2), of_two[..2]);
+    assert_eq!(waiting(1, 10), [(300, did(300))]);
+    assert_eq!(waiting(0, 10), []);
+    assert_eq!(waiting(u32::MAX, 10), []);
+}
+
+#[test]
+fn a_store_without_a_list_of_those_that_wait_gets_one() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=3);
+    drop(store);
+    Store::forget_throttled(dir.path());
+    let store = open(dir.path());
+    assert_eq!(read_all(&store, 0), [1, 2, 3]);
+    assert_eq!(store.throttled(HostId(1), 10).unwrap(), []);
+}
+
+#[test]
+fn a_takedown_without_a_place_hides_everything_there_is() {
+    let dir = TempDir::new().unwrap();
+    let (old, new) = ("did:web:a.example.com", "did:web:b.example.com");
+    let (old, new) = (Did::parse(old).unwrap(), Did::parse(new).unwrap());
+    let kept = Takedown { seq: 4, at_ms: 40 };
+    let store = open(dir.path());
+    fill(&store, 1..=9);
+    let mut batch = store.batch();
+    batch.put_takedown(&new, Some(kept));
+    store.commit(batch).unwrap();
+    let family = store.db.family(Family::Takedowns);
+    store.db.rocks.put_cf(&family, old.as_str(), b"").unwrap();
+    drop(family);
+    drop(store);
+    let store = open(dir.path());
+    let hiding = store.hiding().unwrap();
+    let [(first, takedown), second] = &hiding[..] else {
+        panic!("{hiding:?}");
+    };
+    assert_eq!((first, takedown.seq), (&old, 10));
+    assert!(takedown.at_ms > 1_700_000_000_000);
+    assert_eq!(second, &(new.clone(), kept));
+    assert_eq!(
+        store.takedowns_after("", 9).unwrap(),
+        [old.clone(), new.clone()]
+    );
+    // It is given its place once.
+    fill(&store, 10..=20);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.hiding().unwrap(), hiding);
+    for (keep_after, left) in [(20, &hiding[..]), (40, &hiding[..1]), (100, &[])] {
+        store.prune(keep_after, None).unwrap();
+        assert_eq!(store.hiding().unwrap(), left, "{keep_after}");
+    }
+    for (did, is_down) in [
+        (&old, true),
+        (&new, true),
+        (&Did::parse("did:web:c").unwrap(), false),
+    ] {
+        assert_eq!(store.takedown(did).unwrap(), is_down);
+    }
+    let mut batch = store.batch();
+    batch.put_takedown(&old, None);
+    store.commit(batch).unwrap();
+    assert!(!store.takedown(&old).unwrap());
+}
+
+#[test]
+fn a_store_knows_its_control_store() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.control_id().unwrap(), None);
+    for id in [u64::MAX, 0, 7] {
+        store.set_control_id(id).unwrap();
+        assert_eq!(store.control_id().unwrap(), Some(id));
+    }
+    assert!(store.is_fresh());
+    drop(store);
+    assert_eq!(open(dir.path()).control_id().unwrap(), Some(7));
+}
+
+#[test]
+fn a_store_is_fresh_until_something_is_known() {
+    let dir = TempDir::new().unwrap();
+    let floored = Options {
+        initial_seq: 1000,
+        ..small()
+    };
+    let store = Store::open(dir.path(), floored).unwrap();
+    assert!(store.is_fresh());
+    drop(store);
+    assert!(open(dir.path()).is_fresh());
+    let did = Did::parse("did:web:example.com").unwrap();
+    type Change<'a> = &'a dyn Fn(&mut Batch);
+    let changes: [Change<'_>; 3] = [
+        &|batch| batch.put_event(Seq::new(1).unwrap(), 0, b"x"),
+        &|batch| batch.put_account_order(1, &did),
+        &|batch| batch.put_host(HostId(1), &HostRecord::default()),
+    ];
+    for (change, is_seeded) in changes.iter().zip([false, false, true]) {
+        let dir = TempDir::new().unwrap();
+        let store = open(dir.path());
+        let mut batch = store.batch();
+        change(&mut batch);
+        store.commit(batch).unwrap();
+        assert!(!store.is_fresh());
+        // A seeding that was cut off after the hosts can be done again.
+        let seeded = store.seed(&[], &[]);
+        match is_seeded {
+            true => seeded.unwrap(),
+            false => assert!(matches!(seeded, Err(StoreError::Begun)), "{seeded:?}"),
+        }
+        store.prune(u64::MAX, None).unwrap();
+        assert!(
+            !store.is_fresh(),
+            "also when everything has left the window"
+        );
+    }
+}
+
+#[test]
+fn a_new_store_begins_with_what_another_has_kept() {
+    let dir = TempDir::new().unwrap();
+    let did = Did::parse("did:web:example.com").unwrap();
+    let record = |cursor, accounts| HostRecord {
+        cursor,
+        epoch: 3,
+        accounts,
+    };
+    let store = open(dir.path());
+    let hosts = [(HostId(7), record(900, 12)), (HostId(8), record(5, 0))];
+    for _ in 0..2 {
+        store.seed(&hosts, &[(did.clone(), 77)]).unwrap();
+    }
+    drop(store);
+    let store = open(dir.path());
+    assert!(!store.is_fresh());
+    let expected = [(HostId(7), record(900, 0)), (HostId(8), record(5, 0))];
+    assert_eq!(store.hosts().unwrap(), expected, "no account is known yet");
+    assert!(store.takedown(&did).unwrap());
+    assert_eq!(store.takedowns_after("", 9).unwrap(), [did]);
+    fill(&store, 1..=9);
+    assert_eq!(
+        store.hiding().unwrap(),
+        [],
+        "nothing was published before it"
+    );
+}
+
+#[test]
+fn a_raised_seq_is_a_gap_and_outlives_the_process() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    assert!(store.raise_seq(1_000).unwrap());
+    assert!(store.is_fresh());
+    assert_eq!(store.window(), window(0, None, 1_000));
+    for floor in [0, 999, 1_000] {
+        assert!(!store.raise_seq(floor).unwrap());
+    }
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.window(), window(0, None, 1_000));
+    assert!(store.is_fresh());
+    let mut batch = store.batch();
+    batch.put_event(Seq::new(1_000).unwrap(), 0, b"x");
+    assert!(store.commit(batch).is_err(), "it was given already");
+    fill(&store, 1_001..=1_010);
+    assert_eq!(store.window(), window(0, Some(1_001), 1_010));
+    // The same with something in the window: nothing of it is lost, and a cursor in the gap has
+    // everything that follows.
+    assert!(store.raise_seq(5_000).unwrap());
+    assert_eq!(store.window(), window(0, Some(1_001), 5_000));
+    assert_eq!(read_all(&store, 3_000), [0u64; 0]);
+    drop(store);
+    let store = open(dir.path());
+    fill(&store, 5_001..=5_003);
+    assert_eq!(read_all(&store, 3_000), [5_001, 5_002, 5_003]);
+    assert_eq!(read_all(&store, 1_009), [1_010, 5_001, 5_002, 5_003]);
+    store.prune(50_020, None).unwrap();
+    assert_eq!(store.window(), window(5_001, Some(5_002), 5_003));
+    assert!(store.raise_seq(u64::MAX).unwrap());
+    assert_eq!(store.last_seq(), Seq::MAX.get());
+}
+
 /// Runs one of the tests below in a process of its own; whether it passed.
 fn child(test: &str, dir: &Path) -> bool {
     let output = Command::new(std::env::current_exe().unwrap())

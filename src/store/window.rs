@@ -67,6 +67,12 @@ impl WindowCell {
         }
     }
 
+    /// Seqs up to `last` are not to be given any more; nothing was added.
+    pub(super) fn raise(&self, last: u64) {
+        let _turn = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        self.last.fetch_max(last, Ordering::AcqRel);
+    }
+
     /// Everything up to `through` leaves the window; `oldest` finds what is then the oldest. It
     /// runs while nothing can be appended.
     pub(super) fn prune<E>(

@@ -1,6 +1,7 @@
 //! The firehose over real sockets, with another implementation of websockets as the client.
 
 mod clients;
+mod hidden;
 mod stream;
 
 use std::{
@@ -86,6 +87,16 @@ impl Relay {
         }
         self.store.commit(batch).unwrap();
         self.firehose.publish(frames);
+    }
+
+    /// Commits and publishes frames.
+    fn emit_frames(&self, frames: &[Frame]) {
+        let mut batch = self.store.batch();
+        for frame in frames {
+            batch.put_event(frame.seq, frame.seq.get() * 1000, &frame.bytes);
+        }
+        self.store.commit(batch).unwrap();
+        self.firehose.publish(frames.to_vec());
     }
 
     /// A subscriber whose upgrade was answered.

@@ -1,66 +1,117 @@
-//! The operator's decisions, put into force.
+//! The operator's decisions: kept by who asks for them, then put into force by the crawler.
 
-use super::{Crawler, Host};
+use super::{CrawlAnswer, Crawler, CrawlerHandle, Order};
 use crate::{
     atproto::hostname::Hostname,
-    control::{ControlError, HostRow, HostStatus, domain::Domain},
+    control::{HostTerms, domain::Domain, settings::Settings},
     host::{
-        decision::{Change, Decision, DecisionError},
+        decision::{Decision, DecisionError, Place},
         now_ms,
+        table::HostEntry,
         thread::Start,
     },
     sequencer::event::Input,
     store::account::HostId,
 };
 
-impl From<ControlError> for DecisionError {
-    fn from(error: ControlError) -> Self {
-        DecisionError::Failed(error.to_string())
+impl CrawlerHandle {
+    /// Keeps a decision; what is left is an order. This may wait for the control store.
+    pub(super) fn keep(&self, decision: &Decision) -> Result<Order, DecisionError> {
+        match decision {
+            Decision::Ban { host, banned } => {
+                let terms = HostTerms {
+                    banned: *banned,
+                    ..self.known(host)?.row.terms
+                };
+                self.keep_terms(host, terms)
+            }
+            Decision::Change { host, change } => {
+                let terms = change.apply(&self.known(host)?.row.terms);
+                self.keep_terms(host, terms)
+            }
+            Decision::BanDomain { domain, banned } => {
+                match banned {
+                    true => self.control.ban_domain(domain, now_ms())?,
+                    false => self.control.unban_domain(domain)?,
+                }
+                Ok(Order::Domain(domain.clone(), *banned))
+            }
+            Decision::Set { setting, choice } => {
+                let value = choice.as_ref().map(|choice| choice.json());
+                self.control.set_setting(setting.name(), value.as_ref())?;
+                let mut settings = self.policy.settings();
+                settings.set(*setting, choice.clone());
+                Ok(Order::Settings(settings))
+            }
+            Decision::Disconnect { host } => {
+                let entry = self.known(host)?;
+                let state = entry.state.as_ref();
+                if state.and_then(|state| state.connected_ms()).is_none() {
+                    return Err(DecisionError::NotConnected);
+                }
+                Ok(Order::Disconnect(entry.row.id))
+            }
+            Decision::Reset { host, to } => {
+                let entry = self.known(host)?;
+                if self.table.is_banned(host) {
+                    return Err(DecisionError::Banned);
+                }
+                Ok(Order::Reset(entry.row.id, *to))
+            }
+        }
+    }
+
+    fn keep_terms(&self, host: &Hostname, terms: HostTerms) -> Result<Order, DecisionError> {
+        let id = self.known(host)?.row.id;
+        self.control.set_terms(id, &terms)?;
+        Ok(Order::Terms(id, terms))
+    }
+
+    fn known(&self, host: &Hostname) -> Result<HostEntry, DecisionError> {
+        self.table.get(host).ok_or(DecisionError::NoSuchHost)
     }
 }
 
 impl Crawler {
-    /// Keeps a decision, then acts on it.
-    pub(super) fn decide(&mut self, decision: Decision) -> Result<(), DecisionError> {
-        match decision {
-            Decision::Ban { host, banned } => self.ban(&host, banned),
-            Decision::BanDomain { domain, banned } => self.ban_domain(&domain, banned),
-            Decision::Change { host, change } => self.change(&host, change),
-        }
-    }
-
-    fn ban(&mut self, name: &Hostname, banned: bool) -> Result<(), DecisionError> {
-        let (id, host) = self.known(name)?;
-        if (host.row.status == HostStatus::Banned) == banned {
-            return Ok(());
-        }
-        let status = match banned {
-            true => HostStatus::Banned,
-            false => HostStatus::Active,
-        };
-        let row = HostRow {
-            status,
-            failures: 0,
-            ..host.row.clone()
-        };
-        self.keep(id, row)?;
-        log::info!(
-            "host={name} is {}",
-            if banned {
-                "banned"
-            } else {
-                "not banned any more"
+    /// Carries an order out. Only one about a host has more to say than that it is done.
+    pub(super) fn obey(&mut self, order: Order) -> CrawlAnswer {
+        match order {
+            Order::Crawl(row, start) => return self.crawl(row, start),
+            Order::Terms(id, terms) => self.change(id, terms),
+            Order::Domain(domain, banned) => self.ban_domain(&domain, banned),
+            Order::Settings(settings) => self.set(settings),
+            Order::Disconnect(id) => {
+                if let Some(running) = self.hosts.get(&id).and_then(|host| host.running.as_ref()) {
+                    running.plug.cut();
+                }
             }
-        );
-        self.obey_bans([id]);
-        Ok(())
+            Order::Reset(id, place) => return self.reset(id, place),
+        }
+        CrawlAnswer::Retrying
     }
 
-    fn ban_domain(&mut self, domain: &Domain, banned: bool) -> Result<(), DecisionError> {
-        match banned {
-            true => self.control.ban_domain(domain, now_ms())?,
-            false => self.control.unban_domain(domain)?,
+    fn change(&mut self, id: HostId, terms: HostTerms) {
+        let Some(host) = self.hosts.get_mut(&id) else {
+            return;
+        };
+        let before = host.row.clone();
+        host.row.terms = terms;
+        if before.terms.banned != terms.banned {
+            host.row.observed.failures = 0;
         }
+        host.set_terms(&self.shared.policy);
+        self.table.put(&host.row, host.state.as_ref());
+        log::info!("host={} has the terms {terms:?}", host.row.name);
+        let limit = |row| self.shared.policy.account_limit(row);
+        if limit(&before) != limit(&host.row) {
+            self.tell_account_limit(id);
+        }
+        if before.terms.banned != terms.banned {
+            self.obey_bans([id]);
+        }
+    }
+
+    fn ban_domain(&mut self, domain: &Domain, banned: bool) {
         self.table.set_banned(domain, banned);
         log::info!(
             "domain={domain} is {}",
@@ -70,29 +121,46 @@ impl Crawler {
                 "not banned any more"
             }
         );
-        let below = self
-            .hosts
-            .iter()
-            .filter(|(_, host)| domain.covers(&host.row.name));
+        let hosts = self.hosts.iter();
+        let below = hosts.filter(|(_, host)| domain.covers(&host.row.name));
         let below: Vec<HostId> = below.map(|(id, _)| *id).collect();
         self.obey_bans(below);
-        Ok(())
     }
 
-    fn change(&mut self, name: &Hostname, change: Change) -> Result<(), DecisionError> {
-        let (id, host) = self.known(name)?;
-        let row = HostRow {
-            account_limit: change.account_limit.or(host.row.account_limit),
-            lenient: change.lenient.unwrap_or(host.row.lenient),
-            ..host.row.clone()
-        };
-        let same_limit = row.account_limit == host.row.account_limit;
-        self.keep(id, row)?;
-        log::info!("host={name} changed: {change:?}");
-        if !same_limit {
+    /// Other limits for all hosts.
+    fn set(&mut self, settings: Settings) {
+        let policy = &self.shared.policy;
+        let limits = self.hosts.values().map(|host| policy.account_limit(&host.row));
+        let before: Vec<Option<u64>> = limits.collect();
+        policy.change(settings);
+        self.shared.directory.set_rates(policy.identity_rates());
+        let mut changed = Vec::new();
+        for ((id, host), before) in self.hosts.iter().zip(before) {
+            host.set_terms(policy);
+            if policy.account_limit(&host.row) != before {
+                changed.push(*id);
+            }
+        }
+        for id in changed {
             self.tell_account_limit(id);
         }
-        Ok(())
+    }
+
+    /// Reads a host from another place, as soon as nothing is on its way of it any more.
+    fn reset(&mut self, id: HostId, place: Place) -> CrawlAnswer {
+        let Some(host) = self.hosts.get_mut(&id) else {
+            return CrawlAnswer::Failed("there is no such host".into());
+        };
+        log::info!("host={} is to be read from {place:?}", host.row.name);
+        host.reset = Some(place);
+        if host.running.is_some() {
+            // Its thread says when it has ended, and the host is started then.
+            host.end();
+            self.table.put(&host.row, None);
+        } else if host.leaving.is_none() {
+            self.start(id, Start::Live);
+        }
+        CrawlAnswer::Retrying
     }
 
     /// Ends what is banned of these hosts, and starts what is not any more.
@@ -105,6 +173,7 @@ impl Crawler {
                 host.end();
                 host.silenced = true;
                 self.table.put(&host.row, None);
+                self.keeper.observed(id, host.row.observed.clone());
                 // What was on its way when its lane was silenced is not published either.
                 let banned = true;
                 let _ = self.shared.inbox.send(Input::Ban { host: id, banned });
@@ -112,22 +181,5 @@ impl Crawler {
                 self.start(id, Start::Live);
             }
         }
-    }
-
-    /// Writes a host's row, and lets its thread and its readers know.
-    fn keep(&mut self, id: HostId, row: HostRow) -> Result<(), DecisionError> {
-        self.control.update_host(&row)?;
-        if let Some(host) = self.hosts.get_mut(&id) {
-            host.terms.set(&self.shared.policy, &row);
-            self.table.put(&row, host.state.as_ref());
-            host.row = row;
-        }
-        Ok(())
-    }
-
-    fn known(&self, name: &Hostname) -> Result<(HostId, &Host), DecisionError> {
-        let id = self.names.get(name).ok_or(DecisionError::NoSuchHost)?;
-        let host = self.hosts.get(id).ok_or(DecisionError::NoSuchHost)?;
-        Ok((*id, host))
     }
 }

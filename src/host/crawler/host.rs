@@ -1,18 +1,20 @@
 //! One host of the set: its row, its thread, and what that thread last said.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use crossbeam_channel::Sender;
 
-use super::{CrawlAnswer, State};
+use super::CrawlAnswer;
 use crate::{
-    control::{HostRow, HostStatus},
+    control::HostRow,
     host::{
+        decision::Place,
         dial::Plug,
         lane::Lane,
+        state::{self, State, at_rest},
         terms::{Policy, Terms},
     },
-    limits::HOST_FAILURES_LOGGED,
+    limits::{HOST_FAILURES_LOGGED, HOST_WAKE_INTERVAL},
     threads::Thread,
 };
 
@@ -29,6 +31,12 @@ pub(super) struct Host {
     pub(super) leaving: Option<Thread>,
     /// The sequencer takes nothing of it.
     pub(super) silenced: bool,
+    /// Where it is to be read from when it is listened to again.
+    pub(super) reset: Option<Place>,
+    /// Accounts that it had when they were last counted.
+    accounts: u64,
+    /// When somebody last asked for it to be tried at once.
+    woken: Option<Instant>,
 }
 
 /// The thread of a host, and how to reach it.
@@ -42,7 +50,7 @@ pub(super) struct Running {
 impl Host {
     /// A host that nobody listens to yet.
     pub(super) fn new(mut row: HostRow, policy: &Policy) -> Host {
-        row.status = at_rest(row.status);
+        row.observed.status = at_rest(row.observed.status);
         Host {
             terms: Arc::new(Terms::new(policy, &row)),
             row,
@@ -51,39 +59,39 @@ impl Host {
             running: None,
             leaving: None,
             silenced: false,
+            reset: None,
+            accounts: 0,
+            woken: None,
         }
     }
 
+    /// It has so many accounts now.
+    pub(super) fn set_accounts(&mut self, policy: &Policy, accounts: u64) {
+        if self.accounts != accounts {
+            self.accounts = accounts;
+            self.set_terms(policy);
+        }
+    }
+
+    /// Its thread is to know what it may.
+    pub(super) fn set_terms(&self, policy: &Policy) {
+        self.terms.set(policy, &self.row, self.accounts);
+    }
+
+    /// Whether there is a connection.
+    pub(super) fn is_connected(&self) -> bool {
+        let state = self.state.as_ref();
+        state.is_some_and(|state| state.connected_ms().is_some())
+    }
+
     /// Notes what its thread tells; false where that is over, as the host is banned meanwhile.
-    pub(super) fn note(&mut self, state: State) -> bool {
+    pub(super) fn note(&mut self, state: State, now_ms: u64) -> bool {
         if self.running.is_none() {
             return false;
         }
         self.log_change(&state);
-        let row = &mut self.row;
-        match &state {
-            State::Connected { at_ms } => {
-                row.status = HostStatus::Active;
-                row.last_connected_ms = Some(*at_ms);
-                row.last_error = None;
-                row.failures = 0;
-            }
-            State::Throttled { .. } => row.status = HostStatus::Throttled,
-            State::Idle { why } => {
-                row.status = HostStatus::Idle;
-                row.last_error = Some(why.clone());
-            }
-            State::BackingOff { why, failures, .. } => {
-                row.status = at_rest(row.status);
-                row.last_error = Some(why.clone());
-                row.failures = *failures;
-            }
-            State::Offline { why, failures, .. } => {
-                row.status = HostStatus::Offline;
-                row.last_error = Some(why.clone());
-                row.failures = *failures;
-            }
-        }
+        let was_connected = self.is_connected();
+        self.row.observed = state::after(&self.row.observed, was_connected, &state, now_ms);
         self.state = Some(state);
         true
     }
@@ -94,7 +102,7 @@ impl Host {
         let name = &self.row.name;
         match state {
             State::Connected { .. } => {
-                if self.row.last_connected_ms.is_none() {
+                if self.row.observed.last_connected_ms.is_none() {
                     log::info!("host={name} connected for the first time");
                 } else if self.in_trouble {
                     log::info!("host={name} connected again");
@@ -107,23 +115,30 @@ impl Host {
                     log::info!("host={name} fails failures={failures}: {why}");
                 }
             }
-            State::Throttled { .. } | State::Idle { .. } => {}
+            State::Idle { why } => log::warn!("host={name} is read from now on: {why}"),
+            State::Throttled { .. } => {}
         }
     }
 
-    /// Sees to it that the host is tried soon; nothing where it has no thread.
-    pub(super) fn wake(&self) -> Option<CrawlAnswer> {
+    /// Sees to it that the host is tried soon; nothing where it has no thread. Who asks all the time
+    /// does not take the place of the delays between attempts.
+    pub(super) fn wake(&mut self) -> Option<CrawlAnswer> {
         if self.leaving.is_some() {
             return Some(CrawlAnswer::Retrying);
         }
         let running = self.running.as_ref();
         let running = running.filter(|running| !running.thread.is_finished())?;
-        if matches!(
-            self.state,
-            Some(State::Connected { .. } | State::Throttled { .. })
-        ) {
-            return Some(CrawlAnswer::AlreadyConnected);
+        let state = self.state.as_ref();
+        if let Some(since_ms) = state.and_then(State::connected_ms) {
+            return Some(CrawlAnswer::AlreadyConnected { since_ms });
         }
+        let is_recent = |at: Instant| at.elapsed() < HOST_WAKE_INTERVAL;
+        if let Some(until_ms) = state.and_then(State::next_ms)
+            && self.woken.is_some_and(is_recent)
+        {
+            return Some(CrawlAnswer::BackingOff { until_ms });
+        }
+        self.woken = Some(Instant::now());
         // One wake-up is enough, and it may be there already.
         let _ = running.retry.try_send(());
         Some(CrawlAnswer::Retrying)
@@ -132,20 +147,12 @@ impl Host {
     /// Ends the connection at once: nothing more of the host is handed on.
     pub(super) fn end(&mut self) {
         self.state = None;
-        self.row.status = at_rest(self.row.status);
+        self.row.observed.status = at_rest(self.row.observed.status);
         if let Some(running) = self.running.take() {
             running.lane.silence();
             running.plug.pull();
             // Its thread ends by itself, and is not waited for: it may be connecting.
             self.leaving = Some(running.thread);
         }
-    }
-}
-
-/// The status of a host that sends nothing: over a limit is only who sends.
-fn at_rest(status: HostStatus) -> HostStatus {
-    match status {
-        HostStatus::Throttled => HostStatus::Active,
-        other => other,
     }
 }

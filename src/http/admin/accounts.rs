@@ -1,88 +1,51 @@
-//! What the operator says of accounts: takedowns, in the form that existing tools know
-//! (<https://github.com/bluesky-social/indigo/tree/main/cmd/relay>).
+//! What the operator says of accounts: takedowns; and what is known of one.
 
 use serde_json::{Value, json};
 
-use super::{App, Request, Response};
+use super::{App, Deed, Request, Response, page_size, text, unavailable};
 use crate::{
     atproto::did::Did,
-    http::{query::Query, request::Method},
+    http::query::Query,
     limits::TAKEDOWNS_PAGE_MAX,
     sequencer::event::{Ruled, Ruling},
+    store::account::{Sanction, Status},
 };
 
-/// An account is to be taken down.
-const TAKE_DOWN: &str = "/admin/repo/takeDown";
-/// A takedown is to be taken back.
-const REVERSE_TAKEDOWN: &str = "/admin/repo/reverseTakedown";
-/// Which accounts are taken down.
-const TAKEDOWNS: &str = "/admin/repo/takedowns";
-
-/// Answers a request that is the operator's; none where the path is not one of these.
-pub(super) fn route(app: &App, request: &Request) -> Option<Response> {
-    let answer = match request.path.as_str() {
-        TAKE_DOWN => rule(app, request, Ruling::Takedown),
-        REVERSE_TAKEDOWN => rule(app, request, Ruling::Reversal),
-        TAKEDOWNS => takedowns(app, request),
-        _ => return None,
-    };
-    Some(answer.unwrap_or_else(|error| error))
+pub(super) fn take_down(app: &App, request: &Request) -> Result<Deed, Response> {
+    rule(app, request, Ruling::Takedown)
 }
 
-fn rule(app: &App, request: &Request, ruling: Ruling) -> Result<Response, Response> {
-    if request.method != Method::Post {
-        return Err(Response::method_not_allowed("POST"));
-    }
-    let did = did(&request.body)?;
-    match app.takedowns.rule(did.clone(), ruling) {
-        Ok(Ruled::Holds) => {
-            log::info!("admin: {} of did={did}", name(ruling));
-            // Existing tools read this as text.
-            Ok(Response::json(&json!({ "success": "true" })))
-        }
-        Ok(Ruled::Unknown) => {
-            let message = "No event of this account was ever seen here";
-            Err(Response::error(404, "RepoNotFound", message))
-        }
+pub(super) fn reverse_takedown(app: &App, request: &Request) -> Result<Deed, Response> {
+    rule(app, request, Ruling::Reversal)
+}
+
+fn rule(app: &App, request: &Request, ruling: Ruling) -> Result<Deed, Response> {
+    let did = did(request)?;
+    match app.accounts.rule(&did, ruling) {
+        Ok(Ruled::Holds) => Ok(Deed::done(did.as_str(), Value::Null)),
+        Ok(Ruled::Unknown) => Err(not_found()),
         Err(error) => Err(unavailable(&error)),
     }
 }
 
-const fn name(ruling: Ruling) -> &'static str {
-    match ruling {
-        Ruling::Takedown => "takedown",
-        Ruling::Reversal => "reversal of a takedown",
-    }
+/// The account that a request is about.
+fn did(request: &Request) -> Result<Did, Response> {
+    let did = text(request, &["did"])?;
+    Did::parse(&did).map_err(|_| Response::invalid("did is not a DID"))
 }
 
-/// The `did` of the body.
-fn did(body: &[u8]) -> Result<Did, Response> {
-    let body: Value = serde_json::from_slice(body)
-        .map_err(|_| Response::invalid("The request body is not JSON"))?;
-    let did = body.get("did").and_then(Value::as_str);
-    did.and_then(|did| Did::parse(did).ok())
-        .ok_or_else(|| Response::invalid("did is missing, or is not a DID"))
+fn not_found() -> Response {
+    let message = "No event of this account was ever seen here";
+    Response::error(404, "RepoNotFound", message)
 }
 
 /// A page of accounts that are taken down, in the order of their DIDs; the cursor is the last one.
-fn takedowns(app: &App, request: &Request) -> Result<Response, Response> {
-    if !request.method.reads() {
-        return Err(Response::method_not_allowed("GET, HEAD"));
-    }
+pub(super) fn takedowns(app: &App, request: &Request) -> Result<Response, Response> {
     let query = Query::parse(&request.query)?;
-    let size = match query.get("size") {
-        None => TAKEDOWNS_PAGE_MAX,
-        Some(size) => size
-            .parse()
-            .ok()
-            .filter(|size| (1..=TAKEDOWNS_PAGE_MAX).contains(size))
-            .ok_or_else(|| Response::invalid("size is not a number from 1 to 500"))?,
-    };
+    let size = page_size(&query, "size", TAKEDOWNS_PAGE_MAX)?;
     let after = query.get("cursor").unwrap_or_default();
-    let mut dids = app
-        .takedowns
-        .list(after, size + 1)
-        .map_err(|error| unavailable(&error))?;
+    let dids = app.accounts.takedowns(after, size + 1);
+    let mut dids = dids.map_err(|error| unavailable(&error))?;
     let more = dids.len() > size;
     dids.truncate(size);
     let names: Vec<&str> = dids.iter().map(Did::as_str).collect();
@@ -93,10 +56,26 @@ fn takedowns(app: &App, request: &Request) -> Result<Response, Response> {
     Ok(Response::json(&page))
 }
 
-fn unavailable(error: &str) -> Response {
-    log::error!("admin: {error}");
-    let message = "The relay can not do that now";
-    Response::error(503, "InternalServerError", message)
+/// What is known of an account, and what is against it here.
+pub(super) fn lookup(app: &App, request: &Request) -> Result<Response, Response> {
+    let did = did(request)?;
+    let found = app.accounts.account(&did);
+    let found = found.map_err(|error| unavailable(&error))?;
+    let (account, host) = found.ok_or_else(not_found)?;
+    let status = |status: &Status| json!({ "active": status.active, "status": status.reason });
+    let sanction = account.local.sanction;
+    Ok(Response::json(&json!({
+        "did": did.as_str(),
+        "host": host.as_ref().map(|host| host.as_str()),
+        "status": status(account.effective()),
+        "upstream": status(&account.upstream),
+        "takendown": sanction == Some(Sanction::Takedown),
+        "suspended": sanction == Some(Sanction::Suspension),
+        "throttled": account.local.throttled,
+        "rev": account.head.map(|head| head.rev.to_string()),
+        "commit": account.head.map(|head| head.commit.to_string()),
+        "data": account.head.map(|head| head.data.to_string()),
+        "last_upstream_seq": account.seen.seq,
+        "number": account.ordinal,
+    })))
 }
-
-const _: () = assert!(TAKEDOWNS_PAGE_MAX == 500, "the message above says so");

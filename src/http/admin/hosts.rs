@@ -1,122 +1,307 @@
-//! What the operator says of hosts, with the paths and the JSON of the reference relay
-//! (<https://github.com/bluesky-social/indigo/blob/main/cmd/relay/handlers_admin.go>).
+//! What the operator says of hosts.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{App, Request, Response};
+use super::{App, Deed, Request, Response, body, parameter, text, unavailable};
 use crate::{
-    atproto::hostname::{Endpoint, Hostname},
-    control::domain::Domain,
-    host::decision::{Change, Decision, DecisionError},
-    http::{hosts::not_found, query::Query, request::Method},
+    atproto::{
+        datetime,
+        hostname::{Endpoint, Hostname},
+    },
+    control::{HostStatus, domain::Domain, settings::NUMBER_MAX},
+    host::{
+        decision::{Change, Decision, DecisionError, Place},
+        quota::Span,
+    },
+    http::hosts::{Detail, not_found, page},
 };
 
-/// Answers a request that is the operator's; none where the path is not one of these.
-pub(super) fn route(app: &App, request: &Request) -> Option<Response> {
-    let decide = |decision: fn(&Request) -> Result<Decision, Response>| {
-        if request.method != Method::Post {
-            return Response::method_not_allowed("POST");
-        }
-        match decision(request) {
-            Ok(decision) => answer(app.hosts.decide(decision)),
-            Err(error) => error,
-        }
+/// Under which note the siblings' alerts about limits of accounts are kept.
+const ALERTS: &str = "account_limit_alerts";
+
+/// Every host, in the form of the reference relay.
+pub(super) fn list(app: &App, _: &Request) -> Result<Response, Response> {
+    let alerts = app.office.note(ALERTS).map_err(|e| unavailable(&e))?;
+    let alerts = alerts.unwrap_or_default();
+    let hosts = app.hosts.details().map_err(|e| unavailable(&e))?;
+    let rows = hosts.iter().map(|host| row(host, &alerts));
+    Ok(Response::json(&rows.collect()))
+}
+
+/// One host in the form of the reference relay. What it can not say, such as that there is no limit,
+/// is -1 there.
+fn row(detail: &Detail, alerts: &Value) -> Value {
+    let row = &detail.row;
+    let connected = is_connected(detail);
+    let rate = |span: Span| {
+        let limit = detail.limits.get(span).filter(|_| connected);
+        json!({
+            "Max": limit.map_or(-1.0, |limit| limit as f64),
+            "Window": span.length().as_secs(),
+        })
     };
-    Some(match request.path.as_str() {
-        "/admin/pds/block" => decide(|request| ban(request, true)),
-        "/admin/pds/unblock" => decide(|request| ban(request, false)),
-        "/admin/pds/changeLimits" => decide(change),
-        "/admin/subs/banDomain" => decide(|request| ban_domain(request, true)),
-        "/admin/subs/unbanDomain" => decide(|request| ban_domain(request, false)),
-        "/admin/subs/listDomainBans" => banned_domains(app, request),
-        _ => return None,
+    let tally = detail.tally.as_ref();
+    let alert = &alerts[row.name.as_str()];
+    let mut value = json!({
+        "ID": row.id.0,
+        "CreatedAt": datetime::from_millis(row.first_seen_ms),
+        "Host": row.name.as_str(),
+        "SSL": row.tls,
+        "Cursor": detail.cursor,
+        "Registered": detail.status == HostStatus::Active,
+        "Blocked": detail.status == HostStatus::Banned,
+        "CrawlRateLimit": 0,
+        "RepoCount": detail.accounts,
+        "RepoLimit": detail.account_limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX)),
+        "HasActiveConnection": connected,
+        "EventsSeenSinceStartup": tally.map_or(0, |tally| tally.received.get()),
+        "PerSecondEventRate": rate(Span::Second),
+        "PerHourEventRate": rate(Span::Hour),
+        "PerDayEventRate": rate(Span::Day),
+        "UserCount": detail.accounts,
+        "AccountLimitAlertsSilenced": alert["silenced"].as_bool().unwrap_or(false),
+        "AccountLimitAlertState": alert["state"].as_str().unwrap_or("none"),
+    });
+    if let Some(sent) = alert["sent_at"].as_str() {
+        value["AccountLimitAlertSentAt"] = sent.into();
+    }
+    value
+}
+
+fn is_connected(detail: &Detail) -> bool {
+    let state = detail.state.as_ref();
+    state.and_then(|state| state.connected_ms()).is_some()
+}
+
+/// Every host, with all that is known of it.
+pub(super) fn details(app: &App, _: &Request) -> Result<Response, Response> {
+    let hosts = app.hosts.details().map_err(|e| unavailable(&e))?;
+    let hosts: Vec<Value> = hosts.iter().map(full).collect();
+    Ok(Response::json(&json!({ "hosts": hosts })))
+}
+
+/// One host, with all that is known of it.
+pub(super) fn detail(app: &App, request: &Request) -> Result<Response, Response> {
+    let host = host(request)?;
+    let detail = app.hosts.detail(&host).map_err(|e| unavailable(&e))?;
+    let detail = detail.ok_or_else(not_found)?;
+    Ok(Response::json(&full(&detail)))
+}
+
+/// What anybody may know, and what the operator has said of this very host.
+fn full(detail: &Detail) -> Value {
+    let terms = &detail.row.terms;
+    let mut value = page(detail);
+    value["id"] = detail.row.id.0.into();
+    value["tls"] = detail.row.tls.into();
+    value["connected"] = is_connected(detail).into();
+    value["own_terms"] = json!({
+        "banned": terms.banned,
+        "trusted": terms.trusted,
+        "lenient": terms.lenient,
+        "repo_limit": terms.accounts,
+        "events_per_second": terms.events_per_second,
+        "events_per_hour": terms.events_per_hour,
+        "events_per_day": terms.events_per_day,
+    });
+    value
+}
+
+/// Hosts that there is a connection to; none at all is `null` at the reference relay.
+pub(super) fn connected(app: &App, _: &Request) -> Result<Response, Response> {
+    let hosts = app.hosts.details().map_err(|e| unavailable(&e))?;
+    let connected = hosts.iter().filter(|host| is_connected(host));
+    let names: Vec<&str> = connected.map(|host| host.row.name.as_str()).collect();
+    let names = if names.is_empty() {
+        Value::Null
+    } else {
+        names.into()
+    };
+    Ok(Response::json(&names))
+}
+
+pub(super) fn request_crawl(app: &App, request: &Request) -> Result<Deed, Response> {
+    let answer = app.desk.operator(request);
+    if answer.status != 200 {
+        return Err(answer);
+    }
+    Ok(Deed {
+        subject: text(request, &["hostname"])?,
+        detail: Value::Null,
+        answer,
     })
 }
 
-fn ban(request: &Request, banned: bool) -> Result<Decision, Response> {
-    let query = Query::parse(&request.query)?;
-    let host = host(query.get("host").unwrap_or_default())?;
-    Ok(Decision::Ban { host, banned })
+pub(super) fn block(app: &App, request: &Request) -> Result<Deed, Response> {
+    ban(app, request, true)
 }
 
-fn ban_domain(request: &Request, banned: bool) -> Result<Decision, Response> {
-    let body = body(request)?;
-    let domain = text(&body, "domain")?;
-    let domain = Domain::parse(domain.trim())
-        .map_err(|error| Response::invalid(&format!("Domain is {error}")))?;
-    Ok(Decision::BanDomain { domain, banned })
+pub(super) fn unblock(app: &App, request: &Request) -> Result<Deed, Response> {
+    ban(app, request, false)
 }
 
-fn change(request: &Request) -> Result<Decision, Response> {
-    let body = body(request)?;
-    let host = host(text(&body, "host")?)?;
-    let change = Change {
-        account_limit: optional(&body, "repo_limit", "a number of accounts", Value::as_u64)?,
-        lenient: optional(&body, "lenient", "true or false", Value::as_bool)?,
+fn ban(app: &App, request: &Request, banned: bool) -> Result<Deed, Response> {
+    let host = host(request)?;
+    let name = host.to_string();
+    decide(app, &Decision::Ban { host, banned })?;
+    Ok(Deed::done(name, Value::Null))
+}
+
+/// Ends a connection. It is made anew soon, unless `block` says that the host is banned from now on.
+pub(super) fn disconnect(app: &App, request: &Request) -> Result<Deed, Response> {
+    let host = host(request)?;
+    let name = host.to_string();
+    let block = match parameter(request, &["block"])? {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(block)) => block,
+        Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+        Some(_) => return Err(Response::invalid("block is not true or false")),
     };
-    if change == Change::default() {
-        let message = "Nothing to change: repo_limit or lenient is needed";
-        return Err(Response::invalid(message));
-    }
-    Ok(Decision::Change { host, change })
+    let decision = match block {
+        true => Decision::Ban { host, banned: true },
+        false => Decision::Disconnect { host },
+    };
+    decide(app, &decision)?;
+    Ok(Deed::done(name, json!({ "block": block })))
 }
 
-fn banned_domains(app: &App, request: &Request) -> Response {
-    if !request.method.reads() {
-        return Response::method_not_allowed("GET, HEAD");
-    }
+pub(super) fn ban_domain(app: &App, request: &Request) -> Result<Deed, Response> {
+    domain(app, request, true)
+}
+
+pub(super) fn unban_domain(app: &App, request: &Request) -> Result<Deed, Response> {
+    domain(app, request, false)
+}
+
+fn domain(app: &App, request: &Request, banned: bool) -> Result<Deed, Response> {
+    let domain = Domain::parse(&text(request, &["domain"])?)
+        .map_err(|error| Response::invalid(&format!("Domain is {error}")))?;
+    let name = domain.to_string();
+    decide(app, &Decision::BanDomain { domain, banned })?;
+    Ok(Deed::done(name, Value::Null))
+}
+
+pub(super) fn banned_domains(app: &App, _: &Request) -> Result<Response, Response> {
     let domains = app.hosts.banned_domains();
     let domains: Vec<&str> = domains.iter().map(Domain::as_str).collect();
-    Response::json(&json!({ "banned_domains": domains }))
+    Ok(Response::json(&json!({ "banned_domains": domains })))
 }
 
-fn answer(outcome: Result<(), DecisionError>) -> Response {
-    match outcome {
-        // A string: clients read it as one.
-        Ok(()) => Response::json(&json!({ "success": "true" })),
-        Err(DecisionError::NoSuchHost) => not_found(),
-        Err(DecisionError::Failed(error)) => {
+/// Other terms for a host. What is `null` is the default again; what is not there stays.
+pub(super) fn change(app: &App, request: &Request) -> Result<Deed, Response> {
+    let said = body(request)?;
+    let number = |name: &str| match said.get(name) {
+        None => Ok(None),
+        Some(Value::Null) => Ok(Some(None)),
+        Some(value) => match value.as_u64().filter(|number| *number <= NUMBER_MAX) {
+            Some(number) => Ok(Some(Some(number))),
+            None => {
+                let message = format!("{name} is not null or a number from 0 to {NUMBER_MAX}");
+                Err(Response::invalid(&message))
+            }
+        },
+    };
+    let switch = |name: &str| match said.get(name) {
+        None => Ok(None),
+        Some(Value::Null) => Ok(Some(None)),
+        Some(Value::Bool(on)) => Ok(Some(Some(*on))),
+        Some(_) => Err(Response::invalid(&format!("{name} is not true or false"))),
+    };
+    let change = Change {
+        lenient: switch("lenient")?.map(|on| on.unwrap_or(false)),
+        trusted: switch("trusted")?,
+        accounts: number("repo_limit")?,
+        events_per_second: number("events_per_second")?,
+        events_per_hour: number("events_per_hour")?,
+        events_per_day: number("events_per_day")?,
+    };
+    let silenced = switch("account_limit_alerts_silenced")?.map(|on| on.unwrap_or(false));
+    if change == Change::default() && silenced.is_none() {
+        let message = "Nothing to change: give repo_limit, events_per_second, events_per_hour, \
+                       events_per_day, trusted, lenient or account_limit_alerts_silenced";
+        return Err(Response::invalid(message));
+    }
+    let host = host(request)?;
+    let name = host.to_string();
+    decide(app, &Decision::Change { host, change })?;
+    if let Some(silenced) = silenced {
+        set_alert(app, &name, |alert| alert["silenced"] = silenced.into())?;
+    }
+    let detail = said.into_iter().filter(|(name, _)| name != "host" && name != "hostname");
+    Ok(Deed::done(name, Value::Object(detail.collect())))
+}
+
+/// A sibling has warned its operator about the limit of a host, or said that all is well again.
+pub(super) fn alert_sent(app: &App, request: &Request) -> Result<Deed, Response> {
+    let kind = text(request, &["kind"])?;
+    if !matches!(kind.as_str(), "warning" | "recovery") {
+        return Err(Response::invalid("kind is not \"warning\" or \"recovery\""));
+    }
+    let sent = text(request, &["sentat"])?;
+    datetime::check(&sent).map_err(|error| Response::invalid(&format!("sentAt is {error}")))?;
+    let host = host(request)?;
+    let known = app.hosts.detail(&host).map_err(|e| unavailable(&e))?;
+    known.ok_or_else(not_found)?;
+    set_alert(app, host.as_str(), |alert| {
+        alert["state"] = kind.as_str().into();
+        alert["sent_at"] = sent.as_str().into();
+    })?;
+    Ok(Deed::done(host.as_str(), json!({ "kind": kind, "sentAt": sent })))
+}
+
+fn set_alert(app: &App, host: &str, change: impl FnOnce(&mut Value)) -> Result<(), Response> {
+    let changed = app.office.change_note(ALERTS, Box::new(|alerts| {
+        if !alerts.is_object() {
+            *alerts = json!({});
+        }
+        if !alerts[host].is_object() {
+            alerts[host] = json!({});
+        }
+        change(&mut alerts[host]);
+    }));
+    changed.map_err(|error| unavailable(&error))
+}
+
+/// Another place from which a host is read: `cursor` is the last seq that counts as read, `"oldest"`
+/// or `"live"`.
+pub(super) fn reset(app: &App, request: &Request) -> Result<Deed, Response> {
+    let host = host(request)?;
+    let wrong = || Response::invalid("cursor is not a seq, \"oldest\" or \"live\"");
+    let said = parameter(request, &["cursor"])?.ok_or_else(wrong)?;
+    let number = match &said {
+        Value::String(text) => text.parse().ok(),
+        other => other.as_u64(),
+    };
+    let to = match (said.as_str(), number) {
+        (Some("oldest"), _) | (_, Some(0)) => Place::Oldest,
+        (Some("live"), _) => Place::Live,
+        (_, Some(seq)) if i64::try_from(seq).is_ok() => Place::After(seq),
+        _ => return Err(wrong()),
+    };
+    let name = host.to_string();
+    decide(app, &Decision::Reset { host, to })?;
+    Ok(Deed::done(name, json!({ "cursor": said })))
+}
+
+/// Puts a decision into force; the error is the answer.
+pub(super) fn decide(app: &App, decision: &Decision) -> Result<(), Response> {
+    app.hosts.decide(decision).map_err(|error| match error {
+        DecisionError::NoSuchHost => not_found(),
+        DecisionError::NotConnected => Response::invalid("There is no connection to this host"),
+        DecisionError::Banned => Response::invalid("The host is banned"),
+        DecisionError::Unavailable(error) => unavailable(&error),
+        DecisionError::Failed(error) => {
             log::error!("admin: {error}");
             let message = "The decision could not be kept, and is not in force";
             Response::error(500, "InternalServerError", message)
         }
-    }
+    })
 }
 
-/// A host as requestCrawl would name it.
-fn host(text: &str) -> Result<Hostname, Response> {
-    Endpoint::parse(text.trim())
+/// A host as requestCrawl would name it: `host` or `hostname`, in the query or in the body.
+fn host(request: &Request) -> Result<Hostname, Response> {
+    let name = text(request, &["host", "hostname"])?;
+    Endpoint::parse(&name)
         .map(|endpoint| endpoint.host)
         .map_err(|error| Response::invalid(&format!("host is {error}")))
-}
-
-/// The body, with its names in lower case: clients differ in how they write them.
-fn body(request: &Request) -> Result<Map<String, Value>, Response> {
-    match serde_json::from_slice(&request.body) {
-        Ok(Value::Object(fields)) => {
-            let lower = fields.into_iter().map(|(k, v)| (k.to_ascii_lowercase(), v));
-            Ok(lower.collect())
-        }
-        _ => Err(Response::invalid("The request body is not a JSON object")),
-    }
-}
-
-fn text<'a>(body: &'a Map<String, Value>, name: &str) -> Result<&'a str, Response> {
-    let value = body.get(name).and_then(Value::as_str);
-    value.ok_or_else(|| Response::invalid(&format!("{name} is missing, or is not a string")))
-}
-
-fn optional<T>(
-    body: &Map<String, Value>,
-    name: &str,
-    what: &str,
-    read: impl Fn(&Value) -> Option<T>,
-) -> Result<Option<T>, Response> {
-    match body.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match read(value) {
-            Some(value) => Ok(Some(value)),
-            None => Err(Response::invalid(&format!("{name} is not {what}"))),
-        },
-    }
 }

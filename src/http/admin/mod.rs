@@ -1,28 +1,213 @@
-//! Who may do what only the operator may. The password is compared in constant time and appears
-//! in no log.
+//! What only the operator may do: one table of routes; who is let in; what is noted of what was done.
+//!
+//! Paths and JSON are those of the reference relay, so that its tools work here
+//! (<https://github.com/bluesky-social/indigo/blob/main/cmd/relay/handlers_admin.go>), and some of
+//! our own. The password is compared in constant time and appears in no log.
 
 mod accounts;
 mod hosts;
+mod relay;
+mod subscribers;
 
 use std::time::Instant;
 
 use aws_lc_rs::{constant_time, digest};
 use data_encoding::BASE64;
+use serde_json::{Map, Value, json};
 
-use super::{app::App, rate::RateLimit, request::Request, response::Response};
+use super::{
+    app::App,
+    query::Query,
+    rate::RateLimit,
+    request::{Method, Request},
+    response::Response,
+};
 use crate::{
     config::Secret,
-    limits::{ADMIN_FAILURES_MAX, CRAWL_REQUESTS_WINDOW, RATE_ADDRESSES_MAX},
+    control::AuditEntry,
+    host::now_ms,
+    limits::{ADMIN_FAILURES_MAX, CRAWL_REQUESTS_WINDOW, HTTP_RETRY_AFTER, RATE_ADDRESSES_MAX},
 };
 
 /// Every admin route begins with this.
 pub const PREFIX: &str = "/admin/";
 
-/// A host is to be crawled, whatever the limits say.
-pub const REQUEST_CRAWL: &str = "/admin/pds/requestCrawl";
-
 /// The only user there is.
 const USER: &str = "admin";
+
+/// What a route does.
+#[derive(Clone, Copy)]
+enum Act {
+    /// Looks something up.
+    Read(fn(&App, &Request) -> Result<Response, Response>),
+    /// Changes something.
+    Write(fn(&App, &Request) -> Result<Deed, Response>),
+    /// Changes something, here and at the siblings.
+    Forwarded(fn(&App, &Request) -> Result<Deed, Response>),
+}
+
+/// Something that was done.
+struct Deed {
+    /// To whom.
+    subject: String,
+    /// What else was said.
+    detail: Value,
+    answer: Response,
+}
+
+impl Deed {
+    /// What most routes answer. A string: clients read it as one.
+    fn done(subject: impl Into<String>, detail: Value) -> Deed {
+        Deed {
+            subject: subject.into(),
+            detail,
+            answer: Response::json(&json!({ "success": "true" })),
+        }
+    }
+}
+
+/// The route of a path (without [`PREFIX`]).
+fn act(path: &str) -> Option<Act> {
+    use Act::{Forwarded, Read, Write};
+    Some(match path {
+        "pds/list" => Read(hosts::list),
+        "hosts" => Read(hosts::details),
+        "hosts/detail" => Read(hosts::detail),
+        "pds/requestCrawl" | "hosts/requestCrawl" => Forwarded(hosts::request_crawl),
+        "pds/block" | "hosts/block" => Forwarded(hosts::block),
+        "pds/unblock" | "hosts/unblock" => Forwarded(hosts::unblock),
+        "pds/changeLimits" | "hosts/changeLimits" => Forwarded(hosts::change),
+        "hosts/resetCursor" => Write(hosts::reset),
+        "alerts/accountLimitSent" => Write(hosts::alert_sent),
+        "subs/getUpstreamConns" => Read(hosts::connected),
+        "subs/killUpstream" => Forwarded(hosts::disconnect),
+        "subs/banDomain" => Forwarded(hosts::ban_domain),
+        "subs/unbanDomain" => Forwarded(hosts::unban_domain),
+        "subs/listDomainBans" => Read(hosts::banned_domains),
+        "subs/getEnabled" => Read(relay::enabled),
+        "subs/setEnabled" => Write(relay::set_enabled),
+        "subs/perDayLimit" => Read(relay::per_day_limit),
+        "subs/setPerDayLimit" => Write(relay::set_per_day_limit),
+        "settings" => Read(relay::settings),
+        "settings/change" => Write(relay::change_settings),
+        "audit" => Read(relay::audit),
+        "repo/takeDown" | "repo/ban" => Forwarded(accounts::take_down),
+        "repo/reverseTakedown" | "repo/unban" => Forwarded(accounts::reverse_takedown),
+        "repo/takedowns" => Read(accounts::takedowns),
+        "repo/lookup" => Read(accounts::lookup),
+        "consumers/list" => Read(subscribers::list),
+        _ => return None,
+    })
+}
+
+/// Answers a request under [`PREFIX`].
+pub fn route(app: &App, request: &Request) -> Response {
+    if !request.method.reads() && is_of_another_page(request) {
+        let message = "This is for the operator, not for another page in his browser";
+        return Response::error(403, "Forbidden", message);
+    }
+    if let Err(answer) = app.admin.authorise(request, Instant::now()) {
+        return answer;
+    }
+    let path = request.path.strip_prefix(PREFIX).unwrap_or_default();
+    let Some(act) = act(path) else {
+        return Response::error(501, "MethodNotImplemented", "There is no such admin method");
+    };
+    match act {
+        Act::Read(read) if request.method.reads() => read(app, request).unwrap_or_else(|e| e),
+        Act::Read(_) => Response::method_not_allowed("GET, HEAD"),
+        Act::Write(write) | Act::Forwarded(write) if request.method == Method::Post => {
+            match write(app, request) {
+                Ok(deed) => {
+                    if matches!(act, Act::Forwarded(_)) {
+                        app.siblings.forward(request);
+                    }
+                    note(app, request, path, deed)
+                }
+                Err(answer) => answer,
+            }
+        }
+        Act::Write(_) | Act::Forwarded(_) => Response::method_not_allowed("POST"),
+    }
+}
+
+/// Notes what was done, by whom and when.
+fn note(app: &App, request: &Request, path: &str, deed: Deed) -> Response {
+    let via = request.headers.first("via").map(|via| {
+        let via: String = via.chars().filter(|c| !c.is_control()).take(100).collect();
+        format!(" via {via}")
+    });
+    let entry = AuditEntry {
+        at_ms: now_ms(),
+        actor: format!("{}{}", request.client, via.unwrap_or_default()),
+        action: path.to_owned(),
+        subject: deed.subject,
+        detail: deed.detail,
+    };
+    log::info!(
+        "admin: {} {} {} by {}",
+        entry.action,
+        entry.subject,
+        entry.detail,
+        entry.actor
+    );
+    if let Err(error) = app.office.audit(&entry) {
+        log::error!("admin: what was done is not in the audit log: {error}");
+    }
+    deed.answer
+}
+
+/// What can not be done now, and may be later.
+fn unavailable(error: &str) -> Response {
+    log::error!("admin: {error}");
+    let message = "The relay can not do that now";
+    Response::error(503, "InternalServerError", message).retry_after(HTTP_RETRY_AFTER)
+}
+
+/// The body, with its names in lower case: clients differ in how they write them. None: no names.
+fn body(request: &Request) -> Result<Map<String, Value>, Response> {
+    if request.body.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(&request.body) {
+        Ok(Value::Object(fields)) => {
+            let lower = fields.into_iter().map(|(k, v)| (k.to_ascii_lowercase(), v));
+            Ok(lower.collect())
+        }
+        _ => Err(Response::invalid("The request body is not a JSON object")),
+    }
+}
+
+/// A parameter, which is in the query or in the body.
+fn parameter(request: &Request, names: &[&str]) -> Result<Option<Value>, Response> {
+    let query = Query::parse(&request.query)?;
+    if let Some(value) = names.iter().find_map(|name| query.get(name)) {
+        return Ok(Some(value.into()));
+    }
+    let mut body = body(request)?;
+    Ok(names.iter().find_map(|name| body.remove(*name)))
+}
+
+/// A parameter that is text and must be there.
+fn text(request: &Request, names: &[&str]) -> Result<String, Response> {
+    match parameter(request, names)? {
+        Some(Value::String(text)) => Ok(text.trim().to_owned()),
+        _ => {
+            let name = names.first().copied().unwrap_or_default();
+            let message = format!("{name} is missing, or is not a string");
+            Err(Response::invalid(&message))
+        }
+    }
+}
+
+/// A number of things on a page, from the query.
+fn page_size(query: &Query, name: &str, most: usize) -> Result<usize, Response> {
+    let Some(size) = query.get(name) else {
+        return Ok(most);
+    };
+    let size = size.parse().ok().filter(|size| (1..=most).contains(size));
+    size.ok_or_else(|| Response::invalid(&format!("{name} is not a number from 1 to {most}")))
+}
 
 /// Checks the credentials of requests.
 #[derive(Debug)]
@@ -38,11 +223,7 @@ impl Admin {
     pub fn new(password: Option<&Secret>) -> Admin {
         Admin {
             password: password.map(|secret| hash(secret.expose())),
-            failures: RateLimit::new(
-                ADMIN_FAILURES_MAX,
-                CRAWL_REQUESTS_WINDOW,
-                RATE_ADDRESSES_MAX,
-            ),
+            failures: RateLimit::new(CRAWL_REQUESTS_WINDOW, RATE_ADDRESSES_MAX),
         }
     }
 
@@ -57,7 +238,7 @@ impl Admin {
             ));
         };
         self.failures
-            .check(request.client, now)
+            .check(request.client, ADMIN_FAILURES_MAX, now)
             .map_err(|after| Response::too_many("Too many failed log-ins", after))?;
         let Some(credentials) = request.headers.first("authorization") else {
             return Err(unauthorised("Admin password is needed"));
@@ -66,7 +247,7 @@ impl Admin {
         let equal = constant_time::verify_slices_are_equal(password.as_ref(), given.as_ref());
         equal.map_err(|_| {
             // It was allowed just now; a race lets a few more tries through at most.
-            let _ = self.failures.take(request.client, now);
+            let _ = self.failures.take(request.client, ADMIN_FAILURES_MAX, now);
             log::warn!("admin: wrong credentials from {}", request.client);
             unauthorised("Wrong admin credentials")
         })
@@ -86,25 +267,6 @@ fn is_of_another_page(request: &Request) -> bool {
     };
     let host = origin.split_once("://").map(|(_, host)| host);
     host.is_none() || host != headers.first("host")
-}
-
-/// Answers a request under [`PREFIX`].
-pub fn route(app: &App, request: &Request) -> Response {
-    if !request.method.reads() && is_of_another_page(request) {
-        let message = "This is for the operator, not for another page in his browser";
-        return Response::error(403, "Forbidden", message);
-    }
-    if let Err(answer) = app.admin.authorise(request, Instant::now()) {
-        return answer;
-    }
-    match request.path.as_str() {
-        REQUEST_CRAWL => app.desk.operator(request),
-        _ => hosts::route(app, request)
-            .or_else(|| accounts::route(app, request))
-            .unwrap_or_else(|| {
-                Response::error(501, "MethodNotImplemented", "There is no such admin method")
-            }),
-    }
 }
 
 fn unauthorised(message: &str) -> Response {

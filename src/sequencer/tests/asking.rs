@@ -146,6 +146,46 @@ fn what_is_held_at_the_end_is_asked_for_again() {
     assert_eq!(f.host(HOME).cursor, 2);
 }
 
+/// What was held when the operator said where to read from, and what it owes, is of the past.
+#[test]
+fn what_is_held_does_not_move_a_cursor_that_was_reset() {
+    for (cursor, from) in [(Some(40), 40), (Some(2), 2), (None, 0)] {
+        let dir = TempDir::new().unwrap();
+        let (mut f, asked, mut alice) = asking(dir.path());
+        let bob = person(2);
+        let post = alice.post("two");
+        let held = alice.commit(&[post]);
+        f.sequence(proven(&alice, &held, 3));
+        // Owed: everything up to here, but for what is held.
+        f.sequence(proven(&bob, &bob.identity(), 60));
+        assert_eq!(f.host(HOME).cursor, 2);
+        let (done, epoch) = bounded(1);
+        let host = HOME;
+        f.inbox.send(Input::Reset { host, cursor, done }).unwrap();
+        assert!(epoch.try_recv().is_err(), "not before it is stored");
+        f.work();
+        assert_eq!(epoch.try_recv(), Ok(1));
+        f.answer(asked.try_recv().unwrap(), Some(Status::ACTIVE));
+        assert_eq!(
+            f.seqs(),
+            [1, 2, 3, 4],
+            "what was held is judged all the same"
+        );
+        let record = f.host(HOME);
+        assert_eq!((record.epoch, record.cursor), (1, from));
+        // A straggler moves nothing either; the new epoch goes on from there.
+        f.sequence(proven(&bob, &bob.identity(), 61));
+        assert_eq!(f.host(HOME).cursor, from);
+        let mut event = proven(&bob, &bob.identity(), from + 1);
+        event.upstream.epoch = 1;
+        f.sequence(event);
+        assert_eq!(f.host(HOME).cursor, from + 1);
+        f.close();
+        let f = Fixture::open(dir.path());
+        assert_eq!((f.host(HOME).epoch, f.host(HOME).cursor), (1, from + 1));
+    }
+}
+
 /// Rule 143: <https://atproto.com/specs/account#hosting-status-propagation>
 #[test]
 fn the_operators_word_is_not_asked_about() {

@@ -104,3 +104,93 @@ fn a_ruling_finds_the_account_that_the_same_batch_has_brought() {
     assert_eq!(f.told(), (4, Status::ACTIVE));
     f.close();
 }
+
+/// What is hidden by it: everything before the frame that says so.
+///
+/// Rule 143: <https://atproto.com/specs/account#hosting-status-propagation>
+#[test]
+fn a_takedown_is_handed_on_with_its_place_and_kept() {
+    let dir = TempDir::new().unwrap();
+    let mut f = Fixture::open(dir.path());
+    let alice = person(1);
+    f.sequence(proven(&alice, &alice.identity(), 1));
+    f.sequence(proven(&alice, &alice.account(), 2));
+    let before = now_ms();
+    f.rule(&alice, Ruling::Takedown);
+    f.rule(&alice, Ruling::Takedown);
+    let taken: Vec<_> = f.takedowns.lock().unwrap().drain(..).collect();
+    let [(who, Some(takedown))] = &taken[..] else {
+        panic!("{taken:?}");
+    };
+    assert_eq!((who, takedown.seq), (&did(&alice), 3));
+    assert!((before..=now_ms()).contains(&takedown.at_ms));
+    assert_eq!(f.store.hiding().unwrap(), [(did(&alice), *takedown)]);
+    f.close();
+    let mut f = Fixture::open(dir.path());
+    assert_eq!(f.store.hiding().unwrap(), [(did(&alice), *takedown)]);
+    f.rule(&alice, Ruling::Reversal);
+    assert_eq!(*f.takedowns.lock().unwrap(), [(did(&alice), None)]);
+    assert_eq!(f.store.hiding().unwrap(), []);
+    // Once more, of everything until then.
+    f.rule(&alice, Ruling::Takedown);
+    assert_eq!(f.store.hiding().unwrap()[0].1.seq, 5);
+    f.close();
+}
+
+/// A takedown that outlived the store: nothing is known here of the account but this.
+///
+/// Rule 143: <https://atproto.com/specs/account#hosting-status-propagation>
+#[test]
+fn an_account_that_was_taken_down_before_it_was_seen_is_so_from_the_start() {
+    let dir = TempDir::new().unwrap();
+    let mut f = Fixture::open(dir.path());
+    let (mut alice, mut bob) = (person(1), person(2));
+    let carol = person(3);
+    let seeds = [&alice, &bob, &carol].map(|person| (did(person), 77));
+    f.store.seed(&[], &seeds).unwrap();
+    assert!(f.store.takedown(&did(&alice)).unwrap());
+    assert_eq!(f.rule(&alice, Ruling::Takedown), Ruled::Unknown);
+    let post = alice.post("one");
+    let dropped = alice.clone().commit(&[post]);
+    f.sequence(proven(&alice, &dropped, 1));
+    assert_eq!(f.seqs(), [0u64; 0]);
+    assert_eq!(f.metrics.rejected.get(Reject::AccountInactive), 1);
+    assert_eq!(
+        (f.account(&alice).local, f.account(&alice).head),
+        (DOWN, None)
+    );
+    assert_eq!(f.host(HOME).accounts, 1);
+    f.sequence(proven(&alice, &alice.account(), 2));
+    assert_eq!(f.told(), (1, Status::inactive("takendown")));
+    // It is known now: the same again does nothing, and a reversal is told.
+    assert_eq!(f.rule(&alice, Ruling::Takedown), Ruled::Holds);
+    assert_eq!(f.rule(&alice, Ruling::Reversal), Ruled::Holds);
+    assert_eq!(f.told(), (2, Status::ACTIVE));
+    let post = alice.post("one");
+    let commit = alice.commit(&[post]);
+    f.sequence(proven(&alice, &commit, 3));
+    assert_eq!(payload(&f.last()), &commit.frame(3)[..]);
+
+    // What was said of somebody who was never seen can be taken back, without a word.
+    assert_eq!(f.rule(&bob, Ruling::Reversal), Ruled::Holds);
+    assert_eq!(f.rule(&bob, Ruling::Reversal), Ruled::Unknown);
+    assert!(!f.store.takedown(&did(&bob)).unwrap());
+    let post = bob.post("one");
+    let commit = bob.commit(&[post]);
+    f.sequence(proven(&bob, &commit, 4));
+    assert_eq!(f.seqs(), [1, 2, 3, 4]);
+    assert_eq!(f.takedowns(), [did(&carol)]);
+    // Also within one batch.
+    let (done, ruled) = bounded(1);
+    let rule = Input::Rule {
+        did: did(&carol),
+        ruling: Ruling::Reversal,
+        done,
+    };
+    f.inbox.send(rule).unwrap();
+    f.send(proven(&carol, &carol.account(), 5));
+    f.work();
+    assert_eq!(ruled.try_recv(), Ok(Ruled::Holds));
+    assert_eq!(f.told(), (5, Status::ACTIVE));
+    f.close();
+}
