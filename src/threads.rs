@@ -42,8 +42,6 @@ pub enum Role {
     Metrics,
     /// Frees what has left the window.
     Retention,
-    /// Talks to the database of the control store.
-    Control,
     /// Gives memory back.
     Memory,
     /// Waits for signals.
@@ -59,7 +57,6 @@ impl Role {
         Role::Sequencer,
         Role::Resolver,
         Role::Crawler,
-        Role::Control,
         Role::Subscriber,
         Role::Replay,
         Role::Ticker,
@@ -79,7 +76,6 @@ impl Role {
             Role::Sequencer => "sequencer",
             Role::Resolver => "resolver",
             Role::Crawler => "crawler",
-            Role::Control => "control",
             Role::Subscriber => "subscriber",
             Role::Replay => "replay",
             Role::Ticker => "ticker",
