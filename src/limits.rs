@@ -414,6 +414,40 @@ pub const OUTBOUND_KEEPALIVE_RETRIES: u32 = 4;
 /// The stack of a thread that waits for the system's name resolution.
 pub const OUTBOUND_DNS_STACK_BYTES: usize = 256 << 10;
 
+/// What the control store may take to answer where it is a database server. Who has asked (an admin
+/// request, the crawler) is then told that it is not available.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the start waits for the database, and for a relay before this one to leave it; then the
+/// start fails.
+pub const CONTROL_START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the log says what the start waits for.
+pub const CONTROL_START_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Everything read, or everything replaced, at once: a copy of the store.
+pub const CONTROL_COPY_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Requests that wait for the one connection to the database; beyond, who asks waits to be let in.
+pub const CONTROL_JOBS_MAX: usize = 256;
+/// A connection to the database that was idle for this long is asked whether it still is one.
+pub const CONTROL_PING_INTERVAL: Duration = Duration::from_secs(3);
+/// The same where there is something to do: what is lost with a dead connection is not done twice.
+pub const CONTROL_TRUSTED_IDLE: Duration = Duration::from_millis(500);
+/// The delay between the first two attempts to reach the database; it doubles with each further one.
+pub const CONTROL_RETRY_FIRST: Duration = Duration::from_millis(500);
+/// The longest delay between two attempts.
+pub const CONTROL_RETRY_MAX: Duration = Duration::from_secs(5);
+/// Connecting to one address of the database, where `DATABASE_URL` says nothing else; so with the
+/// next four.
+pub const CONTROL_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What was sent and not acknowledged for this long ends the connection.
+pub const CONTROL_TCP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence on the connection after which it is probed, by either side.
+pub const CONTROL_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+/// Time between two probes.
+pub const CONTROL_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Probes without an answer after which the connection is dead.
+pub const CONTROL_KEEPALIVE_PROBES: u32 = 3;
+/// Rows of one statement of a copy.
+pub const CONTROL_COPY_ROWS: usize = 4_096;
+
 /// Open files below which the log warns at the start: thousands of hosts, [`STORE_OPEN_FILES_MAX`],
 /// [`HTTP_CONNECTIONS_MAX`], and two of each subscriber.
 pub const OPEN_FILES_WANTED: u64 = 8_192;
@@ -423,6 +457,8 @@ pub const SERVICE_STACK_BYTES: usize = 1 << 20;
 /// How long a stop may take before the process ends all the same.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
+const _: () = assert!(CONTROL_TIMEOUT.as_secs() < CONTROL_START_TIMEOUT.as_secs());
+const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < CONTROL_COPY_TIMEOUT.as_secs());
 const _: () = assert!(HOST_EVENTS_A_SECOND_MAX < TRUSTED_HOST_EVENTS_A_SECOND_MAX);
 const _: () = assert!(HOST_THROTTLED_CALM.as_secs() < HOST_PING_INTERVAL.as_secs());
 const _: () = assert!(IDENTITY_REFRESH_QUEUE_MAX < IDENTITY_QUEUE_MAX);

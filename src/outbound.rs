@@ -24,6 +24,7 @@ use std::{
 use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
 
+pub(crate) use self::tls::client_config;
 pub use self::{
     address::AddressError,
     http::{Call, FetchError, GetOptions, Response},

@@ -91,6 +91,9 @@ struct StoredHost {
     tls: bool,
     /// `banned` also where that hides another one.
     status: String,
+    /// That other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hidden_status: Option<String>,
     first_seen_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<String>,
@@ -656,10 +659,12 @@ fn decode_audit(number: &[u8], bytes: &[u8]) -> Result<(u64, AuditEntry), Contro
 
 fn encode(row: &HostRow) -> Result<Vec<u8>, ControlError> {
     let (terms, observed) = (&row.terms, &row.observed);
+    let hidden = terms.banned.then(|| observed.status.name().to_owned());
     json(&StoredHost {
         name: row.name.as_str().to_owned(),
         tls: row.tls,
         status: row.status().name().to_owned(),
+        hidden_status: hidden,
         first_seen_ms: row.first_seen_ms,
         source: Some(row.source.name().to_owned()),
         last_connected_ms: observed.last_connected_ms,
@@ -680,9 +685,13 @@ fn encode(row: &HostRow) -> Result<Vec<u8>, ControlError> {
 fn decode(id: HostId, bytes: &[u8]) -> Result<HostRow, ControlError> {
     let damaged = |what: String| ControlError::Damaged(format!("host {id}: {what}"));
     let stored: StoredHost = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
-    let status = HostStatus::parse(&stored.status)
-        .ok_or_else(|| damaged(format!("unknown status {:?}", stored.status)))?;
+    let known = |name: &str| {
+        HostStatus::parse(name).ok_or_else(|| damaged(format!("unknown status {name:?}")))
+    };
+    let status = known(&stored.status)?;
     let banned = status == HostStatus::Banned;
+    // Older versions forgot it while it was hidden.
+    let hidden = stored.hidden_status.as_deref().map(known).transpose()?;
     let source = stored.source.as_deref().map(|source| {
         Source::parse(source).ok_or_else(|| damaged(format!("unknown source {source:?}")))
     });
@@ -704,7 +713,10 @@ fn decode(id: HostId, bytes: &[u8]) -> Result<HostRow, ControlError> {
             events_per_day: stored.events_per_day,
         },
         observed: Observed {
-            status: if banned { HostStatus::Active } else { status },
+            status: match banned {
+                true => hidden.unwrap_or(HostStatus::Active),
+                false => status,
+            },
             last_connected_ms: stored.last_connected_ms,
             last_seen_ms: stored.last_seen_ms,
             last_error: stored.last_error,

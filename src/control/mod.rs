@@ -22,6 +22,7 @@ use self::domain::Domain;
 pub mod domain;
 pub mod embedded;
 pub mod keeper;
+pub mod postgres;
 pub mod settings;
 #[cfg(test)]
 pub(crate) mod suite;

@@ -16,7 +16,7 @@ use super::OutboundError;
 /// Thousands of hosts share this one configuration, and a connection lasts for days. The tickets
 /// of every host (up to eight each, with its certificates) would cost tens of megabytes to save a
 /// millisecond of a handshake now and then.
-pub(super) fn client_config(
+pub(crate) fn client_config(
     extra_ca_file: Option<&Path>,
 ) -> Result<Arc<ClientConfig>, OutboundError> {
     let mut roots = RootCertStore {
