@@ -431,15 +431,6 @@ mod tests {
         assert_eq!(config.upstream(), Some("bsky.network"));
         assert_eq!(config.connection_stack_bytes(), 2 << 20);
         assert_eq!(parse(&["--upstream", "none"]).unwrap().upstream(), None);
-        assert_eq!(config.unused().count(), 0);
-    }
-
-    #[test]
-    fn what_does_nothing_yet_is_named() {
-        let mut config = parse(&["--sibling-relays", "https://relay.example.com"]).unwrap();
-        config.database_url = Some(Secret("postgres://localhost/relay".into()));
-        let unused: Vec<_> = config.unused().collect();
-        assert_eq!(unused, ["DATABASE_URL", "RELAY_SIBLING_RELAYS"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     sequencer::event::{Ruled, Ruling},
-    store::account::{Account, Local, Sanction, Seen},
+    store::account::{Account, Local, Sanction, Seen, Status},
 };
 
 const LOGIN: &str = "Authorization: Bearer sesame\r\n";
