@@ -121,9 +121,7 @@ impl Setting {
                 "Times in a minute that DID documents are fetched anew because events of one host do \
                  not go with them; beyond, these events are refused."
             }
-            Setting::IdentityRefreshesPerAccount => {
-                "The same for one account, in an hour."
-            }
+            Setting::IdentityRefreshesPerAccount => "The same for one account, in an hour.",
             Setting::IdentityEventsPerHost => {
                 "#identity events of a host in a minute after which a document is fetched anew at \
                  once; beyond, it stays in use a little longer. All are forwarded."
@@ -249,7 +247,14 @@ mod tests {
             };
             let choice = setting.choice(&good).unwrap();
             assert_eq!(choice.json(), good);
-            for bad in [json!(null), json!("7"), json!(-1), json!(0.5), json!([7]), json!({})] {
+            for bad in [
+                json!(null),
+                json!("7"),
+                json!(-1),
+                json!(0.5),
+                json!([7]),
+                json!({}),
+            ] {
                 assert!(setting.choice(&bad).is_err(), "{setting:?} {bad}");
             }
         }
@@ -259,7 +264,10 @@ mod tests {
         let domains = Setting::TrustedDomains.choice(&json!([" *.Example.COM "]));
         assert_eq!(domains, Ok(Choice::Domains(vec!["*.example.com".into()])));
         for bad in ["*", "*.com", "a b.com", "10.0.0.1", "example.com:443"] {
-            assert!(Setting::TrustedDomains.choice(&json!([bad])).is_err(), "{bad}");
+            assert!(
+                Setting::TrustedDomains.choice(&json!([bad])).is_err(),
+                "{bad}"
+            );
         }
     }
 
@@ -275,6 +283,10 @@ mod tests {
         let later = Settings::read(&stored("of_a_later_version", json!(3))).unwrap();
         assert_eq!(later, Settings::default());
         let error = Settings::read(&stored("request_crawl", json!(3))).unwrap_err();
-        assert!(error.to_string().contains("request_crawl is not true or false"));
+        assert!(
+            error
+                .to_string()
+                .contains("request_crawl is not true or false")
+        );
     }
 }

@@ -166,7 +166,6 @@ impl Admission {
         }
         Ok(())
     }
-
 }
 
 #[cfg(test)]

@@ -187,6 +187,9 @@ mod tests {
                 }
             }
         }
-        assert_eq!([Active, Idle, Offline, Throttled].map(at_rest), [Active, Active, Offline, Active]);
+        assert_eq!(
+            [Active, Idle, Offline, Throttled].map(at_rest),
+            [Active, Active, Offline, Active]
+        );
     }
 }

@@ -66,8 +66,7 @@ impl HostTable {
     pub fn is_banned(&self, name: &Hostname) -> bool {
         let inner = self.read();
         let own = inner.ids.get(name).and_then(|id| inner.entries.get(id));
-        own.is_some_and(|(row, _)| row.terms.banned)
-            || inner.domain_over(name).is_some()
+        own.is_some_and(|(row, _)| row.terms.banned) || inner.domain_over(name).is_some()
     }
 
     /// The banned domain that the host is, or is below.
@@ -135,7 +134,10 @@ mod tests {
     fn a_banned_domain_bans_what_is_below_it_until_it_is_not() {
         let table = HostTable::default();
         let endpoint = Endpoint::parse("a.example.com").unwrap();
-        table.put(&HostRow::new(HostId(1), &endpoint, Source::Request, 1), None);
+        table.put(
+            &HostRow::new(HostId(1), &endpoint, Source::Request, 1),
+            None,
+        );
         let domain = Domain::parse("example.com").unwrap();
         let unknown = Hostname::parse("b.example.com:8443").unwrap();
         let status = || table.by_id(HostId(1)).unwrap().status;

@@ -212,7 +212,9 @@ fn answer(endpoint: &Endpoint, answer: &CrawlAnswer) -> Result<Response, Respons
     let (state, time) = match answer {
         CrawlAnswer::Started => ("new, and about to be connected to", None),
         CrawlAnswer::Retrying => ("about to be connected to", None),
-        CrawlAnswer::AlreadyConnected { since_ms } => ("connected already", Some(("since", since_ms))),
+        CrawlAnswer::AlreadyConnected { since_ms } => {
+            ("connected already", Some(("since", since_ms)))
+        }
         CrawlAnswer::BackingOff { until_ms } => (
             "tried just now without success, and waiting for the next attempt",
             Some(("until", until_ms)),
@@ -270,9 +272,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::{
-        config::Cli, control::settings::Settings, host::admission::tests::admission,
-    };
+    use crate::{config::Cli, control::settings::Settings, host::admission::tests::admission};
 
     /// Hosts that were added at these times, and nothing else.
     struct Added(Vec<u64>);

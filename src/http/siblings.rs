@@ -82,7 +82,11 @@ impl Siblings {
     ) -> Result<(Siblings, Vec<Thread>), SiblingsError> {
         let mut siblings = Siblings::none(metrics.clone());
         let mut threads = Vec::new();
-        for name in names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
+        for name in names
+            .iter()
+            .map(|name| name.trim())
+            .filter(|name| !name.is_empty())
+        {
             let sibling = Endpoint::parse(name)
                 .map_err(|error| SiblingsError::Name(name.to_owned(), error))?;
             let (queue, passed) = bounded(SIBLING_QUEUE_MAX);
@@ -107,7 +111,10 @@ impl Siblings {
 
     /// Passes a request on that was carried out here, unless it comes from a relay.
     pub fn forward(&self, request: &Request) {
-        let mut from = request.headers.all("via").chain(request.headers.all("user-agent"));
+        let mut from = request
+            .headers
+            .all("via")
+            .chain(request.headers.all("user-agent"));
         if self.queues.is_empty() || from.any(|value| value.contains(MARK)) {
             return;
         }
@@ -131,7 +138,9 @@ impl Siblings {
         for queue in &self.queues {
             if let Err(TrySendError::Full(_)) = queue.try_send(passed.clone()) {
                 self.metrics.siblings_failed.inc();
-                log::error!("a sibling relay has not taken {SIBLING_QUEUE_MAX} requests; one is lost");
+                log::error!(
+                    "a sibling relay has not taken {SIBLING_QUEUE_MAX} requests; one is lost"
+                );
             }
         }
     }
@@ -187,7 +196,10 @@ impl Sending {
 
     fn attempt(&self, passed: &Passed) -> Result<(), Failure> {
         let url = format!("{}{}", self.sibling.origin(), passed.target);
-        let headers = passed.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers = passed
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()));
         let headers: Vec<(&str, &str)> = headers.chain([("via", VIA)]).collect();
         let answer = self.outbound.call(&Call {
             method: passed.method,

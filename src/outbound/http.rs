@@ -172,18 +172,18 @@ fn read(
     response: &mut ureq::http::Response<ureq::Body>,
     body_bytes_max: usize,
 ) -> Result<Response, ureq::Error> {
-        let server = response.headers().get(header::SERVER);
-        let server = server.and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let body = response
-            .body_mut()
-            .with_config()
-            .limit(body_bytes_max as u64)
-            .read_to_vec()?;
-        Ok(Response {
-            status: response.status().as_u16(),
-            server,
-            body,
-        })
+    let server = response.headers().get(header::SERVER);
+    let server = server.and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let body = response
+        .body_mut()
+        .with_config()
+        .limit(body_bytes_max as u64)
+        .read_to_vec()?;
+    Ok(Response {
+        status: response.status().as_u16(),
+        server,
+        body,
+    })
 }
 
 fn is_stale_connection(error: &io::Error) -> bool {

@@ -29,7 +29,12 @@ pub(super) struct AccountsPort {
 impl Accounts for AccountsPort {
     fn rule(&self, did: &Did, ruling: Ruling) -> Result<Ruled, String> {
         let _turn = self.ruling.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.store.account(did).map_err(|e| e.to_string())?.is_none() {
+        if self
+            .store
+            .account(did)
+            .map_err(|e| e.to_string())?
+            .is_none()
+        {
             return Ok(Ruled::Unknown);
         }
         // Kept before it is in force; a crash in between is made good at the next start.

@@ -130,7 +130,10 @@ impl Crawler {
     /// Other limits for all hosts.
     fn set(&mut self, settings: Settings) {
         let policy = &self.shared.policy;
-        let limits = self.hosts.values().map(|host| policy.account_limit(&host.row));
+        let limits = self
+            .hosts
+            .values()
+            .map(|host| policy.account_limit(&host.row));
         let before: Vec<Option<u64>> = limits.collect();
         policy.change(settings);
         self.shared.directory.set_rates(policy.identity_rates());

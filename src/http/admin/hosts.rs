@@ -227,7 +227,9 @@ pub(super) fn change(app: &App, request: &Request) -> Result<Deed, Response> {
     if let Some(silenced) = silenced {
         set_alert(app, &name, |alert| alert["silenced"] = silenced.into())?;
     }
-    let detail = said.into_iter().filter(|(name, _)| name != "host" && name != "hostname");
+    let detail = said
+        .into_iter()
+        .filter(|(name, _)| name != "host" && name != "hostname");
     Ok(Deed::done(name, Value::Object(detail.collect())))
 }
 
@@ -246,19 +248,25 @@ pub(super) fn alert_sent(app: &App, request: &Request) -> Result<Deed, Response>
         alert["state"] = kind.as_str().into();
         alert["sent_at"] = sent.as_str().into();
     })?;
-    Ok(Deed::done(host.as_str(), json!({ "kind": kind, "sentAt": sent })))
+    Ok(Deed::done(
+        host.as_str(),
+        json!({ "kind": kind, "sentAt": sent }),
+    ))
 }
 
 fn set_alert(app: &App, host: &str, change: impl FnOnce(&mut Value)) -> Result<(), Response> {
-    let changed = app.office.change_note(ALERTS, Box::new(|alerts| {
-        if !alerts.is_object() {
-            *alerts = json!({});
-        }
-        if !alerts[host].is_object() {
-            alerts[host] = json!({});
-        }
-        change(&mut alerts[host]);
-    }));
+    let changed = app.office.change_note(
+        ALERTS,
+        Box::new(|alerts| {
+            if !alerts.is_object() {
+                *alerts = json!({});
+            }
+            if !alerts[host].is_object() {
+                alerts[host] = json!({});
+            }
+            change(&mut alerts[host]);
+        }),
+    );
     changed.map_err(|error| unavailable(&error))
 }
 

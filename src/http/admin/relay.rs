@@ -12,7 +12,9 @@ use crate::{
 };
 
 pub(super) fn enabled(app: &App, _: &Request) -> Result<Response, Response> {
-    Ok(Response::json(&json!({ "enabled": app.policy.takes_requests() })))
+    Ok(Response::json(
+        &json!({ "enabled": app.policy.takes_requests() }),
+    ))
 }
 
 pub(super) fn set_enabled(app: &App, request: &Request) -> Result<Deed, Response> {
@@ -35,7 +37,9 @@ pub(super) fn set_per_day_limit(app: &App, request: &Request) -> Result<Deed, Re
     let limit = text(request, &["limit"])?;
     let limit = limit.parse::<u64>().unwrap_or(u64::MAX).into();
     let setting = Setting::NewHostsPerDay;
-    let choice = setting.choice(&limit).map_err(|_| Response::invalid("limit is not a number"))?;
+    let choice = setting
+        .choice(&limit)
+        .map_err(|_| Response::invalid("limit is not a number"))?;
     set(app, setting, Some(choice))?;
     Ok(Deed::done(setting.name(), limit))
 }
@@ -61,7 +65,9 @@ pub(super) fn settings(app: &App, _: &Request) -> Result<Response, Response> {
 pub(super) fn change_settings(app: &App, request: &Request) -> Result<Deed, Response> {
     let said = body(request)?;
     if said.is_empty() {
-        return Err(Response::invalid("Nothing to change: the body names no setting"));
+        return Err(Response::invalid(
+            "Nothing to change: the body names no setting",
+        ));
     }
     let mut changes = Vec::new();
     for (name, value) in &said {

@@ -16,7 +16,10 @@ pub(super) fn list(app: &App, _: &Request) -> Result<Response, Response> {
 }
 
 fn row(subscriber: &SubscriberInfo, last_seq: u64) -> Value {
-    let since = subscriber.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = subscriber
+        .since
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     json!({
         "id": subscriber.id,
         "remote_addr": subscriber.peer.to_string(),
