@@ -23,8 +23,7 @@ pub struct Cli {
 const LONG_ABOUT: &str = "zlay is an AT Protocol relay: it subscribes to the firehose of every PDS \
 host, verifies every event, merges them into one sequenced stream and serves that stream to \
 subscribers.\n\nEvery option is also an environment variable (--port is RELAY_PORT). Without any, \
-zlay serves on port 3000, keeps its state in ./data, and asks bsky.network once for its list of \
-hosts.";
+zlay serves on port 3000, keeps its state in ./data, and asks bsky.network for its list of hosts.";
 
 const AFTER_HELP: &str = "Secrets come from the environment only:\n  \
 RELAY_ADMIN_PASSWORD  password of the admin API; unset: the admin API answers 403\n  \
@@ -50,6 +49,28 @@ pub enum Command {
         hosts: Vec<String>,
         /// The relay to ask.
         #[arg(long, default_value = "http://localhost:3000")]
+        relay: String,
+    },
+    /// Hosts of a running relay.
+    Hosts {
+        /// What to do.
+        #[command(subcommand)]
+        command: HostsCommand,
+    },
+}
+
+/// What `zlay hosts` can do.
+#[derive(Subcommand, Debug, Clone)]
+pub enum HostsCommand {
+    /// Ask a running relay to crawl every host that another relay lists. With RELAY_ADMIN_PASSWORD
+    /// this is the operator's wish, for which no limit of new hosts holds; without it, requestCrawl
+    /// takes a few each day. (A relay asks RELAY_UPSTREAM by itself.)
+    Pull {
+        /// The relay whose list is read.
+        #[arg(long, default_value = "bsky.network", value_name = "HOST")]
+        from: String,
+        /// The relay to ask.
+        #[arg(long, default_value = "http://localhost:3000", value_name = "URL")]
         relay: String,
     },
 }
@@ -106,8 +127,8 @@ pub struct Config {
         value_name = "DIR"
     )]
     pub data_dir: PathBuf,
-    /// A relay that is asked once at start, in the background, for its list of hosts; `none` to
-    /// skip.
+    /// A relay that is asked in the background, at the start and every four hours, for its list of
+    /// hosts; `none` to skip.
     #[arg(
         long,
         env = "RELAY_UPSTREAM",
@@ -202,7 +223,8 @@ pub struct Config {
         action = clap::ArgAction::Set
     )]
     pub disable_request_crawl: bool,
-    /// Relays to forward requestCrawl to, comma separated. Not used yet.
+    /// Relays of the same operator, comma separated: each gets what is asked of this one by
+    /// requestCrawl, and what is decided here by admin routes.
     #[arg(
         long,
         env = "RELAY_SIBLING_RELAYS",
@@ -318,13 +340,6 @@ impl Config {
         Duration::from_secs(u64::from(self.retention_hours) * 3600)
     }
 
-    /// The variables that are set and that nothing of this version reads.
-    pub fn unused(&self) -> impl Iterator<Item = &'static str> {
-        let database = self.database_url.as_ref().map(|_| "DATABASE_URL");
-        let siblings = (!self.sibling_relays.is_empty()).then_some("RELAY_SIBLING_RELAYS");
-        database.into_iter().chain(siblings)
-    }
-
     /// The relay to ask for its host list, if any.
     pub fn upstream(&self) -> Option<&str> {
         Some(self.upstream.trim()).filter(|u| !u.is_empty() && !u.eq_ignore_ascii_case("none"))
@@ -416,15 +431,6 @@ mod tests {
         assert_eq!(config.upstream(), Some("bsky.network"));
         assert_eq!(config.connection_stack_bytes(), 2 << 20);
         assert_eq!(parse(&["--upstream", "none"]).unwrap().upstream(), None);
-        assert_eq!(config.unused().count(), 0);
-    }
-
-    #[test]
-    fn what_does_nothing_yet_is_named() {
-        let mut config = parse(&["--sibling-relays", "https://relay.example.com"]).unwrap();
-        config.database_url = Some(Secret("postgres://localhost/relay".into()));
-        let unused: Vec<_> = config.unused().collect();
-        assert_eq!(unused, ["DATABASE_URL", "RELAY_SIBLING_RELAYS"]);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub const HOST_BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// The longest delay between two attempts: hosts are retried for ever.
 pub const HOST_BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 /// Consecutive failures after which a host is shown as offline; it is retried all the same.
-pub const HOST_FAILURES_OFFLINE: u32 = 15;
+pub const HOST_FAILURES_OFFLINE: u32 = 8;
 /// Consecutive failures after which the log says that a host has trouble: fewer are everyday life
 /// with thousands of hosts.
 pub const HOST_FAILURES_LOGGED: u32 = 5;
@@ -305,8 +305,10 @@ pub const DISCOVERY_HOSTS_MAX: usize = 100_000;
 pub const DISCOVERY_BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest such delay.
 pub const DISCOVERY_BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
-/// Between two lines of the log that say how far the discovery is.
-pub const DISCOVERY_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// How long after its end the list of the upstream relay is read on.
+pub const DISCOVERY_INTERVAL: Duration = Duration::from_secs(4 * 3600);
+/// How often it is read from its beginning: hosts that were refused may be different meanwhile.
+pub const DISCOVERY_WHOLE_INTERVAL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How often what was seen of hosts is written into the control store.
 pub const KEEP_INTERVAL: Duration = Duration::from_secs(1);

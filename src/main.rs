@@ -1,13 +1,13 @@
 //! The relay's program: reads the configuration, runs the relay, stops it when told to.
 
-use std::{io, process::ExitCode, sync::Arc};
+use std::{io, process::ExitCode};
 
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 use zlay::{
-    config::{Cli, Command, Config},
+    config::{Cli, Command, Config, HostsCommand},
     descriptors,
     http::client,
     limits::{SERVICE_STACK_BYTES, STOP_TIMEOUT},
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         None | Some(Command::Serve) => serve(&cli.config).map(|()| true),
         Some(Command::Crawl { hosts, relay }) => crawl(&cli.config, hosts, relay),
+        Some(Command::Hosts { command }) => hosts(&cli.config, command),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -68,9 +69,6 @@ fn serve(config: &Config) -> Result<(), StartError> {
     if let Some(warning) = files.warning() {
         log::warn!("{warning}");
     }
-    for name in config.unused() {
-        log::warn!("{name} is set and does nothing yet");
-    }
     let relay = Relay::start(config)?;
     log::info!(
         "listening public={} internal={}",
@@ -91,6 +89,18 @@ fn serve(config: &Config) -> Result<(), StartError> {
 /// Asks a running relay to crawl hosts; false where it would not take all of them.
 fn crawl(config: &Config, hosts: &[String], relay: &str) -> Result<bool, StartError> {
     let outbound = Outbound::new(config)?;
-    let tls: Arc<_> = outbound.tls();
-    Ok(client::crawl(hosts, relay, &tls, &mut io::stdout())?)
+    let relay = client::Relay::new(&outbound, relay, None)?;
+    Ok(relay.crawl(hosts, &mut io::stdout())?)
+}
+
+/// Asks a running relay to crawl what another one lists; false where it would not take them.
+fn hosts(config: &Config, command: &HostsCommand) -> Result<bool, StartError> {
+    let HostsCommand::Pull { from, relay } = command;
+    // Both are places that the operator has named.
+    let mut anywhere = config.clone();
+    anywhere.allow_private_hosts = true;
+    let outbound = Outbound::new(&anywhere)?;
+    let password = config.admin_password.as_ref();
+    let relay = client::Relay::new(&outbound, relay, password)?;
+    Ok(relay.pull(from, &mut io::stdout())?)
 }

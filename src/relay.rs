@@ -1,28 +1,38 @@
 //! The relay as a whole: its parts, started in order and stopped in order.
 
+mod accounts;
 mod health;
 mod ports;
-mod takedowns;
+mod restore;
 
-use std::{error::Error, net::SocketAddr, sync::Arc};
+use std::{
+    error::Error,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use crossbeam_channel::Sender;
 
 use self::{
+    accounts::AccountsPort,
     health::{RelayHealth, State},
-    ports::{CatalogPort, CrawlPort, HostsPort, MemoryPort},
-    takedowns::TakedownPort,
+    ports::{CatalogPort, CrawlPort, HostsPort, MemoryPort, OfficePort},
 };
 use crate::{
     atproto::did::Did,
     config::{Config, Fsync},
-    control::{Control, embedded::Embedded},
-    firehose::{Firehose, Settings},
+    control::{
+        self, Control, Source,
+        keeper::{Keeper, Keeping},
+        settings::Settings,
+    },
+    firehose::{self, Firehose},
     host::{
         self, Shared,
         admission::Admission,
         crawler::{CrawlAnswer, Crawler, CrawlerHandle},
-        discovery, status,
+        discovery::{self, Offered},
+        status,
         terms::Policy,
         thread::Start,
     },
@@ -30,6 +40,7 @@ use crate::{
         app::{App, Parts},
         front_door::{self, Bounds, FrontDoor},
         internal::Internal,
+        siblings::Siblings,
     },
     identity::Directory,
     limits::{RETENTION_INTERVAL, SERVICE_STACK_BYTES},
@@ -62,6 +73,7 @@ pub struct Relay {
     sequencer: Part,
     firehose: Part,
     retention: Part,
+    keeper: Part,
     state: Arc<State>,
     store: Arc<Store>,
 }
@@ -91,12 +103,16 @@ impl Relay {
                 ..Options::default()
             },
         )?);
-        let control: Arc<dyn Control> = Arc::new(Embedded::open(&config.data_dir)?);
         let outbound = Outbound::new(config)?;
+        let control = control::open(config)?;
+        let settings = Settings::read(&control.settings()?)?;
+        let policy = Arc::new(Policy::new(config, settings));
+        // What the two stores say of each other, before anything is read or written.
+        let missed = restore::agree(&*control, &store)?;
         let state = Arc::new(State::default());
 
         let (stopper, stop) = stop_pair();
-        let settings = Settings::new(config.connection_stack_bytes());
+        let settings = firehose::Settings::new(config.connection_stack_bytes());
         let (firehose, ticker) = Firehose::start(store.clone(), metrics.clone(), settings, stop)?;
         let firehose_part = Part {
             stopper,
@@ -126,13 +142,14 @@ impl Relay {
             stopper,
             threads: asker.start(&questions)?,
         };
-        let takedowns = TakedownPort {
-            inbox: inbox.clone(),
-            store: store.clone(),
+        directory.set_rates(policy.identity_rates());
+        restore::rule(&*control, &store, &inbox)?;
+        let keeping = Keeping {
+            control: control.clone(),
+            keeper: Arc::new(Keeper::default()),
         };
-        let policy = Policy::new(config);
         let shared = Shared::new(
-            inbox,
+            inbox.clone(),
             directory,
             outbound.clone(),
             metrics.clone(),
@@ -145,16 +162,28 @@ impl Relay {
             control: control.clone(),
             shared: shared.clone(),
         };
-        let (crawler, handle) = Crawler::new(shared, control, store.clone())?;
+        let (mut crawler, handle) = Crawler::new(shared, keeping.clone(), store.clone())?;
+        if let Some(why) = restore::too_long(missed, &policy, host::now_ms()) {
+            log::warn!("hosts are read from now on: {why}");
+            crawler.pass_over(why);
+        }
+        let keeper = start_keeper(keeping, &store)?;
         let body = move || crawler.run();
         let crawler = threads::spawn(Role::Crawler, "", SERVICE_STACK_BYTES, body)?;
         // The first to be waited for, as it was started last.
         hosts.threads.insert(0, crawler);
 
+        let (siblings, telling) =
+            Siblings::start(&config.sibling_relays, &outbound, &metrics, &stop)?;
+        hosts.threads.extend(telling);
         let parts = Parts {
             metrics: metrics.clone(),
             memory: Arc::new(Memory::new(Arc::new(memory))),
-            health: Arc::new(RelayHealth::new(state.clone(), metrics.clone())),
+            health: Arc::new(RelayHealth::new(
+                state.clone(),
+                metrics.clone(),
+                control.clone(),
+            )),
             firehose,
             catalog: Arc::new(CatalogPort {
                 store: store.clone(),
@@ -162,15 +191,26 @@ impl Relay {
             }),
             crawl: Arc::new(CrawlPort(handle.clone())),
             hosts: Arc::new(HostsPort {
-                inbox: takedowns.inbox.clone(),
+                inbox: inbox.clone(),
                 crawler: handle.clone(),
-                policy,
                 store: store.clone(),
                 metrics: metrics.clone(),
                 started_ms: host::now_ms(),
             }),
             admission: Admission::new(config, outbound.clone()),
-            takedowns: Arc::new(takedowns),
+            accounts: Arc::new(AccountsPort {
+                inbox,
+                store: store.clone(),
+                control: control.clone(),
+                hosts: handle.table().clone(),
+                ruling: Mutex::default(),
+            }),
+            office: Arc::new(OfficePort {
+                control: control.clone(),
+                noting: Mutex::default(),
+            }),
+            policy,
+            siblings,
         };
         let app = Arc::new(App::new(config, parts));
         let internal_at = SocketAddr::new(config.metrics_bind, config.metrics_port);
@@ -183,7 +223,7 @@ impl Relay {
 
         hosts
             .threads
-            .extend(start_discovery(config, &outbound, &handle, stop)?);
+            .extend(start_discovery(config, &outbound, &handle, control, stop)?);
         let retention = start_retention(config, &store, &metrics)?;
         Ok(Relay {
             front_door,
@@ -193,6 +233,7 @@ impl Relay {
             sequencer,
             firehose: firehose_part,
             retention,
+            keeper,
             state,
             store,
         })
@@ -225,6 +266,8 @@ impl Relay {
         self.sequencer.stop();
         log::info!("stopping: subscribers");
         self.firehose.stop();
+        // Last seqs and cursors, once more.
+        self.keeper.stop();
         drop(self.internal);
         self.retention.stop();
         self.store.close()?;
@@ -272,6 +315,7 @@ fn start_discovery(
     config: &Config,
     outbound: &Outbound,
     crawler: &CrawlerHandle,
+    control: Arc<dyn Control>,
     stop: Stop,
 ) -> Result<Option<Thread>, StartError> {
     let Some(upstream) = config.upstream() else {
@@ -279,28 +323,43 @@ fn start_discovery(
     };
     let admission = Admission::new(config, outbound.clone());
     let crawler = crawler.clone();
-    let offer = move |name: &str| -> bool {
+    let offer = move |name: &str| -> Offered {
         let Ok(endpoint) = admission.check(name) else {
-            return false;
+            return Offered::Refused;
         };
         let table = crawler.table();
         if table.is_banned(&endpoint.host) || table.get(&endpoint.host).is_some() {
-            return false;
+            return Offered::Known;
         }
-        match admission.probe(&endpoint) {
-            Ok(()) => crawler.crawl(endpoint, Start::Live) == CrawlAnswer::Started,
-            Err(refused) => {
-                log::debug!("host={name} not added: {refused}");
-                false
-            }
+        if let Err(refused) = admission.probe(&endpoint) {
+            log::debug!("host={name} not added: {refused}");
+            return Offered::Refused;
+        }
+        match crawler.crawl(&endpoint, Start::Live, Source::Discovery) {
+            CrawlAnswer::Started => Offered::Added,
+            CrawlAnswer::Unavailable(_) => Offered::Later,
+            _ => Offered::Refused,
         }
     };
     Ok(Some(discovery::start(
         upstream,
         outbound.clone(),
+        control,
         stop,
         offer,
     )?))
+}
+
+fn start_keeper(keeping: Keeping, store: &Arc<Store>) -> Result<Part, StartError> {
+    let (stopper, stop) = stop_pair();
+    let store = store.clone();
+    let thread = threads::spawn(Role::Control, "keeper", SERVICE_STACK_BYTES, move || {
+        keeping.keeper.run(&*keeping.control, &store, &stop);
+    })?;
+    Ok(Part {
+        stopper,
+        threads: vec![thread],
+    })
 }
 
 fn start_retention(

@@ -4,7 +4,7 @@
 //! of an event: the crawler and the admin routes read and write it, and the relay goes on without
 //! it once its hosts are running.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde_json::Value;
 
@@ -13,6 +13,7 @@ use crate::{
         did::Did,
         hostname::{Endpoint, Hostname},
     },
+    config::Config,
     store::{RocksMemory, account::HostId},
 };
 
@@ -240,7 +241,7 @@ pub struct Dump {
 }
 
 /// The control store. Every write but [`Control::mirror`] is durable when the call returns. A call
-/// may wait for another machine, for [`CONTROL_TIMEOUT`](crate::limits::CONTROL_TIMEOUT) at most;
+/// may wait for another machine, for seconds at most;
 /// host threads and the sequencer make none.
 pub trait Control: Send + Sync {
     /// What it keeps in the memory of this process; none where it is elsewhere.
@@ -323,6 +324,11 @@ pub trait Control: Send + Sync {
 
     /// Replaces everything, the number of the store included, at once.
     fn import(&self, dump: &Dump) -> Result<(), ControlError>;
+}
+
+/// Opens the control store that the configuration names.
+pub fn open(config: &Config) -> Result<Arc<dyn Control>, ControlError> {
+    Ok(Arc::new(embedded::Embedded::open(&config.data_dir)?))
 }
 
 /// Why the control store could not do what it was asked.

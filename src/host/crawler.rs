@@ -310,7 +310,7 @@ impl Crawler {
         let Some(host) = self.hosts.get_mut(&id) else {
             return false;
         };
-        let name = &host.row.name;
+        let name = &host.row.name.clone();
         if self.table.is_banned(name) || host.leaving.is_some() {
             return false;
         }

@@ -1,44 +1,42 @@
-//! `zlay crawl`: asks a running relay to crawl hosts, as anybody may.
+//! `zlay crawl` and `zlay hosts pull`: asking a running relay to crawl hosts, as anybody may, or as its
+//! operator.
 
 use std::{
-    fmt, io,
-    io::{Read, Write},
-    net::{TcpStream, ToSocketAddrs},
-    sync::Arc,
+    fmt,
+    io::{self, Write},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+use crossbeam_channel::{bounded, unbounded};
+use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use super::crawl;
-use crate::USER_AGENT;
+use crate::{
+    config::Secret,
+    host::discovery,
+    outbound::{Call, FetchError, Outbound},
+};
 
 /// One request, everything but the answer's length together: the relay checks the host meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// An answer, in bytes.
-const ANSWER_BYTES_MAX: u64 = 64 << 10;
-
-/// Where a relay is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Relay {
-    tls: bool,
-    /// Name or address, without brackets.
-    host: String,
-    port: u16,
-    /// As it was given, for the `Host` header.
-    authority: String,
-}
+/// An answer about one host, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Hosts that the relay is asked about at the same time; it checks a few more.
+const PULL_THREADS: usize = 8;
+/// Between two lines that say how far it is, in hosts.
+const PULL_REPORT: usize = 100;
+/// Where the operator asks.
+const OPERATOR_PATH: &str = "/admin/pds/requestCrawl";
 
 /// Why a relay did not take a host.
 #[derive(Debug)]
 pub enum CrawlError {
     /// Not the URL of a relay.
     Url(String),
-    /// No connection, or it broke.
-    Io(io::Error),
-    /// No HTTP came back.
-    NotHttp,
+    /// No answer.
+    Fetch(FetchError),
     /// The relay refuses.
     Refused {
         /// The HTTP status.
@@ -52,8 +50,7 @@ impl fmt::Display for CrawlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CrawlError::Url(url) => write!(f, "{url:?} is not the URL of a relay"),
-            CrawlError::Io(error) => write!(f, "{error}"),
-            CrawlError::NotHttp => f.write_str("the relay does not speak HTTP"),
+            CrawlError::Fetch(error) => write!(f, "{error}"),
             CrawlError::Refused { status, message } => write!(f, "{message} (status {status})"),
         }
     }
@@ -61,164 +58,227 @@ impl fmt::Display for CrawlError {
 
 impl std::error::Error for CrawlError {}
 
-impl From<io::Error> for CrawlError {
-    fn from(error: io::Error) -> CrawlError {
-        CrawlError::Io(error)
-    }
+/// A running relay.
+#[derive(Clone, Debug)]
+pub struct Relay<'a> {
+    outbound: &'a Outbound,
+    /// Without a slash at its end.
+    url: String,
+    /// The `Authorization` of its operator.
+    operator: Option<String>,
 }
 
-/// Asks the relay at the URL `relay` to crawl each of `hosts` and writes one line about each.
-/// Returns whether all were taken. `tls` is used for `https` only.
-pub fn crawl(
-    hosts: &[String],
-    relay: &str,
-    tls: &Arc<ClientConfig>,
-    out: &mut impl Write,
-) -> io::Result<bool> {
-    let mut all = true;
-    for host in hosts {
-        match request_crawl(host, relay, tls) {
-            Ok(()) => writeln!(out, "{host}: ok")?,
-            Err(error) => {
-                all = false;
-                writeln!(out, "{host}: {error}")?;
-            }
-        }
-    }
-    Ok(all)
-}
-
-/// Asks the relay at the URL `relay` to crawl one host.
-pub fn request_crawl(host: &str, relay: &str, tls: &Arc<ClientConfig>) -> Result<(), CrawlError> {
-    let relay = Relay::parse(relay).ok_or_else(|| CrawlError::Url(relay.to_owned()))?;
-    let body = json!({ "hostname": host }).to_string();
-    let request = format!(
-        "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {USER_AGENT}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        crawl::PATH,
-        relay.authority,
-        body.len(),
-    );
-    let answer = relay.exchange(request.as_bytes(), tls)?;
-    let (status, body) = parse_answer(&answer).ok_or(CrawlError::NotHttp)?;
-    if status == 200 {
-        return Ok(());
-    }
-    let error = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    let word = |name| error.get(name).and_then(Value::as_str).unwrap_or_default();
-    Err(CrawlError::Refused {
-        status,
-        message: format!("{} {}", word("error"), word("message"))
-            .trim()
-            .to_owned(),
-    })
-}
-
-impl Relay {
-    /// `http://host:port`, `https://host`, or a bare host, which means `https`.
-    fn parse(url: &str) -> Option<Relay> {
-        let url = url.trim();
-        let (tls, rest) = match url.split_once("://") {
-            Some(("http", rest)) => (false, rest),
-            Some(("https", rest)) => (true, rest),
-            Some(_) => return None,
-            None => (true, url),
+impl<'a> Relay<'a> {
+    /// The relay at `url`: `http://host:port`, `https://host`, or a bare host, which means `https`.
+    /// With the password hosts are added by its operator, for whom no limit holds.
+    pub fn new(
+        outbound: &'a Outbound,
+        url: &str,
+        password: Option<&Secret>,
+    ) -> Result<Relay<'a>, CrawlError> {
+        let wrong = || CrawlError::Url(url.to_owned());
+        let trimmed = url.trim();
+        let (scheme, rest) = match trimmed.split_once("://") {
+            Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
+            Some(_) => return Err(wrong()),
+            None => ("https", trimmed),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ', '\r', '\n']) {
-            return None;
+            return Err(wrong());
         }
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok()?)),
-            _ => (authority, None),
+        let basic = |secret: &Secret| {
+            let pair = format!("admin:{}", secret.expose());
+            format!("Basic {}", BASE64.encode(pair.as_bytes()))
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        Some(Relay {
-            tls,
-            host: host.to_owned(),
-            port: port.unwrap_or(if tls { 443 } else { 80 }),
-            authority: authority.to_owned(),
+        Ok(Relay {
+            outbound,
+            url: format!("{scheme}://{authority}"),
+            operator: password.map(basic),
         })
     }
 
-    fn exchange(&self, request: &[u8], tls: &Arc<ClientConfig>) -> Result<Vec<u8>, CrawlError> {
-        let stream = self.connect()?;
-        if !self.tls {
-            return Ok(exchange(stream, request)?);
+    /// Asks the relay to crawl one host; what it says of it.
+    pub fn request_crawl(&self, host: &str) -> Result<String, CrawlError> {
+        let path = match self.operator {
+            Some(_) => OPERATOR_PATH,
+            None => crawl::PATH,
+        };
+        let mut headers = vec![("content-type", "application/json")];
+        if let Some(operator) = &self.operator {
+            headers.push(("authorization", operator));
         }
-        let name = ServerName::try_from(self.host.clone())
-            .map_err(|_| CrawlError::Url(self.authority.clone()))?;
-        let session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
-        Ok(exchange(StreamOwned::new(session, stream), request)?)
+        let answer = self.outbound.call(&Call {
+            method: "POST",
+            url: &format!("{}{path}", self.url),
+            headers: &headers,
+            body: json!({ "hostname": host }).to_string().as_bytes(),
+            timeout: TIMEOUT,
+            body_bytes_max: ANSWER_BYTES_MAX,
+        });
+        let answer = answer.map_err(CrawlError::Fetch)?;
+        let said = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+        let word = |name| said.get(name).and_then(Value::as_str).unwrap_or_default();
+        if answer.status == 200 {
+            let state = word("state");
+            return Ok(if state.is_empty() { "ok" } else { state }.to_owned());
+        }
+        let message = format!("{} {}", word("error"), word("message"));
+        Err(CrawlError::Refused {
+            status: answer.status,
+            message: message.trim().to_owned(),
+        })
     }
 
-    fn connect(&self) -> io::Result<TcpStream> {
-        let mut error = io::Error::from(io::ErrorKind::NotFound);
-        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, TIMEOUT) {
-                Ok(stream) => {
-                    stream.set_read_timeout(Some(TIMEOUT))?;
-                    stream.set_write_timeout(Some(TIMEOUT))?;
-                    return Ok(stream);
+    /// Asks the relay to crawl each of `hosts` and writes one line about each. Returns whether all
+    /// were taken.
+    pub fn crawl(&self, hosts: &[String], out: &mut impl Write) -> io::Result<bool> {
+        let mut all = true;
+        for host in hosts {
+            match self.request_crawl(host) {
+                Ok(state) => writeln!(out, "{host}: {state}")?,
+                Err(error) => {
+                    all = false;
+                    writeln!(out, "{host}: {error}")?;
                 }
-                Err(e) => error = e,
             }
         }
-        Err(error)
+        Ok(all)
+    }
+
+    /// Asks the relay to crawl every host that another relay lists. Writes a line about each that is
+    /// not taken, and now and then how far it is. Ends early where the relay takes no more.
+    pub fn pull(&self, from: &str, out: &mut impl Write) -> Result<bool, PullError> {
+        let list = discovery::List::new(from, self.outbound.clone()).map_err(PullError::From)?;
+        writeln!(out, "asking {from} for its hosts").map_err(PullError::Output)?;
+        let hosts = list.hosts().map_err(PullError::List)?;
+        let total = hosts.len();
+        writeln!(out, "{total} hosts are listed there").map_err(PullError::Output)?;
+        let (give, take) = unbounded();
+        for host in hosts {
+            let _ = give.send(host);
+        }
+        drop(give);
+        let (tell, told) = bounded(PULL_THREADS);
+        let open = AtomicUsize::new(1);
+        std::thread::scope(|scope| {
+            for _ in 0..PULL_THREADS {
+                let (take, tell, open) = (take.clone(), tell.clone(), &open);
+                scope.spawn(move || {
+                    for host in take {
+                        if open.load(Ordering::Relaxed) == 0 {
+                            return;
+                        }
+                        let outcome = self.request_crawl(&host);
+                        if tell.send((host, outcome)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(tell);
+            let mut count = Pulled::default();
+            for (host, outcome) in told {
+                match outcome {
+                    Ok(_) => count.taken += 1,
+                    Err(error) => {
+                        count.refused += 1;
+                        writeln!(out, "{host}: {error}").map_err(PullError::Output)?;
+                        if error.is_for_all() {
+                            open.store(0, Ordering::Relaxed);
+                            count.ended = true;
+                        }
+                    }
+                }
+                let done = count.taken + count.refused;
+                if done % PULL_REPORT == 0 {
+                    let refused = count.refused;
+                    writeln!(out, "{done} of {total} asked about, {refused} not taken")
+                        .map_err(PullError::Output)?;
+                }
+            }
+            writeln!(
+                out,
+                "{} of {total} hosts are crawled, {} were not taken",
+                count.taken, count.refused
+            )
+            .map_err(PullError::Output)?;
+            if count.ended {
+                let hint = "the relay takes no more now; RELAY_ADMIN_PASSWORD lifts its limits";
+                writeln!(out, "{hint}").map_err(PullError::Output)?;
+            }
+            Ok(!count.ended && (count.taken > 0 || total == 0))
+        })
     }
 }
 
-fn exchange(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Vec<u8>> {
-    stream.write_all(request)?;
-    stream.flush()?;
-    let mut answer = Vec::new();
-    match stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer) {
-        // Many servers end TLS without saying so; the answer says itself whether it is whole.
-        Err(e) if answer.is_empty() || e.kind() != io::ErrorKind::UnexpectedEof => Err(e),
-        _ => Ok(answer),
+#[derive(Default)]
+struct Pulled {
+    taken: usize,
+    refused: usize,
+    ended: bool,
+}
+
+impl CrawlError {
+    /// Whether no other host would be taken now either.
+    fn is_for_all(&self) -> bool {
+        match self {
+            CrawlError::Url(_) | CrawlError::Fetch(_) => true,
+            CrawlError::Refused { status, message } => {
+                matches!(status, 401 | 429 | 500..)
+                    || *status == 403 && !message.starts_with("HostBanned")
+            }
+        }
     }
 }
 
-/// Status and body of an answer on a connection that is closed after it.
-fn parse_answer(bytes: &[u8]) -> Option<(u16, &[u8])> {
-    let mut lines = [httparse::EMPTY_HEADER; crate::limits::HTTP_HEADERS_MAX];
-    let mut answer = httparse::Response::new(&mut lines);
-    match answer.parse(bytes).ok()? {
-        httparse::Status::Complete(end) => Some((answer.code?, &bytes[end..])),
-        httparse::Status::Partial => None,
+/// Why no hosts were pulled.
+#[derive(Debug)]
+pub enum PullError {
+    /// Not a relay to ask.
+    From(discovery::DiscoveryError),
+    /// The list can not be read.
+    List(discovery::PageError),
+    /// Nothing can be written.
+    Output(io::Error),
+}
+
+impl fmt::Display for PullError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PullError::From(error) => write!(f, "--from: {error}"),
+            PullError::List(error) => write!(f, "{error}"),
+            PullError::Output(error) => write!(f, "{error}"),
+        }
     }
 }
+
+impl std::error::Error for PullError {}
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::config::Cli;
 
     #[test]
-    fn relays_are_found_by_url() {
-        let relay = |url| Relay::parse(url).map(|r| (r.tls, r.host, r.port));
+    fn a_relay_is_a_url_without_a_path() {
+        let outbound = Outbound::new(&Cli::parse_from(["zlay"]).config).unwrap();
+        let url = |text| Relay::new(&outbound, text, None).map(|relay| relay.url);
         assert_eq!(
-            relay("http://localhost:3000"),
-            Some((false, "localhost".into(), 3_000))
+            url("relay.example.com").unwrap(),
+            "https://relay.example.com"
         );
-        assert_eq!(
-            relay("https://relay.example.com/"),
-            Some((true, "relay.example.com".into(), 443))
-        );
-        assert_eq!(
-            relay("relay.example.com"),
-            Some((true, "relay.example.com".into(), 443))
-        );
-        assert_eq!(relay("http://[::1]:80"), Some((false, "::1".into(), 80)));
-        assert_eq!(relay("http://[::1]"), Some((false, "::1".into(), 80)));
+        assert_eq!(url(" http://[::1]:3000/ ").unwrap(), "http://[::1]:3000");
         for bad in [
             "",
-            "ftp://a",
-            "http://a/b",
-            "http://u@a",
-            "http://a:x",
-            "http://a\r\nb",
+            "ftp://a.com",
+            "https://a.com/x",
+            "https://u@a.com",
+            "a b",
         ] {
-            assert_eq!(relay(bad), None, "{bad}");
+            assert!(matches!(url(bad), Err(CrawlError::Url(_))), "{bad}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{http::app::Health, limits::INGEST_STALL_MAX, metrics::Metrics};
+use crate::{control::Control, http::app::Health, limits::INGEST_STALL_MAX, metrics::Metrics};
 
 /// What has happened to the relay.
 #[derive(Default)]
@@ -31,11 +31,16 @@ impl State {
 pub(super) struct RelayHealth {
     state: Arc<State>,
     metrics: Arc<Metrics>,
+    control: Arc<dyn Control>,
     progress: Mutex<Progress>,
 }
 
 impl RelayHealth {
-    pub(super) fn new(state: Arc<State>, metrics: Arc<Metrics>) -> RelayHealth {
+    pub(super) fn new(
+        state: Arc<State>,
+        metrics: Arc<Metrics>,
+        control: Arc<dyn Control>,
+    ) -> RelayHealth {
         let progress = Progress {
             batches: 0,
             since: Instant::now(),
@@ -43,6 +48,7 @@ impl RelayHealth {
         RelayHealth {
             state,
             metrics,
+            control,
             progress: Mutex::new(progress),
         }
     }
@@ -92,7 +98,10 @@ impl Health for RelayHealth {
         if self.state.stopping.load(Ordering::Relaxed) {
             return Err("the relay is stopping".into());
         }
-        self.live()
+        self.live()?;
+        self.control
+            .available()
+            .map_err(|error| format!("the control store is not available: {error}"))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
 
 struct Fixture {
     crawler: Crawler,
+    handle: CrawlerHandle,
     inputs: Receiver<Input>,
     stopper: Option<Stopper>,
     resolvers: Vec<Thread>,
@@ -44,11 +45,14 @@ impl Fixture {
         let (directory, resolvers) =
             Directory::start(&config, outbound.clone(), metrics.clone(), stop.clone()).unwrap();
         let (inbox, inputs) = Inbox::with_receiver(metrics.clone());
-        let policy = Policy::new(&config);
+        let policy = Arc::new(Policy::new(&config, Settings::default()));
         let shared = Shared::new(inbox, directory, outbound, metrics, stop, policy);
-        let (crawler, _handle) = Crawler::new(shared, control, store).unwrap();
+        let keeper = Arc::default();
+        let keeping = Keeping { control, keeper };
+        let (crawler, handle) = Crawler::new(shared, keeping, store).unwrap();
         Fixture {
             crawler,
+            handle,
             inputs,
             stopper: Some(stopper),
             resolvers,
@@ -58,11 +62,15 @@ impl Fixture {
 
     /// Crawls a host where nobody listens: its thread waits between attempts.
     fn crawl(&mut self, name: &str) -> CrawlAnswer {
-        self.crawler.crawl(&endpoint(name), Start::Live)
+        match self.handle.row(&endpoint(name), Source::Request) {
+            Ok(row) => self.crawler.obey(Order::Crawl(row, Start::Live)),
+            Err(answer) => answer,
+        }
     }
 
     fn decide(&mut self, decision: Decision) {
-        self.crawler.decide(decision).unwrap();
+        let order = self.handle.keep(&decision).unwrap();
+        self.crawler.obey(order);
     }
 
     fn host(&self, name: &str) -> &Host {
@@ -162,7 +170,7 @@ fn a_host_has_one_thread_at_a_time_whatever_is_decided() {
     fixture.wait_until_left();
     let host = fixture.host("localhost:1");
     assert!(host.running.is_none() && host.leaving.is_none());
-    assert_eq!(host.row.status, HostStatus::Active, "that is not its own");
+    assert_eq!(host.row.status(), HostStatus::Active, "that is not its own");
     fixture.decide(below(false));
     assert!(fixture.host("localhost:1").running.is_some());
 }
@@ -170,11 +178,12 @@ fn a_host_has_one_thread_at_a_time_whatever_is_decided() {
 #[test]
 fn the_sequencer_is_told_how_many_accounts_a_host_may_have() {
     let mut fixture = Fixture::start(&[]);
-    let change = |account_limit, lenient| Decision::Change {
+    let change = |accounts: Option<u64>, lenient| Decision::Change {
         host: endpoint("localhost:1").host,
         change: Change {
-            account_limit,
+            accounts: accounts.map(Some),
             lenient,
+            ..Change::default()
         },
     };
     fixture.crawl("localhost:1");

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     atproto::{cbor::Writer, hostname::Endpoint},
     config::Cli,
-    control::HostRow,
+    control::{HostRow, Source, settings::Settings},
     host::terms::Policy,
     identity::Directory,
     metrics::Metrics,
@@ -64,9 +64,9 @@ impl Fixture {
         let (directory, resolvers) =
             Directory::start(&config, outbound.clone(), metrics.clone(), stop.clone()).unwrap();
         let (inbox, inputs) = Inbox::with_receiver(metrics.clone());
-        let policy = Policy::new(&config);
+        let policy = Arc::new(Policy::new(&config, Settings::default()));
         let name = network.host(0).name();
-        let row = HostRow::new(HOST, &Endpoint::parse(name).unwrap(), 0);
+        let row = HostRow::new(HOST, &Endpoint::parse(name).unwrap(), Source::Request, 0);
         let terms = Arc::new(Terms::new(&policy, &row));
         let shared = Shared::new(inbox, directory, outbound, metrics.clone(), stop, policy);
         Fixture {

@@ -1,27 +1,50 @@
 //! What the operator says of accounts.
 
 use super::*;
-use crate::sequencer::event::{Ruled, Ruling};
+use crate::{
+    sequencer::event::{Ruled, Ruling},
+    store::account::{Account, Local, Sanction, Seen, Status},
+};
 
 const LOGIN: &str = "Authorization: Bearer sesame\r\n";
 
-impl Takedowns for Fake {
-    fn rule(&self, did: Did, ruling: Ruling) -> Result<Ruled, String> {
+impl Accounts for Fake {
+    fn rule(&self, did: &Did, ruling: Ruling) -> Result<Ruled, String> {
         self.storage()?;
         let mut accounts = self.rulings.lock().unwrap();
-        let Some(is_down) = accounts.get_mut(&did) else {
+        let Some(is_down) = accounts.get_mut(did) else {
             return Ok(Ruled::Unknown);
         };
         *is_down = ruling == Ruling::Takedown;
         Ok(Ruled::Holds)
     }
 
-    fn list(&self, after: &str, limit: usize) -> Result<Vec<Did>, String> {
+    fn takedowns(&self, after: &str, limit: usize) -> Result<Vec<Did>, String> {
         self.storage()?;
         let accounts = self.rulings.lock().unwrap();
         let down = accounts.iter().filter(|(_, is_down)| **is_down);
         let later = down.filter(|(did, _)| did.as_str() > after);
         Ok(later.take(limit).map(|(did, _)| did.clone()).collect())
+    }
+
+    fn account(&self, did: &Did) -> Result<Option<(Account, Option<Hostname>)>, String> {
+        self.storage()?;
+        let accounts = self.rulings.lock().unwrap();
+        Ok(accounts.get(did).map(|is_down| {
+            let account = Account {
+                ordinal: 3,
+                host: HostId(1),
+                authority_at: 0,
+                upstream: Status::inactive("deactivated"),
+                local: Local {
+                    sanction: is_down.then_some(Sanction::Takedown),
+                    throttled: false,
+                },
+                head: None,
+                seen: Seen { epoch: 0, seq: 9 },
+            };
+            (account, Hostname::parse("pds.example.com").ok())
+        }))
     }
 }
 
@@ -92,4 +115,37 @@ fn only_the_operator_says_something_of_accounts_that_are_known() {
         assert_eq!(rule(&relay, path, body).0, 503);
     }
     assert_eq!(page(&relay, "").0, 503);
+}
+
+#[test]
+fn the_operator_sees_what_is_known_of_an_account_and_what_is_against_it() {
+    let relay = relay();
+    let did = Did::parse("did:web:a.test").unwrap();
+    relay.fake.rulings.lock().unwrap().insert(did, true);
+    let look = |query: &str| {
+        let request = format!(
+            "GET /admin/repo/lookup{query} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n{LOGIN}\r\n"
+        );
+        last_answer(&exchange(relay.door.address(), request.as_bytes()))
+    };
+    let (status, account) = look("?did=did%3Aweb%3Aa.test");
+    assert_eq!(status, 200);
+    let expected = json!({
+        "did": "did:web:a.test",
+        "host": "pds.example.com",
+        "status": { "active": false, "status": "takendown" },
+        "upstream": { "active": false, "status": "deactivated" },
+        "takendown": true,
+        "suspended": false,
+        "throttled": false,
+        "rev": null,
+        "commit": null,
+        "data": null,
+        "last_upstream_seq": 9,
+        "number": 3,
+    });
+    assert_eq!(account, expected);
+    assert_eq!(look("?did=did:web:b.test").0, 404);
+    assert_eq!(look("?did=x").0, 400);
+    assert_eq!(look("").0, 400);
 }

@@ -19,7 +19,8 @@ fn a_pds_asks_to_be_crawled() {
     let relay = relay();
     let pds = fake_host("200 OK", PDS);
     let body = format!("{{\"hostname\":\"{pds}\"}}");
-    assert_eq!(crawl(&relay, 1, &body), (200, serde_json::json!({})));
+    let new = json!({ "hostname": pds, "state": "new, and about to be connected to" });
+    assert_eq!(crawl(&relay, 1, &body), (200, new));
     assert_eq!(
         *relay.fake.crawled.lock().unwrap(),
         [format!("http://{pds}")]
@@ -34,7 +35,7 @@ fn a_pds_asks_to_be_crawled() {
     let address = relay.door.address();
     let notify = "/xrpc/com.atproto.sync.notifyOfUpdate";
     let answer = post(address, notify, "", r#"{"hostname":"localhost:1"}"#);
-    assert_eq!(answer, (200, serde_json::json!({})));
+    assert_eq!(answer.0, 200);
     assert_eq!(get(address, notify).0, 405);
 
     let other = fake_host("200 OK\r\nServer: zlay (atproto-relay)", PDS);
@@ -135,15 +136,17 @@ fn the_command_line_asks_a_relay() {
     let relay = relay();
     let url = format!("http://{}/", relay.door.address());
     let config = Cli::try_parse_from(["zlay"]).unwrap().config;
-    let tls = Outbound::new(&config).unwrap().tls();
+    let outbound = Outbound::new(&config).unwrap();
+    let asked = client::Relay::new(&outbound, &url, None).unwrap();
     let pds = fake_host("200 OK", PDS);
     let mut out = Vec::new();
-    assert!(client::crawl(std::slice::from_ref(&pds), &url, &tls, &mut out).unwrap());
+    assert!(asked.crawl(std::slice::from_ref(&pds), &mut out).unwrap());
     let hosts = [pds.clone(), "10.0.0.1".to_owned()];
-    assert!(!client::crawl(&hosts, &url, &tls, &mut out).unwrap());
+    assert!(!asked.crawl(&hosts, &mut out).unwrap());
     let out = String::from_utf8(out).unwrap();
     let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines[..2], [format!("{pds}: ok"), format!("{pds}: ok")]);
+    let taken = format!("{pds}: new, and about to be connected to");
+    assert_eq!(lines[..2], [taken.as_str(), &taken]);
     assert!(lines[2].starts_with("10.0.0.1: InvalidRequest "), "{out}");
 }
 

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use clap::Parser;
@@ -23,10 +23,11 @@ mod routes;
 mod subscribing;
 
 use super::{
-    app::{App, Health, Parts, Takedowns},
+    app::{Accounts, App, ChangeNote, Health, Office, Parts},
     crawl::{Crawl, Standing},
     front_door::{Bounds, FrontDoor, Times, listen},
     hosts::{Detail, Hosts},
+    siblings::Siblings,
     subscribe::{Handover, Seat, Subscribe},
     xrpc::catalog::{AccountView, Catalog, HostView},
 };
@@ -36,12 +37,14 @@ use crate::{
         hostname::{Endpoint, Hostname},
     },
     config::Cli,
-    control::domain::Domain,
-    firehose::{Cursor, TooMany},
+    control::{AuditEntry, Source, domain::Domain, settings::Settings},
+    firehose::{Cursor, SubscriberInfo, TooMany},
     host::{
         admission::Admission,
         crawler::CrawlAnswer,
         decision::{Decision, DecisionError},
+        now_ms,
+        terms::Policy,
     },
     memory::{self, Memory, Part},
     metrics::Metrics,
@@ -58,7 +61,13 @@ pub(super) struct Fake {
     storage_fails: AtomicBool,
     known: Mutex<Vec<String>>,
     crawled: Mutex<Vec<String>>,
+    /// When hosts were added by request.
+    requested: Mutex<Vec<u64>>,
     decided: Mutex<Vec<Decision>>,
+    audited: Mutex<Vec<AuditEntry>>,
+    notes: Mutex<BTreeMap<String, Value>>,
+    /// What is known of hosts, for the operator.
+    details: Mutex<Vec<Detail>>,
     /// In the order of their ordinals.
     accounts: Mutex<Vec<AccountView>>,
     /// How often accounts were read, one or several at once.
@@ -105,36 +114,96 @@ impl Crawl for Fake {
         }
     }
 
-    fn request_crawl(&self, endpoint: Endpoint) -> CrawlAnswer {
+    fn request_crawl(&self, endpoint: &Endpoint, source: Source) -> CrawlAnswer {
         self.crawled.lock().unwrap().push(endpoint.origin());
+        if source == Source::Request && self.standing(&endpoint.host) == Standing::New {
+            self.requested.lock().unwrap().push(now_ms());
+        }
         CrawlAnswer::Started
+    }
+
+    fn requested_since(&self, since_ms: u64) -> Vec<u64> {
+        let requested = self.requested.lock().unwrap();
+        requested
+            .iter()
+            .copied()
+            .filter(|at| *at >= since_ms)
+            .collect()
+    }
+}
+
+impl Office for Fake {
+    fn audit(&self, entry: &AuditEntry) -> Result<(), String> {
+        self.storage()?;
+        self.audited.lock().unwrap().push(entry.clone());
+        Ok(())
+    }
+
+    fn audit_before(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, AuditEntry)>, String> {
+        self.storage()?;
+        let audited = self.audited.lock().unwrap();
+        let numbered = (1..).zip(audited.iter().cloned());
+        let mut earlier: Vec<_> = numbered
+            .filter(|(number, _)| before.is_none_or(|before| *number < before))
+            .collect();
+        earlier.reverse();
+        earlier.truncate(limit);
+        Ok(earlier)
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Value>, String> {
+        self.storage()?;
+        Ok(self.notes.lock().unwrap().get(name).cloned())
+    }
+
+    fn change_note(&self, name: &str, change: ChangeNote<'_>) -> Result<(), String> {
+        self.storage()?;
+        change(
+            self.notes
+                .lock()
+                .unwrap()
+                .entry(name.to_owned())
+                .or_default(),
+        );
+        Ok(())
     }
 }
 
 impl Hosts for Fake {
-    fn detail(&self, _host: &Hostname) -> Result<Option<Detail>, String> {
-        self.storage().map(|()| None)
+    fn detail(&self, host: &Hostname) -> Result<Option<Detail>, String> {
+        let details = self.details()?;
+        Ok(details.into_iter().find(|detail| detail.row.name == *host))
+    }
+
+    fn details(&self) -> Result<Vec<Detail>, String> {
+        self.storage()?;
+        Ok(self.details.lock().unwrap().clone())
     }
 
     fn banned_domains(&self) -> Vec<Domain> {
         ["a.com", "b.com"].map(|d| Domain::parse(d).unwrap()).into()
     }
 
-    fn decide(&self, decision: Decision) -> Result<(), DecisionError> {
-        self.storage().map_err(DecisionError::Failed)?;
-        match &decision {
-            Decision::Ban { host, .. } | Decision::Change { host, .. }
-                if !self
-                    .known
-                    .lock()
-                    .unwrap()
-                    .iter()
-                    .any(|k| k == host.as_str()) =>
-            {
-                return Err(DecisionError::NoSuchHost);
-            }
-            _ => self.decided.lock().unwrap().push(decision),
+    fn decide(&self, decision: &Decision) -> Result<(), DecisionError> {
+        if self.storage_fails.load(Ordering::Relaxed) {
+            return Err(DecisionError::Unavailable("disk on fire".into()));
         }
+        let host = match decision {
+            Decision::Ban { host, .. }
+            | Decision::Change { host, .. }
+            | Decision::Disconnect { host }
+            | Decision::Reset { host, .. } => Some(host),
+            Decision::BanDomain { .. } | Decision::Set { .. } => None,
+        };
+        let known = self.known.lock().unwrap();
+        if host.is_some_and(|host| !known.iter().any(|k| k == host.as_str())) {
+            return Err(DecisionError::NoSuchHost);
+        }
+        self.decided.lock().unwrap().push(decision.clone());
         Ok(())
     }
 }
@@ -207,6 +276,18 @@ impl Subscribe for Fake {
             Ok(())
         }))
     }
+
+    fn subscribers(&self) -> Vec<SubscriberInfo> {
+        vec![SubscriberInfo {
+            id: 7,
+            peer: "203.0.113.7:1234".parse().unwrap(),
+            user_agent: "jetstream".into(),
+            since: SystemTime::UNIX_EPOCH,
+            frames: 5,
+            bytes: 600,
+            position: 0,
+        }]
+    }
 }
 
 struct Relay {
@@ -242,7 +323,10 @@ fn app_with(
         crawl: Arc::clone(fake) as Arc<dyn Crawl>,
         hosts: Arc::clone(fake) as Arc<dyn Hosts>,
         admission: Admission::new(&config, outbound),
-        takedowns: Arc::clone(fake) as Arc<dyn Takedowns>,
+        accounts: Arc::clone(fake) as Arc<dyn Accounts>,
+        office: Arc::clone(fake) as Arc<dyn Office>,
+        policy: Arc::new(Policy::new(&config, Settings::default())),
+        siblings: Siblings::none(Arc::default()),
     };
     Arc::new(App::new(&config, parts))
 }

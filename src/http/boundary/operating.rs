@@ -20,11 +20,12 @@ fn the_operators_decisions_are_read_as_the_reference_relay_reads_them() {
         .push("pds.example.com".into());
     let host = || Hostname::parse("pds.example.com").unwrap();
     let domain = || Domain::parse("example.com").unwrap();
-    let change = |account_limit, lenient| Decision::Change {
+    let change = |accounts, lenient| Decision::Change {
         host: host(),
         change: Change {
-            account_limit,
+            accounts,
             lenient,
+            ..Change::default()
         },
     };
     for (path, body, decision) in [
@@ -63,12 +64,12 @@ fn the_operators_decisions_are_read_as_the_reference_relay_reads_them() {
         (
             "/admin/pds/changeLimits",
             r#"{"host":"pds.example.com","repo_limit":1000}"#,
-            change(Some(1_000), None),
+            change(Some(Some(1_000)), None),
         ),
         (
             "/admin/pds/changeLimits",
             r#"{"host":"pds.example.com","repo_limit":null,"lenient":true,"x":[]}"#,
-            change(None, Some(true)),
+            change(Some(None), Some(true)),
         ),
     ] {
         let success = serde_json::json!({"success": "true"});
@@ -127,7 +128,7 @@ fn what_is_no_decision_is_refused_and_changes_nothing() {
     relay.fake.storage_fails.store(true, Ordering::Relaxed);
     let (status, answer) = tell(&relay, "/admin/subs/banDomain", r#"{"Domain":"a.com"}"#);
     let error = answer["error"].as_str().unwrap();
-    assert_eq!((status, error), (500, "InternalServerError"));
+    assert_eq!((status, error), (503, "InternalServerError"));
     assert!(relay.fake.decided.lock().unwrap().is_empty());
 }
 
