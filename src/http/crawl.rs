@@ -30,6 +30,7 @@ use crate::{
         terms::Policy,
     },
     limits::{CRAWL_REQUESTS_WINDOW, HTTP_RETRY_AFTER, PROBES_MAX, RATE_ADDRESSES_MAX},
+    metrics::Metrics,
 };
 
 /// Where hosts ask.
@@ -68,6 +69,7 @@ pub struct CrawlDesk {
     admission: Admission,
     crawl: Arc<dyn Crawl>,
     policy: Arc<Policy>,
+    metrics: Arc<Metrics>,
     per_client: RateLimit,
     /// New hosts that are being checked: each has a place in the day already.
     checking: Mutex<u64>,
@@ -85,11 +87,17 @@ enum Asker {
 
 impl CrawlDesk {
     /// A desk that keeps to these limits.
-    pub fn new(admission: Admission, crawl: Arc<dyn Crawl>, policy: Arc<Policy>) -> CrawlDesk {
+    pub fn new(
+        admission: Admission,
+        crawl: Arc<dyn Crawl>,
+        policy: Arc<Policy>,
+        metrics: Arc<Metrics>,
+    ) -> CrawlDesk {
         CrawlDesk {
             admission,
             crawl,
             policy,
+            metrics,
             per_client: RateLimit::new(CRAWL_REQUESTS_WINDOW, RATE_ADDRESSES_MAX),
             checking: Mutex::new(0),
             probes: AtomicUsize::new(0),
@@ -111,7 +119,13 @@ impl CrawlDesk {
             return Response::method_not_allowed("POST");
         }
         let outcome = hostname(&request.body).and_then(|name| self.crawl(&name, asker));
-        outcome.unwrap_or_else(|error| error)
+        let answer = outcome.unwrap_or_else(|error| error);
+        match answer.status {
+            200 => self.metrics.crawl_requests.inc(),
+            429 => self.metrics.crawl_limited.inc(),
+            _ => self.metrics.crawl_refused.inc(),
+        }
+        answer
     }
 
     /// Cheap checks first, so that nothing is spent on a request that will be refused: syntax and
@@ -295,7 +309,8 @@ mod tests {
     fn desk(added: Vec<u64>) -> CrawlDesk {
         let flags = ["zlay", "--new-hosts-per-day-limit", "2"];
         let policy = Policy::new(&Cli::parse_from(flags).config, Settings::default());
-        CrawlDesk::new(admission(&[]), Arc::new(Added(added)), Arc::new(policy))
+        let crawl = Arc::new(Added(added));
+        CrawlDesk::new(admission(&[]), crawl, Arc::new(policy), Arc::default())
     }
 
     #[test]
