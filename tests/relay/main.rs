@@ -9,12 +9,16 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod control;
 mod crashes;
 mod directory;
 mod follower;
 mod hosts;
 mod lab;
 mod memory;
+#[path = "../support/postgres.rs"]
+#[expect(dead_code, reason = "the tests of the control store need more of it")]
+mod postgres;
 mod process;
 #[path = "../support/scripted.rs"]
 #[expect(dead_code, reason = "the conformance suite needs more of it")]
