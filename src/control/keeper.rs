@@ -53,18 +53,29 @@ impl Keeper {
 
     /// Writes what waits; what can not be written waits on, unless there is something later.
     fn keep(&self, control: &dyn Control) -> Result<(), ControlError> {
-        let waiting: Vec<_> = self.waiting().drain().collect();
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        let kept = control.observe(&waiting);
-        if kept.is_err() {
+        loop {
+            let waiting: Vec<_> = self.waiting().drain().collect();
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let Err(error) = control.observe(&waiting) else {
+                return Ok(());
+            };
+            // One that is gone must not hold up the others.
+            let gone = match error {
+                ControlError::NoSuchHost(id) => Some(id),
+                _ => None,
+            };
             let mut later = self.waiting();
-            for (host, observed) in waiting {
+            for (host, observed) in waiting.into_iter().filter(|(id, _)| gone != Some(*id)) {
                 later.entry(host).or_insert(observed);
             }
+            drop(later);
+            match gone {
+                Some(id) => log::error!("host number {id} is not in the control store any more"),
+                None => return Err(error),
+            }
         }
-        kept
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<HostId, Observed>> {
@@ -75,7 +86,6 @@ impl Keeper {
 /// What was mirrored, and when.
 #[derive(Default)]
 struct Mirrored {
-    seq: u64,
     seq_at: Option<Instant>,
     cursors: HashMap<HostId, Cursor>,
     cursors_at: Option<Instant>,
@@ -118,7 +128,7 @@ impl Mirrored {
             }
         }
         control.mirror(&mirror)?;
-        (self.seq, self.seq_at) = (mirror.seq, Some(now));
+        self.seq_at = Some(now);
         if with_cursors {
             self.cursors_at = Some(now);
             self.cursors.extend(mirror.cursors);
@@ -146,4 +156,119 @@ pub struct Keeping {
     pub control: Arc<dyn Control>,
     /// Where observations go.
     pub keeper: Arc<Keeper>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        atproto::hostname::Endpoint,
+        control::{HostStatus, Source, embedded::Embedded},
+        store::{Options, account::HostRecord},
+        threads::stop_pair,
+    };
+
+    fn observed(failures: u32) -> Observed {
+        Observed {
+            status: HostStatus::Offline,
+            failures,
+            ..Observed::default()
+        }
+    }
+
+    #[test]
+    fn the_latest_of_each_host_is_kept_and_one_that_is_gone_holds_up_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Embedded::open(dir.path()).unwrap();
+        let add = |name| {
+            let endpoint = Endpoint::parse(name).unwrap();
+            control.add_host(&endpoint, Source::Request, 1).unwrap().id
+        };
+        let (a, b) = (add("a.example.com"), add("b.example.com"));
+        let keeper = Keeper::default();
+        keeper.observed(a, observed(1));
+        keeper.observed(HostId(77), observed(2));
+        keeper.observed(b, observed(3));
+        keeper.observed(a, observed(4));
+        keeper.keep(&control).unwrap();
+        let failures: Vec<u32> = control
+            .hosts()
+            .unwrap()
+            .iter()
+            .map(|host| host.observed.failures)
+            .collect();
+        assert_eq!(failures, [4, 3]);
+        assert!(keeper.waiting().is_empty());
+    }
+
+    #[test]
+    fn what_is_left_at_a_stop_is_kept_and_mirrored() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Embedded::open(dir.path()).unwrap();
+        let endpoint = Endpoint::parse("a.example.com").unwrap();
+        let host = control.add_host(&endpoint, Source::Request, 1).unwrap().id;
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        let record = HostRecord {
+            cursor: 70,
+            epoch: 2,
+            accounts: 0,
+        };
+        store.seed(&[(host, record)], &[]).unwrap();
+        store.raise_seq(1_000).unwrap();
+        let keeper = Keeper::default();
+        keeper.observed(host, observed(5));
+        let (stopper, stop) = stop_pair();
+        drop(stopper);
+        keeper.run(&control, &store, &stop);
+        assert_eq!(control.hosts().unwrap()[0].observed, observed(5));
+        let mirror = control.mirrored().unwrap();
+        let cursor = Cursor { seq: 70, epoch: 2 };
+        assert_eq!((mirror.seq, mirror.cursors), (1_000, vec![(host, cursor)]));
+    }
+
+    #[test]
+    fn cursors_are_mirrored_when_they_are_due_and_have_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Embedded::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        let write = |cursor| {
+            let record = HostRecord {
+                cursor,
+                ..HostRecord::default()
+            };
+            store.seed(&[(HostId(1), record)], &[]).unwrap();
+        };
+        let mirrored = || {
+            control
+                .mirrored()
+                .unwrap()
+                .cursors
+                .first()
+                .map(|(_, c)| c.seq)
+        };
+        let mut state = Mirrored::default();
+        let start = Instant::now();
+        let mut keep = |at| state.keep(&control, &store, at, false).unwrap();
+        write(1);
+        keep(start);
+        assert_eq!(mirrored(), Some(1));
+        write(2);
+        keep(start + MIRROR_SEQ_INTERVAL);
+        assert_eq!(mirrored(), Some(1));
+        keep(start + MIRROR_CURSORS_INTERVAL);
+        assert_eq!(mirrored(), Some(2));
+    }
+
+    #[test]
+    fn the_seq_goes_on_beyond_whatever_may_have_been_given_since() {
+        let mirror = Mirror {
+            seq: 500,
+            at_ms: 10_000,
+            cursors: Vec::new(),
+        };
+        assert_eq!(seq_beyond(&mirror, 10_000), 1_000_500);
+        assert_eq!(seq_beyond(&mirror, 11_500), 1_000_500 + 2 * 20_000);
+        // A clock that was put back takes nothing away.
+        assert_eq!(seq_beyond(&mirror, 0), 1_000_500);
+    }
 }

@@ -1,12 +1,46 @@
-//! How long to wait before the next attempt: doubling, capped, with jitter, for ever.
+//! How long to wait before the next attempt at a host: doubling, capped, with jitter, for ever. Pure.
 
 use std::time::Duration;
 
-use crate::limits::{HOST_BACKOFF_FIRST, HOST_BACKOFF_MAX};
+use crate::limits::{HOST_BACKOFF_FIRST, HOST_BACKOFF_MAX, HOST_FAILURES_OFFLINE, HOST_SETTLED};
 
-/// The delay after `failures` failures in a row (1 or more). `jitter` is a random number in 0 to 1:
-/// hosts that failed together are not retried together.
-pub fn delay(failures: u32, jitter: f64) -> Duration {
+/// The attempts at one host.
+#[derive(Clone, Default, Debug)]
+pub struct Retries {
+    failures: u32,
+}
+
+/// What follows the end of a connection, or an attempt that led to none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retry {
+    /// Failures in a row.
+    pub failures: u32,
+    /// How long to wait.
+    pub delay: Duration,
+    /// Whether the host is shown as offline meanwhile.
+    pub is_offline: bool,
+}
+
+impl Retries {
+    /// One more connection has ended, after `lasted` (none at all: zero). One that brought something,
+    /// or that merely lasted, begins the count anew: quiet hosts are cut by proxies all day long.
+    /// `jitter` is a random number in 0 to 1: hosts that failed together are not retried together.
+    pub fn ended(&mut self, progressed: bool, lasted: Duration, jitter: f64) -> Retry {
+        self.failures = if progressed || lasted >= HOST_SETTLED {
+            1
+        } else {
+            self.failures.saturating_add(1)
+        };
+        Retry {
+            failures: self.failures,
+            delay: delay(self.failures, jitter),
+            is_offline: self.failures >= HOST_FAILURES_OFFLINE,
+        }
+    }
+}
+
+/// The delay after so many failures in a row.
+fn delay(failures: u32, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(20);
     let full = HOST_BACKOFF_FIRST
         .saturating_mul(1 << doublings)
@@ -18,6 +52,8 @@ pub fn delay(failures: u32, jitter: f64) -> Duration {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[test]
     fn delays_double_up_to_the_cap_and_never_end() {
         assert_eq!(delay(1, 1.0), HOST_BACKOFF_FIRST);
@@ -26,5 +62,54 @@ mod tests {
         assert_eq!(delay(40, 1.0), HOST_BACKOFF_MAX);
         assert_eq!(delay(u32::MAX, 1.0), HOST_BACKOFF_MAX);
         assert!(delay(0, 0.0) >= HOST_BACKOFF_FIRST / 2);
+    }
+
+    #[test]
+    fn what_lasts_or_brings_something_is_no_failure() {
+        let mut retries = Retries { failures: 7 };
+        assert_eq!(
+            retries.clone().ended(false, Duration::ZERO, 0.0).failures,
+            8
+        );
+        assert_eq!(retries.clone().ended(true, Duration::ZERO, 0.0).failures, 1);
+        assert_eq!(retries.ended(false, HOST_SETTLED, 0.0).failures, 1);
+        let mut for_ever = Retries { failures: u32::MAX };
+        assert_eq!(
+            for_ever.ended(false, Duration::ZERO, 0.0).failures,
+            u32::MAX
+        );
+    }
+
+    /// A host that is down for so long: how often it is tried, when it is first shown as offline, and
+    /// how long after it is back it is noticed.
+    fn outage(long: Duration, jitter: f64) -> (u32, Duration, Duration) {
+        let mut retries = Retries::default();
+        // The connection that there was has ended.
+        let mut now = retries.ended(true, 100 * MINUTE, jitter).delay;
+        let (mut attempts, mut offline_at) = (0, None);
+        while now < long {
+            attempts += 1;
+            let retry = retries.ended(false, Duration::ZERO, jitter);
+            if retry.is_offline {
+                offline_at.get_or_insert(now);
+            }
+            now += retry.delay;
+        }
+        (attempts, offline_at.unwrap(), now - long)
+    }
+
+    /// Rule 51: <https://atproto.com/specs/sync>
+    #[test]
+    fn an_hour_and_days_without_a_host_end_by_themselves() {
+        for jitter in [0.0, 0.5, 1.0] {
+            let (attempts, offline_at, late) = outage(60 * MINUTE, jitter);
+            assert!((10..30).contains(&attempts), "{attempts}");
+            assert!(offline_at < 5 * MINUTE, "{offline_at:?}");
+            assert!(late <= HOST_BACKOFF_MAX, "{late:?}");
+            let days = 5 * 24 * 60 * MINUTE;
+            let (attempts, _, late) = outage(days, jitter);
+            assert!(attempts >= 5 * 24 * 4, "{attempts}");
+            assert!(late <= HOST_BACKOFF_MAX, "{late:?}");
+        }
     }
 }

@@ -9,7 +9,8 @@ use std::{
 use crossbeam_channel::{Receiver, at, bounded, select};
 
 use super::{
-    Shared, backoff,
+    Shared,
+    backoff::Retries,
     crawler::{News, Report},
     dial::{self, Connection, DialError, Plug, Timed},
     lane::{Frame, Lane, Position},
@@ -23,8 +24,8 @@ use super::{
 use crate::{
     atproto::hostname::Endpoint,
     limits::{
-        HOST_FAILURES_OFFLINE, HOST_MESSAGE_TIMEOUT, HOST_PING_INTERVAL, HOST_POISON_DROPS_MAX,
-        HOST_SETTLED, HOST_SILENT_INTERVALS_MAX, HOST_THROTTLED_CALM,
+        HOST_MESSAGE_TIMEOUT, HOST_PING_INTERVAL, HOST_POISON_DROPS_MAX, HOST_SILENT_INTERVALS_MAX,
+        HOST_THROTTLED_CALM,
     },
     sequencer::event::Input,
     store::account::HostId,
@@ -143,7 +144,7 @@ impl HostThread {
     }
 
     fn listen_for_ever(&mut self) {
-        let mut failures = 0u32;
+        let mut retries = Retries::default();
         let mut poison = Poison::default();
         if let Start::PassOver(why) = &self.start {
             let why = why.to_string();
@@ -160,19 +161,19 @@ impl HostThread {
             let attempt = threads::survive(|| self.connect_and_listen(&mut poison));
             let Attempt { ended, lasted } = attempt.unwrap_or_else(|| self.panicked(&mut poison));
             self.lane.report();
-            failures = failures_after(failures, self.lane.read() != before, lasted);
+            let progressed = self.lane.read() != before;
             if matches!(ended, Ended::Stopped) || self.is_over() {
                 return;
             }
             let why = ended.to_string();
             let future = matches!(&ended, Ended::Error(name) if name == "FutureCursor");
-            let delay = backoff::delay(failures, fastrand::f64());
+            let retry = retries.ended(progressed, lasted, fastrand::f64());
+            let (failures, delay) = (retry.failures, retry.delay);
             log::debug!(
                 "host={} {why}; next attempt in {delay:?}",
                 self.endpoint.host
             );
-            let offline = failures >= HOST_FAILURES_OFFLINE;
-            self.report(match (future, offline) {
+            self.report(match (future, retry.is_offline) {
                 (true, _) => State::Idle { why },
                 (false, true) => State::Offline {
                     why,
@@ -473,16 +474,6 @@ impl Attempt {
     }
 }
 
-/// Failures in a row, after one more connection has ended. One that brought something, or that
-/// merely lasted, begins the count anew: quiet hosts are cut by proxies all day long.
-fn failures_after(before: u32, progressed: bool, lasted: Duration) -> u32 {
-    if progressed || lasted >= HOST_SETTLED {
-        1
-    } else {
-        before.saturating_add(1)
-    }
-}
-
 fn in_ms(delay: Duration) -> u64 {
     now_ms().saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
 }
@@ -523,14 +514,6 @@ mod tests {
         let (_retry, retried) = bounded(1);
         drop(stopper);
         assert!(!pause(never, &stop, &retried));
-    }
-
-    #[test]
-    fn what_lasts_or_brings_something_is_no_failure() {
-        assert_eq!(failures_after(7, false, Duration::ZERO), 8);
-        assert_eq!(failures_after(7, true, Duration::ZERO), 1);
-        assert_eq!(failures_after(7, false, HOST_SETTLED), 1);
-        assert_eq!(failures_after(u32::MAX, false, Duration::ZERO), u32::MAX);
     }
 
     #[test]

@@ -228,3 +228,138 @@ enum Failure {
     Refused(u16),
     Unreachable(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Read, Write},
+        net::{IpAddr, TcpListener},
+    };
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::{config::Cli, http::request::Headers, threads::stop_pair};
+
+    /// A relay that answers with each of these statuses in turn, and tells what it is sent.
+    fn sibling(statuses: &'static [u16]) -> (String, Receiver<(String, String)>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = format!("localhost:{}", listener.local_addr().unwrap().port());
+        let (tell, told) = bounded(16);
+        let serve = move || {
+            for (status, stream) in statuses.iter().zip(listener.incoming()) {
+                let mut lines = BufReader::new(stream.unwrap());
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    lines.read_line(&mut head).unwrap();
+                }
+                let lower = head.to_ascii_lowercase();
+                let length = lower.split("content-length: ").nth(1);
+                let length = length.and_then(|rest| rest.split("\r\n").next());
+                let mut body = vec![0; length.map_or(0, |n| n.parse().unwrap())];
+                lines.read_exact(&mut body).unwrap();
+                let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\n{{}}");
+                lines.get_mut().write_all(answer.as_bytes()).unwrap();
+                tell.send((lower, String::from_utf8(body).unwrap()))
+                    .unwrap();
+            }
+        };
+        let thread = threads::spawn(Role::Simulator, "sibling", 256 << 10, serve);
+        thread.unwrap().detach();
+        (name, told)
+    }
+
+    fn request(headers: &[(&str, &str)], body: &str) -> Request {
+        let mut all = Headers::default();
+        for (name, value) in headers {
+            all.push(name, value.as_bytes());
+        }
+        Request {
+            method: Method::Post,
+            path: "/admin/pds/block".to_owned(),
+            query: "host=a.b".to_owned(),
+            headers: all,
+            body: body.into(),
+            client: IpAddr::from([192, 0, 2, 1]),
+        }
+    }
+
+    fn start(names: &[String], metrics: &Arc<Metrics>, stop: &Stop) -> (Siblings, Vec<Thread>) {
+        let config = Cli::parse_from(["zlay"]).config;
+        let outbound = Outbound::new(&config).unwrap();
+        Siblings::start(names, &outbound, metrics, stop).unwrap()
+    }
+
+    #[test]
+    fn what_was_done_here_is_told_once_and_not_by_those_who_were_told() {
+        let (name, told) = sibling(&[200, 200]);
+        let (stopper, stop) = stop_pair();
+        let metrics = Arc::new(Metrics::default());
+        let (siblings, threads) = start(&[name, " ".to_owned()], &metrics, &stop);
+        siblings.forward(&request(&[("Via", "1.1 atproto-relay")], "first"));
+        siblings.forward(&request(
+            &[("User-Agent", "indigo (atproto-relay)")],
+            "second",
+        ));
+        let headers = [
+            ("Authorization", "Basic x"),
+            ("Content-Type", "application/json"),
+            ("User-Agent", "goat"),
+            ("Cookie", "secret"),
+            ("X-Forwarded-For", "203.0.113.7"),
+        ];
+        siblings.forward(&request(&headers, "third"));
+        let (head, body) = told.recv().unwrap();
+        assert_eq!(body, "third");
+        assert!(
+            head.starts_with("post /admin/pds/block?host=a.b http/1.1\r\n"),
+            "{head}"
+        );
+        for line in [
+            "authorization: basic x",
+            "content-type: application/json",
+            "user-agent: goat",
+            "via: 1.1 atproto-relay",
+        ] {
+            assert!(head.contains(&format!("\r\n{line}\r\n")), "{line}: {head}");
+        }
+        assert!(
+            !head.contains("secret") && !head.contains("203.0.113.7"),
+            "{head}"
+        );
+        drop(stopper);
+        drop(threads);
+        assert_eq!(metrics.siblings_told.get(), 1);
+    }
+
+    #[test]
+    fn a_sibling_that_fails_is_told_again_and_one_that_refuses_is_not() {
+        let (name, told) = sibling(&[503, 200, 404, 200]);
+        let (stopper, stop) = stop_pair();
+        let metrics = Arc::new(Metrics::default());
+        let (siblings, threads) = start(&[name], &metrics, &stop);
+        for body in ["first", "second", "third"] {
+            siblings.forward(&request(&[], body));
+        }
+        let bodies: Vec<String> = told.iter().take(4).map(|(_, body)| body).collect();
+        assert_eq!(bodies, ["first", "first", "second", "third"]);
+        drop(stopper);
+        drop(threads);
+        assert_eq!(metrics.siblings_failed.get(), 1);
+        assert_eq!(metrics.siblings_told.get(), 2);
+    }
+
+    #[test]
+    fn a_name_that_is_no_host_is_an_error_at_the_start() {
+        let outbound = Outbound::new(&Cli::parse_from(["zlay"]).config).unwrap();
+        let (_stopper, stop) = stop_pair();
+        let names = ["not a host".to_owned()];
+        let error = Siblings::start(&names, &outbound, &Arc::default(), &stop)
+            .err()
+            .unwrap();
+        assert!(
+            error.to_string().contains("RELAY_SIBLING_RELAYS"),
+            "{error}"
+        );
+    }
+}

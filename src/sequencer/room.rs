@@ -6,8 +6,8 @@
 //! an end of the process: at the start the limit of every host is said anew, and each time it is said
 //! who waits is looked at.
 //!
-//! An account that was throttled by a version which kept no such list is let in by its next event, as
-//! everybody is who says something while there is room.
+//! An account that is in no such list is let in by its next event all the same, as everybody is who says
+//! something while there is room.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -171,8 +171,8 @@ impl Sequencer {
     }
 }
 
-/// Where an account waits for a place, and as which. One that its host calls deleted needs none.
+/// Where an account waits for a place, and as which.
 fn waits_at(account: &Account) -> Option<(HostId, u64)> {
-    let waits = account.local.throttled && !account.upstream.is_deleted();
-    waits.then_some((account.host, account.ordinal))
+    let place = (account.host, account.ordinal);
+    account.waits().then_some(place)
 }

@@ -132,6 +132,11 @@ impl Account {
     pub fn is_live(&self) -> bool {
         !self.local.throttled && !self.upstream.is_deleted()
     }
+
+    /// Whether it waits for such a place.
+    pub fn waits(&self) -> bool {
+        self.local.throttled && !self.upstream.is_deleted()
+    }
 }
 
 /// What the store keeps of one host, written by the sequencer with the events of that host.

@@ -68,6 +68,8 @@ pub(super) enum Meta {
     AccountCount,
     /// The control store that this store belongs to.
     ControlId,
+    /// What is counted as an account of a host: see [`recount`](super::recount).
+    Counting,
 }
 
 impl Meta {
@@ -80,6 +82,7 @@ impl Meta {
             Meta::NextOrdinal => "next_ordinal",
             Meta::AccountCount => "account_count",
             Meta::ControlId => "control_id",
+            Meta::Counting => "counting",
         }
     }
 }

@@ -11,6 +11,7 @@ mod family;
 mod memory;
 mod open;
 mod options;
+mod recount;
 pub mod retention;
 mod seed;
 mod takedowns;
@@ -78,14 +79,40 @@ impl Db {
 
     /// Writes numbers of [`Family::Meta`] and syncs them, whatever the options say.
     fn set_meta(&self, values: &[(Meta, u64)]) -> Result<(), StoreError> {
+        self.write_synced(rocksdb::WriteBatch::default(), values)
+    }
+
+    /// Writes a batch and numbers of [`Family::Meta`] and syncs them, whatever the options say.
+    fn write_synced(
+        &self,
+        mut batch: rocksdb::WriteBatch,
+        values: &[(Meta, u64)],
+    ) -> Result<(), StoreError> {
         let family = self.family(Family::Meta);
-        let mut batch = rocksdb::WriteBatch::default();
         for (meta, value) in values {
             batch.put_cf(&family, meta.key(), value.to_le_bytes());
         }
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         Ok(self.rocks.write_opt(batch, &synced)?)
+    }
+
+    /// What is known of every host, by number.
+    fn hosts(&self) -> Result<Vec<(HostId, HostRecord)>, StoreError> {
+        let family = self.family(Family::Hosts);
+        let mut entries = self.rocks.raw_iterator_cf(&family);
+        let mut hosts = Vec::new();
+        entries.seek_to_first();
+        while let Some((key, value)) = entries.item() {
+            let id = <[u8; 4]>::try_from(key).ok();
+            let host = id
+                .map(|id| HostId(u32::from_be_bytes(id)))
+                .zip(HostRecord::decode(value));
+            hosts.push(decoded(host, Family::Hosts, format_args!("{key:02x?}"))?);
+            entries.next();
+        }
+        entries.status()?;
+        Ok(hosts)
     }
 }
 
@@ -182,20 +209,7 @@ impl Store {
 
     /// What is known of every host, by number.
     pub fn hosts(&self) -> Result<Vec<(HostId, HostRecord)>, StoreError> {
-        let family = self.db.family(Family::Hosts);
-        let mut entries = self.db.rocks.raw_iterator_cf(&family);
-        let mut hosts = Vec::new();
-        entries.seek_to_first();
-        while let Some((key, value)) = entries.item() {
-            let id = <[u8; 4]>::try_from(key).ok();
-            let host = id
-                .map(|id| HostId(u32::from_be_bytes(id)))
-                .zip(HostRecord::decode(value));
-            hosts.push(decoded(host, Family::Hosts, format_args!("{key:02x?}"))?);
-            entries.next();
-        }
-        entries.status()?;
-        Ok(hosts)
+        self.db.hosts()
     }
 
     /// The highest seq ever assigned; 0: none. The next one is the one after it.

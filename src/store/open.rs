@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     Db, Ending, Family, Meta, OpenError, Options, Store, StoreError, Window, WindowCell, event_key,
-    family::event_seq, takedowns,
+    family::event_seq, recount, takedowns,
 };
 use crate::{atproto::seq::Seq, limits};
 
@@ -42,6 +42,7 @@ impl Store {
         check_format(&path, format, is_new || is_blank(&db).map_err(failed)?)?;
         let window = recover(&db, &options).map_err(failed)?;
         takedowns::complete(&db, window.last).map_err(failed)?;
+        recount::recount(&db).map_err(failed)?;
         let number = |meta, default| db.meta(meta).map(|n| n.unwrap_or(default));
         let next_ordinal = number(Meta::NextOrdinal, 1).map_err(failed)?;
         let accounts = number(Meta::AccountCount, 0).map_err(failed)?;

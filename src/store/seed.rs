@@ -4,7 +4,7 @@
 //! down stay so, and the seq goes on above every one that was published. All of it is to be written
 //! before anything is sequenced. Each step can be done again after a kill.
 
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::WriteBatch;
 
 use super::{
     Family, Meta, Store, StoreError, Takedown,
@@ -60,9 +60,7 @@ impl Store {
             };
             batch.put_cf(&family, did.as_str(), takedown.encode());
         }
-        let mut synced = WriteOptions::default();
-        synced.set_sync(true);
-        Ok(self.db.rocks.write_opt(batch, &synced)?)
+        self.db.write_synced(batch, &[])
     }
 
     /// Makes sure, synced, that the next seq is above `floor`; false where it is already. What lies

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::WriteBatch;
 
 use super::{Db, Family, Store, StoreError};
 use crate::atproto::did::Did;
@@ -113,9 +113,7 @@ pub(super) fn complete(db: &Db, last: u64) -> Result<(), StoreError> {
     if batch.is_empty() {
         return Ok(());
     }
-    let mut synced = WriteOptions::default();
-    synced.set_sync(true);
-    Ok(db.rocks.write_opt(batch, &synced)?)
+    db.write_synced(batch, &[])
 }
 
 fn parse(key: &[u8]) -> Result<Did, StoreError> {

@@ -575,6 +575,70 @@ fn a_store_without_a_list_of_those_that_wait_gets_one() {
     assert_eq!(store.throttled(HostId(1), 10).unwrap(), []);
 }
 
+/// What a version did that counted every account which was not throttled.
+#[test]
+fn a_store_of_an_earlier_version_is_counted_anew_once() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let did = |n: u64| Did::parse(&format!("did:web:n{n}.example.com")).unwrap();
+    let account = |ordinal, host, upstream: &Status, throttled| Account {
+        ordinal,
+        host: HostId(host),
+        authority_at: 0,
+        upstream: upstream.clone(),
+        local: Local {
+            sanction: None,
+            throttled,
+        },
+        head: None,
+        seen: Seen::default(),
+    };
+    let (active, gone) = (Status::ACTIVE, Status::inactive("deleted"));
+    let idle = Status::inactive("deactivated");
+    let accounts = [
+        account(1, 1, &active, false),
+        account(2, 1, &gone, false),
+        account(3, 1, &idle, false),
+        account(4, 1, &active, true),
+        account(5, 1, &gone, true),
+        account(6, 2, &gone, false),
+    ];
+    let record = |cursor, accounts| HostRecord {
+        cursor,
+        epoch: 1,
+        accounts,
+    };
+    let mut batch = store.batch();
+    for account in &accounts {
+        batch.put_account(&did(account.ordinal), account);
+    }
+    for (host, accounts) in [(1, 3), (2, 1), (3, 0)] {
+        batch.put_host(HostId(host), &record(7, accounts));
+    }
+    store.commit(batch).unwrap();
+    let meta = store.db.family(Family::Meta);
+    let key = Meta::Counting.key();
+    store.db.rocks.delete_cf(&meta, key).unwrap();
+    drop(meta);
+    drop(store);
+    let store = open(dir.path());
+    let counted: Vec<_> = [(1, 2), (2, 0), (3, 0)]
+        .map(|(host, accounts)| (HostId(host), record(7, accounts)))
+        .into();
+    assert_eq!(store.hosts().unwrap(), counted);
+    assert_eq!(store.throttled(HostId(1), 9).unwrap(), [(4, did(4))]);
+    assert_eq!(store.throttled(HostId(2), 9).unwrap(), []);
+    // From then on the counts are kept with the accounts.
+    let mut batch = store.batch();
+    batch.put_host(HostId(3), &record(7, 44));
+    store.commit(batch).unwrap();
+    drop(store);
+    assert_eq!(
+        open(dir.path()).host(HostId(3)).unwrap().unwrap().accounts,
+        44
+    );
+}
+
 #[test]
 fn a_takedown_without_a_place_hides_everything_there_is() {
     let dir = TempDir::new().unwrap();

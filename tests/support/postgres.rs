@@ -171,8 +171,9 @@ impl Cluster {
             .arg(self.directory.path())
             .args(["-p", &self.port.to_string()])
             .args(["-c", &format!("listen_addresses={listen}")])
-            .args(["-c", "fsync=off", "-c", "synchronous_commit=off"])
-            .args(["-c", "full_page_writes=off", "-c", "shared_buffers=16MB"])
+            // Enough for the end of a process, which is all that happens to it.
+            .args(["-c", "fsync=off", "-c", "full_page_writes=off"])
+            .args(["-c", "shared_buffers=16MB"])
             .args(["-c", "restart_after_crash=off", "-c", "autovacuum=off"])
             .stderr(log);
         if self.ca.is_some() {

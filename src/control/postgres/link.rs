@@ -459,7 +459,7 @@ impl Worker {
             return Ok((client, id));
         };
         match schema::check(&mut client)? {
-            id if id == known => Ok((client, id)),
+            Some(id) if id == known => Ok((client, id)),
             _ => Err(Refused::Later(
                 "what is there now is another store than at the start; restart the relay to use it"
                     .to_owned(),

@@ -13,7 +13,7 @@ const MIGRATIONS: [(&str, &str); 1] = [("first", include_str!("../migrations/000
 
 /// The lock that the one relay of a database holds for as long as its session lasts
 /// (<https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS>): "zlay" in ASCII.
-const LOCK: i64 = 0x7a6c_6179;
+pub(super) const LOCK: i64 = 0x7a6c_6179;
 
 /// Takes the lock of the database for this session; false where another session has it.
 pub(super) fn take_lock(client: &mut Client) -> Result<bool, Failure> {
@@ -54,10 +54,11 @@ pub(super) fn prepare(client: &mut Client) -> Result<u64, Failure> {
     Ok(id)
 }
 
-/// Whether the tables are those of this version; the number of the store.
-pub(super) fn check(client: &mut Client) -> Result<u64, Failure> {
+/// Whether the tables are those of this version; the number of the store, if there is one.
+pub(super) fn check(client: &mut Client) -> Result<Option<u64>, Failure> {
     match applied(client)? {
-        count if count == MIGRATIONS.len() => id(client),
+        0 => Ok(None),
+        count if count == MIGRATIONS.len() => id(client).map(Some),
         count => Err(format(count).into()),
     }
 }

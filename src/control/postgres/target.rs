@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use postgres::{
     Config,
-    config::{Host, SslMode, TargetSessionAttrs},
+    config::{Host, TargetSessionAttrs},
 };
 
 use super::link::Patience;
@@ -126,18 +126,13 @@ fn complete(config: &mut Config) {
     if config.get_target_session_attrs() == TargetSessionAttrs::Any {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
-    // A server on this machine's own socket has no name that a certificate could be for.
-    let is_local = |host: &Host| matches!(host, Host::Unix(_));
-    let hosts = config.get_hosts();
-    let all_local = !hosts.is_empty() && hosts.iter().all(is_local);
-    if config.get_ssl_mode() == SslMode::Prefer && all_local {
-        config.ssl_mode(SslMode::Disable);
-    }
     config.notice_callback(|notice| log::debug!("control store: {}", notice.message()));
 }
 
 #[cfg(test)]
 mod tests {
+    use postgres::config::SslMode;
+
     use super::*;
 
     fn target(url: &str) -> Result<Target, String> {

@@ -32,6 +32,10 @@ const PATIENT: Patience = Patience {
     ..HASTY
 };
 
+/// Ends the session of the relay.
+const KILL: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+                    WHERE application_name = 'zlay'";
+
 fn open(url: &str, patience: Patience) -> Result<Postgres, ControlError> {
     Postgres::open_patiently(&url.to_owned().into(), None, patience)
 }
@@ -354,9 +358,7 @@ fn a_dead_connection_costs_nobody_an_answer() {
         ..PATIENT
     };
     let store = open(&cluster.url(), rare).unwrap();
-    let kill = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
-                WHERE application_name = 'zlay'";
-    assert_eq!(cluster.query(kill), ["t"]);
+    assert_eq!(cluster.query(KILL), ["t"]);
     std::thread::sleep(crate::limits::CONTROL_TRUSTED_IDLE);
     store.audit(&entry("first")).unwrap();
     assert_eq!(cluster.query("SELECT subject FROM audit_log"), ["first"]);
@@ -417,30 +419,28 @@ fn a_relay_that_lost_its_database_to_another_one_writes_nothing() {
     cluster.stop();
     wait_until("it is known", || first.available().is_err());
     cluster.run();
-    // Whoever is first; the one of the two that came later waits.
-    let holder = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
-    wait_until("one of them is there", || cluster.query(holder) == ["1"]);
     wait_until("it is back", || first.available().is_ok());
-    assert!(refused(open(&cluster.url(), HASTY)).contains("another relay"));
+    let error = refused(open(&cluster.url(), HASTY));
+    assert!(error.contains("another relay"), "{error}");
 
-    // Its session is ended, and the lock taken by another one before it is back.
+    // Another one waits for the lock, and has it before the first is back.
     let mut other = cluster.client();
-    let kill = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
-                WHERE application_name = 'zlay'";
-    let lock = format!(
-        "BEGIN; {kill}; SELECT pg_advisory_lock({}); COMMIT",
-        0x7a6c_6179
-    );
-    other.batch_execute(&lock).unwrap();
-    if first.available().is_err() || first.audit(&entry("refused")).is_err() {
-        let error = first.audit(&entry("refused")).unwrap_err();
-        assert!(matches!(error, ControlError::Unavailable(_)), "{error}");
-    }
-    wait_until("it knows", || {
-        first
-            .available()
-            .is_err_and(|why| why.contains("another relay"))
+    let other = std::thread::spawn(move || {
+        other
+            .query("SELECT pg_advisory_lock(2053925241)", &[])
+            .unwrap();
+        other
     });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    wait_until("it waits", || cluster.query(waiting) == ["1"]);
+    assert_eq!(cluster.query(KILL), ["t"]);
+    let other = other.join().unwrap();
+    wait_until("it knows", || {
+        let why = first.available();
+        why.is_err_and(|why| why.contains("another relay"))
+    });
+    let error = first.audit(&entry("refused")).unwrap_err();
+    assert!(matches!(error, ControlError::Unavailable(_)), "{error}");
     assert!(cluster.query("SELECT subject FROM audit_log").is_empty());
     drop(other);
     wait_until("it is back", || first.available().is_ok());
@@ -449,13 +449,12 @@ fn a_relay_that_lost_its_database_to_another_one_writes_nothing() {
 
 #[test]
 fn another_store_in_its_place_is_not_written_to() {
-    let cluster = Cluster::start();
+    let mut cluster = Cluster::start();
     let store = open(&cluster.url(), PATIENT).unwrap();
     let mut client = cluster.client();
-    let swap = "UPDATE store SET id = 5;
-                SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
-                WHERE application_name = 'zlay'";
-    client.batch_execute(swap).unwrap();
+    client
+        .batch_execute(&format!("UPDATE store SET id = 5; {KILL}"))
+        .unwrap();
     wait_until("it knows", || {
         store
             .available()
@@ -464,4 +463,18 @@ fn another_store_in_its_place_is_not_written_to() {
     let error = store.audit(&entry("refused")).unwrap_err();
     assert!(matches!(error, ControlError::Unavailable(_)), "{error}");
     assert!(cluster.query("SELECT subject FROM audit_log").is_empty());
+
+    // An empty one is not made into a store behind the back of a running relay either.
+    client
+        .batch_execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        .unwrap();
+    cluster.stop();
+    wait_until("it knows", || store.hosts().is_err());
+    cluster.run();
+    wait_until("it knows", || {
+        let why = store.available();
+        why.is_err_and(|why| why.contains("another store"))
+    });
+    let tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'";
+    assert!(cluster.query(tables).is_empty());
 }

@@ -1,6 +1,7 @@
 //! TLS to the database, with the library and the roots of every other connection out.
 
 use std::{
+    convert::Infallible,
     future::Future,
     io,
     pin::Pin,
@@ -9,10 +10,7 @@ use std::{
 };
 
 use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
-use rustls::{
-    ClientConfig,
-    pki_types::{InvalidDnsNameError, ServerName},
-};
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{TlsConnector, client};
 
@@ -29,7 +27,8 @@ impl Tls {
 /// A TLS connection to one server.
 pub(super) struct Handshake {
     connector: TlsConnector,
-    server: ServerName<'static>,
+    /// Not looked at before it is needed: a server on a socket of this machine has none.
+    server: String,
 }
 
 /// A connection over TLS. No channel binding: the certificate is verified against the name.
@@ -41,12 +40,12 @@ where
 {
     type Stream = Encrypted<S>;
     type TlsConnect = Handshake;
-    type Error = InvalidDnsNameError;
+    type Error = Infallible;
 
-    fn make_tls_connect(&mut self, name: &str) -> Result<Handshake, InvalidDnsNameError> {
+    fn make_tls_connect(&mut self, name: &str) -> Result<Handshake, Infallible> {
         Ok(Handshake {
             connector: self.0.clone(),
-            server: ServerName::try_from(name.to_owned())?,
+            server: name.to_owned(),
         })
     }
 }
@@ -60,8 +59,12 @@ where
     type Future = Pin<Box<dyn Future<Output = io::Result<Encrypted<S>>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        let handshake = self.connector.connect(self.server, stream);
-        Box::pin(async move { handshake.await.map(Encrypted) })
+        Box::pin(async move {
+            let server = ServerName::try_from(self.server)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+            let stream = self.connector.connect(server, stream).await?;
+            Ok(Encrypted(stream))
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    control::HostStatus,
     host::admission::tests::{PDS, fake_host},
     http::client,
 };
@@ -163,4 +164,60 @@ fn the_operators_own_machines_are_not_counted() {
         );
         assert_eq!(answer.0, 200);
     }
+}
+
+#[test]
+fn the_hosts_of_another_relay_are_pulled() {
+    let from = relay();
+    let pds = fake_host("200 OK", PDS);
+    let host = |id, name: &str, status| HostView {
+        id: HostId(id),
+        name: Hostname::parse(name).unwrap(),
+        status,
+        seq: 1,
+        accounts: 1,
+    };
+    from.fake.hosts.lock().unwrap().extend([
+        host(1, &pds, HostStatus::Active),
+        host(2, "localhost:9", HostStatus::Offline),
+        host(3, "banned.example.com", HostStatus::Banned),
+    ]);
+    let flags = ["--allow-private-hosts", "--new-hosts-per-day-limit", "0"];
+    let relay = start(&flags, Bounds::default());
+    let config = Cli::try_parse_from(["zlay", "--allow-private-hosts"])
+        .unwrap()
+        .config;
+    let outbound = Outbound::new(&config).unwrap();
+    let url = format!("http://{}", relay.door.address());
+    let from = format!("localhost:{}", from.door.address().port());
+    let pull = |password: Option<&str>| {
+        let secret = password.map(|password| password.to_owned().into());
+        let asked = client::Relay::new(&outbound, &url, secret.as_ref()).unwrap();
+        let mut out = Vec::new();
+        let taken = asked.pull(&from, &mut out).unwrap();
+        (taken, String::from_utf8(out).unwrap())
+    };
+    // The operator has no limit; of two hosts one does not answer.
+    let (taken, out) = pull(Some("sesame"));
+    assert!(taken, "{out}");
+    assert!(out.contains("2 hosts are listed there"), "{out}");
+    assert!(out.contains("localhost:9: HostNotFound"), "{out}");
+    assert!(
+        out.contains("1 of 2 hosts are crawled, 1 were not taken"),
+        "{out}"
+    );
+    assert_eq!(
+        *relay.fake.crawled.lock().unwrap(),
+        [format!("http://{pds}")]
+    );
+    for password in [None, Some("wrong")] {
+        let (taken, out) = pull(password);
+        assert!(!taken, "{out}");
+        assert!(
+            out.contains("RELAY_ADMIN_PASSWORD lifts its limits"),
+            "{out}"
+        );
+    }
+    let asked = client::Relay::new(&outbound, &url, None).unwrap();
+    assert!(asked.pull("not a host", &mut Vec::new()).is_err());
 }
