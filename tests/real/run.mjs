@@ -1,15 +1,16 @@
 // The relay against real components, all on loopback: two versions of the PDS, the PLC directory,
 // and subscribers nobody here wrote. See README.md beside this file.
 //
-//   node run.mjs [--keep] [--install-only] [--base-port 2582]
+//   node run.mjs [--keep] [--install-only] [--base-port 2582] [--only life|operator]
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import * as checks from './lib/checks.mjs'
 import { loadFrames } from './lib/frames.mjs'
-import { CARGO_TARGET, install } from './lib/install.mjs'
-import { startNetwork } from './lib/network.mjs'
+import { CARGO_TARGET, install, installForOperator } from './lib/install.mjs'
+import { directoryUrl, startNetwork } from './lib/network.mjs'
+import { operate } from './lib/operator.mjs'
 import { Relay } from './lib/relay.mjs'
 import * as scenario from './lib/scenario.mjs'
 import { Stage } from './lib/stage.mjs'
@@ -20,22 +21,39 @@ const { values: options } = parseArgs({
     keep: { type: 'boolean', default: false },
     'install-only': { type: 'boolean', default: false },
     'base-port': { type: 'string', default: '2582' },
+    only: { type: 'string' },
   },
 })
 const started = Date.now()
 const say = (text) => console.log(`# ${((Date.now() - started) / 1000).toFixed(1)} s  ${text}`)
 
 async function main() {
-  const installed = install()
+  const acts = { life: liveAndDie, operator: operateRelay }
+  const chosen = options.only ? [acts[options.only]] : Object.values(acts)
+  if (chosen.includes(undefined)) throw new Error(`--only ${Object.keys(acts).join('|')}`)
+  const basePort = Number(options['base-port'])
+  const needed = options.only === 'operator' ? installForOperator : install
+  const installed = needed(directoryUrl(basePort))
   if (options['install-only']) return true
   const folder = mkdtempSync(join(tmpdir(), 'zlay-real-'))
-  const basePort = Number(options['base-port'])
+  say(`files in ${folder}`)
+  const bin = process.env.ZLAY_BIN || join(CARGO_TARGET, 'debug/zlay')
+  const frames = loadFrames(installed.pds04)
+  const report = new checks.Report()
+  for (const act of chosen) await act({ installed, frames, bin, basePort, folder, report })
+  if (options.keep || report.failed) say(`kept: ${folder}`)
+  else rmSync(folder, { recursive: true, force: true })
+  say('the end')
+  return report.summary()
+}
+
+/** People write, accounts move, and the relay is killed. */
+async function liveAndDie({ installed, frames, bin, basePort, folder, report }) {
   const crawler = `http://localhost:${basePort + 3}`
   const network = await startNetwork({ installed, basePort, crawler })
-  say(`directory and PDSes are up; files in ${folder}`)
-  const frames = loadFrames(installed.pds04)
+  say('directory and PDSes are up')
   const relay = new Relay({
-    bin: process.env.ZLAY_BIN || join(CARGO_TARGET, 'debug/zlay'),
+    bin,
     port: basePort + 3,
     metricsPort: basePort + 4,
     dataDir: join(folder, 'data'),
@@ -43,7 +61,6 @@ async function main() {
     log: join(folder, 'relay.log'),
   })
   const stage = new Stage({ installed, frames, network, relay, WebSocket: frames.installed('ws') })
-  const report = new checks.Report()
   try {
     await play(stage, report, installed, folder)
   } catch (error) {
@@ -53,10 +70,19 @@ async function main() {
     await relay.end?.('SIGKILL', 2000)
     await network.stop()
   }
-  if (options.keep || report.failed) say(`kept: ${folder}`)
-  else rmSync(folder, { recursive: true, force: true })
-  say('the end')
-  return report.summary()
+}
+
+/** The operator at work, on a relay and a network of his own. */
+async function operateRelay({ installed, frames, bin, basePort, folder, report }) {
+  const network = await startNetwork({ installed, basePort })
+  say('directory and PDSes are up for the operator')
+  try {
+    await operate({ installed, frames, network, bin, port: basePort + 3, folder, report, say })
+  } catch (error) {
+    report.check('the operator came to the end', [error.stack])
+  } finally {
+    await network.stop()
+  }
 }
 
 async function play(stage, report, installed, folder) {

@@ -1,5 +1,5 @@
-// `goat firehose` with all that it can verify. It prints events as JSON to stdout and logs what it
-// finds wrong, as JSON, to stderr; it ends, with an error, when its connection does.
+// The command line tool goat: `goat relay`, and `goat firehose` with all that it can verify.
+import { execFile } from 'node:child_process'
 import { dirname } from 'node:path'
 import { Subscriber } from './subscriber.mjs'
 
@@ -14,12 +14,29 @@ const NOTHING_TO_INVERT = 'prevData is nil, skipping MST check'
 const CONNECTION_ENDED = 'error: con err at read: '
 const NOBODY_THERE = 'error: subscribing to firehose failed (dialing): '
 
+/** It reads .env where it is, and the variables of the operator's relay. */
+const alone = (installed) => ({ cwd: dirname(installed.goat), env: {} })
+
+/** Runs `goat relay`: its exit code, the lines that it prints, and what it complains of. */
+export function goatRelay(installed, url, args) {
+  const all = ['relay', '--relay-host', url, ...args]
+  const options = { ...alone(installed), timeout: 30_000 }
+  return new Promise((resolve) => {
+    execFile(installed.goat, all, options, (error, stdout, stderr) => {
+      const code = error ? (error.code ?? error.signal) : 0
+      resolve({ code, lines: stdout.split('\n').filter(Boolean), error: stderr.trim() })
+    })
+  })
+}
+
+/**
+ * `goat firehose` prints events as JSON to stdout and logs what it finds wrong, as JSON, to stderr; it
+ * ends, with an error, when its connection does.
+ */
 export class Goat extends Subscriber {
-  constructor(installed, url, plcUrl) {
+  constructor(installed, url) {
     super('goat firehose --verify-*', installed.goat, ['firehose', '--relay-host', url, ...FLAGS], {
-      cwd: dirname(installed.goat), // it reads .env where it is
-      // Built to ask a host that does not exist, and so always through this proxy.
-      env: { HTTP_PROXY: plcUrl },
+      ...alone(installed),
       resumes: '--cursor',
     })
     this.notInverted = []

@@ -20,28 +20,30 @@ import { fileURLToPath } from 'node:url'
 export const HERE = dirname(dirname(fileURLToPath(import.meta.url)))
 /**
  * The command line tool goat, from the time when it lived in indigo's repository: its own module is
- * not on every module proxy. It has no option for the directory's address, which is linked in here:
- * a host that does not exist, so that it can only be reached through a proxy.
+ * not on every module proxy.
  */
-const GOAT = [
-  '-ldflags=-X=github.com/bluesky-social/indigo/atproto/identity.DefaultPLCURL=http://plc.invalid',
-  'github.com/bluesky-social/indigo/cmd/goat@v0.0.0-20250626183556-5641d3c27325',
-]
+const GOAT = 'github.com/bluesky-social/indigo/cmd/goat@v0.0.0-20250626183556-5641d3c27325'
+/** Its address of the directory, for which it has no option: the linker sets it. */
+const GOAT_DIRECTORY = 'github.com/bluesky-social/indigo/atproto/identity.DefaultPLCURL'
 const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'zlay')
 /** Where installed packages are kept between runs. */
 export const WORK = process.env.ZLAY_REAL_WORK || join(CACHE, 'real')
 /** Where the main crate is built. */
 export const CARGO_TARGET = process.env.CARGO_TARGET_DIR || join(CACHE, 'target')
 
-/** Installs everything and says where it is. */
-export function install() {
+/** Installs everything, for a directory at `plcUrl`, and says where it is. */
+export function install(plcUrl) {
   return {
-    ...installPdses(),
+    ...installForOperator(plcUrl),
     python: python(),
     indigo: indigo(),
-    goat: goat(),
     oracle: oracle(),
   }
+}
+
+/** Installs what the operator's part needs, and says where it is. */
+export function installForOperator(plcUrl) {
+  return { ...installPdses(), goat: goat(plcUrl) }
 }
 
 /** Installs the two PDSes and the directory, and says where they are. */
@@ -89,9 +91,10 @@ function indigo() {
 }
 
 // Go's checksum database vouches for the module, and its go.sum for what it depends on.
-function goat() {
-  const folder = once('goat', GOAT.join(' '), (into) => {
-    run('go', ['install', ...GOAT], { cwd: into, env: { ...process.env, GOBIN: into } })
+function goat(plcUrl) {
+  const args = [`-ldflags=-X=${GOAT_DIRECTORY}=${plcUrl}`, GOAT]
+  const folder = once(`goat-${new URL(plcUrl).port}`, args.join(' '), (into) => {
+    run('go', ['install', ...args], { cwd: into, env: { ...process.env, GOBIN: into } })
   })
   return join(folder, 'goat')
 }

@@ -160,6 +160,9 @@ export class Account {
 
 export const now = () => new Date().toISOString()
 
+/** Where the directory of a network is. */
+export const directoryUrl = (basePort) => `http://localhost:${basePort}`
+
 /** Starts the directory and one PDS of each version. */
 export async function startNetwork({ installed, basePort, crawler }) {
   const plc = new Service(
@@ -168,7 +171,7 @@ export async function startNetwork({ installed, basePort, crawler }) {
     { node: installed.node20, cwd: installed.pds04 },
   )
   await plc.ready
-  plc.url = `http://localhost:${basePort}`
+  plc.url = directoryUrl(basePort)
   const common = { plcUrl: plc.url }
   const one = {
     ...common,

@@ -5,7 +5,8 @@ import { createWriteStream } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 export class Relay {
-  constructor({ bin, port, metricsPort, dataDir, plcUrl, log }) {
+  /** `env`: further variables of its environment. */
+  constructor({ bin, port, metricsPort, dataDir, plcUrl, log, env }) {
     Object.assign(this, { bin, port, dataDir })
     this.http = `http://localhost:${port}`
     this.ws = `ws://localhost:${port}`
@@ -20,6 +21,7 @@ export class Relay {
       RELAY_ALLOW_PRIVATE_HOSTS: 'true',
       RELAY_PLC_URL: plcUrl,
       RUST_LOG: 'info',
+      ...env,
     }
   }
 
@@ -60,6 +62,19 @@ export class Relay {
       body: JSON.stringify({ hostname }),
     })
     if (!response.ok) throw new Error(`requestCrawl: ${response.status} ${await response.text()}`)
+  }
+
+  /** Asks what anybody may ask: `{status, body}`. A body that is not JSON is undefined. */
+  async get(path, params = {}) {
+    const response = await fetch(`${this.http}${path}?${new URLSearchParams(params)}`)
+    const text = await response.text()
+    const json = (response.headers.get('content-type') ?? '').includes('json')
+    return { status: response.status, body: json ? JSON.parse(text) : undefined }
+  }
+
+  /** One of the queries `com.atproto.sync.…`. */
+  sync(name, params) {
+    return this.get(`/xrpc/com.atproto.sync.${name}`, params)
   }
 }
 

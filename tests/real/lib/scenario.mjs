@@ -171,6 +171,13 @@ export function directoryClient(installed, url) {
   const { Secp256k1Keypair } = installed('@atproto/crypto')
   const client = new plc.Client(url)
   return {
+    /** An identity that says to be on a host which knows nothing of it. */
+    async createAlone(handle, pds) {
+      const key = await Secp256k1Keypair.create()
+      const rotationKeys = [key.did()]
+      const signed = { signingKey: key.did(), rotationKeys, signer: key }
+      return client.createDid({ handle, pds: pds.url, ...signed })
+    },
     /** Points the account to what the new host recommends, signed by the old host's key. */
     async move(did, from, recommended) {
       const { rotationKeys, alsoKnownAs, verificationMethods, services } = recommended

@@ -23,6 +23,6 @@ export function startSubscribers(installed, url, plcUrl) {
     new Subscriber('indigo (Go)', indigo, ['-relay', url, '-plc', plcUrl], {
       resumes: '-cursor',
     }),
-    new Goat(installed, url, plcUrl),
+    new Goat(installed, url),
   ]
 }
