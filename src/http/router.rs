@@ -43,7 +43,7 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         "/healthz" if port == Port::Internal => reading(request, || probe(app.health.live())),
         "/readyz" if port == Port::Internal => reading(request, || probe(app.health.ready())),
         subscribe::PATH => subscription(request),
-        crawl::PATH | crawl::NOTIFY_PATH => app.desk.public(request),
+        crawl::PATH | crawl::NOTIFY_PATH => request_crawl(app, request),
         path if path.starts_with(hosts::PREFIX) => {
             reading(request, || hosts::route(&*app.hosts, path))
         }
@@ -81,6 +81,14 @@ fn preflight() -> Response {
             "Origin, Content-Type, Accept, Authorization",
         )
         .with("Access-Control-Max-Age", "86400")
+}
+
+fn request_crawl(app: &App, request: &Request) -> Response {
+    let taken = app.desk.public(request);
+    if taken.is_news {
+        app.siblings.forward(request);
+    }
+    taken.answer
 }
 
 fn front_page(app: &App, request: &Request) -> Response {
