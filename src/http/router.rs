@@ -47,7 +47,7 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
             reading(request, || probe(app.health.ready(), app.health.warnings()))
         }
         subscribe::PATH => subscription(request),
-        crawl::PATH | crawl::NOTIFY_PATH => app.desk.public(request),
+        crawl::PATH | crawl::NOTIFY_PATH => request_crawl(app, request),
         path if path.starts_with(hosts::PREFIX) => {
             reading(request, || hosts::route(&*app.hosts, path))
         }
@@ -85,6 +85,14 @@ fn preflight() -> Response {
             "Origin, Content-Type, Accept, Authorization",
         )
         .with("Access-Control-Max-Age", "86400")
+}
+
+fn request_crawl(app: &App, request: &Request) -> Response {
+    let taken = app.desk.public(request);
+    if taken.is_news {
+        app.siblings.forward(request);
+    }
+    taken.answer
 }
 
 fn front_page(app: &App, request: &Request) -> Response {
