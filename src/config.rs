@@ -27,7 +27,9 @@ zlay serves on port 3000, keeps its state in ./data, and asks bsky.network for i
 
 const AFTER_HELP: &str = "Secrets come from the environment only:\n  \
 RELAY_ADMIN_PASSWORD  password of the admin API; unset: the admin API answers 403\n  \
-DATABASE_URL          postgres://... for the control store; not used yet: it is embedded\n\n\
+DATABASE_URL          postgres://USER:PASSWORD@HOST/DATABASE keeps what the operator decides and \
+what is known of hosts; unset: RELAY_DATA_DIR does. Options: ?sslmode=disable, prefer (the default), \
+require. Wherever TLS is used the certificate is verified (RELAY_EXTRA_CA_FILE)\n\n\
 Examples:\n  zlay                                  crawl the whole network\n  \
 zlay --upstream none                  only hosts that ask for it (requestCrawl)\n  \
 RELAY_PORT=8080 RUST_LOG=debug zlay   another port, more to read\n\n\
@@ -57,6 +59,45 @@ pub enum Command {
         #[command(subcommand)]
         command: HostsCommand,
     },
+    /// The control store: what the operator decides, and what is known of hosts.
+    Control {
+        /// What to do.
+        #[command(subcommand)]
+        command: ControlCommand,
+    },
+}
+
+/// What `zlay control` can do.
+#[derive(Subcommand, Debug, Clone)]
+pub enum ControlCommand {
+    /// Copy everything from the data directory (RELAY_DATA_DIR) to the database (DATABASE_URL), or
+    /// back, while no relay runs on either.
+    #[command(after_help = COPY_AFTER_HELP)]
+    Copy {
+        /// Where to; the source is the other one.
+        #[arg(long, value_enum)]
+        to: ControlStore,
+        /// Replace everything that the target holds; else a target with hosts, bans, takedowns or
+        /// settings is refused.
+        #[arg(long)]
+        overwrite: bool,
+    },
+}
+
+const COPY_AFTER_HELP: &str = "Copied are hosts with their limits and states, banned domains, \
+takedowns, settings, notes of long jobs, the audit log, and the mirror of seq and cursors; not \
+events, which stay where they are. All of it arrives, and is read back, or nothing changes. The source \
+stays as it is.\n\nExamples:\n  \
+DATABASE_URL=postgres://relay:PASSWORD@db/zlay zlay control copy --to postgres\n  \
+zlay --data-dir /var/lib/zlay control copy --to embedded --overwrite";
+
+/// The two places for a control store.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControlStore {
+    /// The database that DATABASE_URL names.
+    Postgres,
+    /// The data directory.
+    Embedded,
 }
 
 /// What `zlay hosts` can do.

@@ -310,6 +310,8 @@ pub const DISCOVERY_INTERVAL: Duration = Duration::from_secs(4 * 3600);
 /// How often it is read from its beginning: hosts that were refused may be different meanwhile.
 pub const DISCOVERY_WHOLE_INTERVAL: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How long the control store may be out of reach before the relay says that it is not ready.
+pub const CONTROL_DOWN_MAX: Duration = Duration::from_secs(30);
 /// How often what was seen of hosts is written into the control store.
 pub const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the last seq is mirrored there.

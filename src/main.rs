@@ -7,7 +7,8 @@ use signal_hook::{
     iterator::Signals,
 };
 use zlay::{
-    config::{Cli, Command, Config, HostsCommand},
+    config::{Cli, Command, Config, ControlCommand, HostsCommand},
+    control::copy::copy,
     descriptors,
     http::client,
     limits::{SERVICE_STACK_BYTES, STOP_TIMEOUT},
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         None | Some(Command::Serve) => serve(&cli.config).map(|()| true),
         Some(Command::Crawl { hosts, relay }) => crawl(&cli.config, hosts, relay),
         Some(Command::Hosts { command }) => hosts(&cli.config, command),
+        Some(Command::Control { command }) => control(&cli.config, command).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -103,4 +105,10 @@ fn hosts(config: &Config, command: &HostsCommand) -> Result<bool, StartError> {
     let password = config.admin_password.as_ref();
     let relay = client::Relay::new(&outbound, relay, password)?;
     Ok(relay.pull(from, &mut io::stdout())?)
+}
+
+/// Looks after the control store.
+fn control(config: &Config, command: &ControlCommand) -> Result<(), StartError> {
+    let ControlCommand::Copy { to, overwrite } = command;
+    Ok(copy(config, *to, *overwrite, &mut io::stdout())?)
 }

@@ -175,6 +175,11 @@ metrics! {
     Counter bytes_sent = "relay_subscriber_bytes_total" "Bytes sent to subscribers.",
     Counter replay_pages = "relay_replay_pages_total"
         "Pages read from disk for subscribers that are behind the ring.",
+    Counter crawl_requests = "relay_crawl_requests_taken_total" "Requests to crawl that were taken.",
+    Counter crawl_refused = "relay_crawl_requests_refused_total"
+        "Requests to crawl that were refused, but for those over a limit.",
+    Counter crawl_limited = "relay_crawl_requests_limited_total"
+        "Requests to crawl that were over a limit.",
     Counter siblings_told = "relay_siblings_told_total"
         "Requests passed on to sibling relays.",
     Counter siblings_failed = "relay_siblings_failed_total"

@@ -19,6 +19,7 @@ use crate::{
 
 use self::domain::Domain;
 
+pub mod copy;
 pub mod domain;
 pub mod embedded;
 pub mod keeper;
@@ -326,9 +327,21 @@ pub trait Control: Send + Sync {
     fn import(&self, dump: &Dump) -> Result<(), ControlError>;
 }
 
-/// Opens the control store that the configuration names.
+/// Opens the control store that the configuration names: the database of `DATABASE_URL`, or else the
+/// one in the data directory.
 pub fn open(config: &Config) -> Result<Arc<dyn Control>, ControlError> {
-    Ok(Arc::new(embedded::Embedded::open(&config.data_dir)?))
+    let Some(url) = &config.database_url else {
+        return Ok(Arc::new(embedded::Embedded::open(&config.data_dir)?));
+    };
+    let store = postgres::Postgres::open(url, config.extra_ca_file.as_deref())?;
+    if config.data_dir.join("control").is_dir() && store.hosts()?.is_empty() {
+        log::warn!(
+            "the database of DATABASE_URL has no hosts, and there is a control store in {} that is \
+             not used now; `zlay control copy --to postgres` would copy it",
+            config.data_dir.display()
+        );
+    }
+    Ok(Arc::new(store))
 }
 
 /// Why the control store could not do what it was asked.

@@ -272,10 +272,8 @@ mod tests {
         let long = "x".repeat(70_000);
         let found = message("#commit", &[("ops", &long), repo]);
         assert_eq!(account_of(&found), Some("did:web:a"));
-        for cut in 0..found.len() - "did:web:a".len() {
-            if cut < 100 || cut > 69_990 {
-                assert_eq!(account_of(&found[..cut]), None, "{cut}");
-            }
+        for cut in (0..100).chain(69_990..found.len()) {
+            assert_eq!(account_of(&found[..cut]), None, "{cut}");
         }
         assert_eq!(account_of(&error("A", "b")), None);
         let none = Status::inactive("takendown");

@@ -86,8 +86,8 @@ pub enum CrawlAnswer {
 
 /// What the crawler is to do. What must outlast it is kept already.
 pub(super) enum Order {
-    /// A host is to be listened to; it may be known.
-    Crawl(HostRow, Start),
+    /// A host is to be listened to, as somebody asks for it; it may be known.
+    Crawl(HostRow, Start, Source),
     /// The operator has said this of a host.
     Terms(HostId, HostTerms),
     /// A domain is banned, or no longer.
@@ -128,7 +128,7 @@ impl CrawlerHandle {
     /// Crawls a host that was admitted: starts it, or tries it now if it waits.
     pub fn crawl(&self, endpoint: &Endpoint, start: Start, source: Source) -> CrawlAnswer {
         match self.row(endpoint, source) {
-            Ok(row) => self.send(Order::Crawl(row, start)),
+            Ok(row) => self.send(Order::Crawl(row, start, source)),
             Err(answer) => answer,
         }
     }
@@ -277,7 +277,7 @@ impl Crawler {
         self.hosts.clear();
     }
 
-    fn crawl(&mut self, row: HostRow, start: Start) -> CrawlAnswer {
+    fn crawl(&mut self, row: HostRow, start: Start, source: Source) -> CrawlAnswer {
         if self.table.is_banned(&row.name) {
             return CrawlAnswer::Banned;
         }
@@ -286,7 +286,8 @@ impl Crawler {
             self.add(row);
             self.tell_account_limit(id);
         }
-        if let Some(answer) = self.hosts.get_mut(&id).and_then(Host::wake) {
+        let host = self.hosts.get_mut(&id);
+        if let Some(answer) = host.and_then(|host| host.wake(source)) {
             return answer;
         }
         match self.start(id, start) {

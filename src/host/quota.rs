@@ -169,6 +169,13 @@ impl Throttled {
         show
     }
 
+    /// What waited waits no longer, perhaps sooner than was thought: the limits are others.
+    pub fn passes(&mut self, now: Instant) {
+        if let Some(waits) = &mut self.waits {
+            waits.until = waits.until.min(now);
+        }
+    }
+
     /// Nothing has to wait now; true when the host is to be shown as it was before.
     pub fn is_over(&mut self, now: Instant) -> bool {
         let over = self.is_shown() && self.waits.is_none_or(|waits| is_calm(waits, now));

@@ -52,7 +52,7 @@ pub(super) struct HostThread {
     pub(super) terms: Arc<Terms>,
     pub(super) lane: Arc<Lane>,
     pub(super) plug: Arc<Plug>,
-    /// Ends a wait: the host is to be tried now.
+    /// Ends a wait: the host is to be tried now, or its limits are others.
     pub(super) retry: Receiver<()>,
     pub(super) reports: crossbeam_channel::Sender<Report>,
     /// What the host has sent, over all connections.
@@ -295,8 +295,8 @@ impl HostThread {
     /// Counts an event, and lets it wait while the host is over a limit; false when the relay stops,
     /// or lets the host go, meanwhile.
     ///
-    /// The connection stays open: a wait is seconds at most, and the host notices it only by TCP,
-    /// as of any reader that is slow.
+    /// The connection stays open: a wait is seconds at most, unless the operator has set a very low
+    /// limit, and the host notices it only by TCP, as of any reader that is slow.
     fn keep_to_limits(&mut self, timed: &Timed) -> bool {
         let mut waits = false;
         while let Err(over) = self.quota.take(Instant::now(), &self.terms.limits()) {
@@ -318,6 +318,9 @@ impl HostThread {
             if !pause(over.until, &self.shared.stop, &self.retry) {
                 return false;
             }
+        }
+        if waits {
+            self.throttled.passes(Instant::now());
         }
         self.calm_down(timed);
         true
@@ -450,18 +453,13 @@ impl HostThread {
     }
 }
 
-/// Waits until then; false when the relay stops, or lets the host go, meanwhile.
+/// Waits until then, or until the limits may be others; false when the relay stops, or lets the host
+/// go, meanwhile.
 fn pause(until: Instant, stop: &Stop, retry: &Receiver<()>) -> bool {
-    let until = at(until);
-    loop {
-        select! {
-            recv(until) -> _ => return true,
-            recv(stop.channel()) -> _ => return false,
-            // A request to crawl changes nothing: there is a connection.
-            recv(retry) -> retry => if retry.is_err() {
-                return false;
-            },
-        }
+    select! {
+        recv(at(until)) -> _ => true,
+        recv(stop.channel()) -> _ => false,
+        recv(retry) -> retry => retry.is_ok(),
     }
 }
 
@@ -507,8 +505,7 @@ mod tests {
         let (retry, retried) = bounded(1);
         assert!(pause(Instant::now(), &stop, &retried));
         retry.try_send(()).unwrap();
-        let soon = Instant::now() + Duration::from_millis(1);
-        assert!(pause(soon, &stop, &retried), "nor with a request to crawl");
+        assert!(pause(never, &stop, &retried), "the limits may be others");
         drop(retry);
         assert!(!pause(never, &stop, &retried));
         let (_retry, retried) = bounded(1);

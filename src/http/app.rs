@@ -128,6 +128,9 @@ pub trait Health: Send + Sync {
 
     /// Whether subscribers should be sent here.
     fn ready(&self) -> Result<(), String>;
+
+    /// What is wrong, and no reason to send subscribers elsewhere.
+    fn warnings(&self) -> Vec<String>;
 }
 
 impl App {
@@ -135,13 +138,18 @@ impl App {
     pub fn new(config: &Config, parts: Parts) -> App {
         App {
             status: StatusBoard::new(Arc::clone(&parts.metrics)),
-            metrics: parts.metrics,
             memory: parts.memory,
             health: parts.health,
             firehose: parts.firehose,
             hosts: parts.hosts,
             catalog: parts.catalog,
-            desk: CrawlDesk::new(parts.admission, parts.crawl, parts.policy.clone()),
+            desk: CrawlDesk::new(
+                parts.admission,
+                parts.crawl,
+                parts.policy.clone(),
+                parts.metrics.clone(),
+            ),
+            metrics: parts.metrics,
             admin: Admin::new(config.admin_password.as_ref()),
             accounts: parts.accounts,
             office: parts.office,

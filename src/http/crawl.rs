@@ -30,6 +30,7 @@ use crate::{
         terms::Policy,
     },
     limits::{CRAWL_REQUESTS_WINDOW, HTTP_RETRY_AFTER, PROBES_MAX, RATE_ADDRESSES_MAX},
+    metrics::Metrics,
 };
 
 /// Where hosts ask.
@@ -68,10 +69,30 @@ pub struct CrawlDesk {
     admission: Admission,
     crawl: Arc<dyn Crawl>,
     policy: Arc<Policy>,
+    metrics: Arc<Metrics>,
     per_client: RateLimit,
     /// New hosts that are being checked: each has a place in the day already.
     checking: Mutex<u64>,
     probes: AtomicUsize,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct Taken {
+    /// What is answered.
+    pub answer: Response,
+    /// Whether something follows from it. Hosts that are connected ask every few minutes, too, which
+    /// need not be passed on.
+    pub is_news: bool,
+}
+
+impl Taken {
+    fn not(answer: Response) -> Taken {
+        Taken {
+            answer,
+            is_news: false,
+        }
+    }
 }
 
 /// On whose behalf a host is to be crawled.
@@ -85,11 +106,17 @@ enum Asker {
 
 impl CrawlDesk {
     /// A desk that keeps to these limits.
-    pub fn new(admission: Admission, crawl: Arc<dyn Crawl>, policy: Arc<Policy>) -> CrawlDesk {
+    pub fn new(
+        admission: Admission,
+        crawl: Arc<dyn Crawl>,
+        policy: Arc<Policy>,
+        metrics: Arc<Metrics>,
+    ) -> CrawlDesk {
         CrawlDesk {
             admission,
             crawl,
             policy,
+            metrics,
             per_client: RateLimit::new(CRAWL_REQUESTS_WINDOW, RATE_ADDRESSES_MAX),
             checking: Mutex::new(0),
             probes: AtomicUsize::new(0),
@@ -97,26 +124,32 @@ impl CrawlDesk {
     }
 
     /// Anybody asks.
-    pub fn public(&self, request: &Request) -> Response {
+    pub fn public(&self, request: &Request) -> Taken {
         self.handle(request, Asker::Public(request.client))
     }
 
     /// The operator asks; who that is was checked before.
     pub fn operator(&self, request: &Request) -> Response {
-        self.handle(request, Asker::Operator)
+        self.handle(request, Asker::Operator).answer
     }
 
-    fn handle(&self, request: &Request, asker: Asker) -> Response {
+    fn handle(&self, request: &Request, asker: Asker) -> Taken {
         if request.method != Method::Post {
-            return Response::method_not_allowed("POST");
+            return Taken::not(Response::method_not_allowed("POST"));
         }
-        let outcome = hostname(&request.body).and_then(|name| self.crawl(&name, asker));
-        outcome.unwrap_or_else(|error| error)
+        let taken = hostname(&request.body).and_then(|name| self.crawl(&name, asker));
+        let taken = taken.unwrap_or_else(Taken::not);
+        match taken.answer.status {
+            200 => self.metrics.crawl_requests.inc(),
+            429 => self.metrics.crawl_limited.inc(),
+            _ => self.metrics.crawl_refused.inc(),
+        }
+        taken
     }
 
     /// Cheap checks first, so that nothing is spent on a request that will be refused: syntax and
     /// policy, what is known already, the limits, and only then the network.
-    fn crawl(&self, name: &str, asker: Asker) -> Result<Response, Response> {
+    fn crawl(&self, name: &str, asker: Asker) -> Result<Taken, Response> {
         let endpoint = self.admission.check(name).map_err(refusal)?;
         match self.crawl.standing(&endpoint.host) {
             Standing::Banned => return Err(refusal(Refused::Banned)),
@@ -144,12 +177,16 @@ impl CrawlDesk {
         self.add(&endpoint, asker)
     }
 
-    fn add(&self, endpoint: &Endpoint, asker: Asker) -> Result<Response, Response> {
+    fn add(&self, endpoint: &Endpoint, asker: Asker) -> Result<Taken, Response> {
         let source = match asker {
             Asker::Public(_) => Source::Request,
             Asker::Operator => Source::Operator,
         };
-        answer(endpoint, &self.crawl.request_crawl(endpoint, source))
+        let answered = self.crawl.request_crawl(endpoint, source);
+        Ok(Taken {
+            answer: answer(endpoint, &answered)?,
+            is_news: !matches!(answered, CrawlAnswer::AlreadyConnected { .. }),
+        })
     }
 
     /// A place for one more host among those that a day may bring.
@@ -295,7 +332,8 @@ mod tests {
     fn desk(added: Vec<u64>) -> CrawlDesk {
         let flags = ["zlay", "--new-hosts-per-day-limit", "2"];
         let policy = Policy::new(&Cli::parse_from(flags).config, Settings::default());
-        CrawlDesk::new(admission(&[]), Arc::new(Added(added)), Arc::new(policy))
+        let crawl = Arc::new(Added(added));
+        CrawlDesk::new(admission(&[]), crawl, Arc::new(policy), Arc::default())
     }
 
     #[test]

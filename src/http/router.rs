@@ -40,10 +40,14 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         HEALTH | XRPC_HEALTH => reading(request, || health(app)),
         "/metrics" if port == Port::Internal => reading(request, || metrics(app)),
         MEMORY if port == Port::Internal => reading(request, || memory(app)),
-        "/healthz" if port == Port::Internal => reading(request, || probe(app.health.live())),
-        "/readyz" if port == Port::Internal => reading(request, || probe(app.health.ready())),
+        "/healthz" if port == Port::Internal => {
+            reading(request, || probe(app.health.live(), Vec::new()))
+        }
+        "/readyz" if port == Port::Internal => {
+            reading(request, || probe(app.health.ready(), app.health.warnings()))
+        }
         subscribe::PATH => subscription(request),
-        crawl::PATH | crawl::NOTIFY_PATH => app.desk.public(request),
+        crawl::PATH | crawl::NOTIFY_PATH => request_crawl(app, request),
         path if path.starts_with(hosts::PREFIX) => {
             reading(request, || hosts::route(&*app.hosts, path))
         }
@@ -81,6 +85,14 @@ fn preflight() -> Response {
             "Origin, Content-Type, Accept, Authorization",
         )
         .with("Access-Control-Max-Age", "86400")
+}
+
+fn request_crawl(app: &App, request: &Request) -> Response {
+    let taken = app.desk.public(request);
+    if taken.is_news {
+        app.siblings.forward(request);
+    }
+    taken.answer
 }
 
 fn front_page(app: &App, request: &Request) -> Response {
@@ -136,9 +148,10 @@ fn memory(app: &App) -> Response {
     }
 }
 
-fn probe(outcome: Result<(), String>) -> Response {
+fn probe(outcome: Result<(), String>, warnings: Vec<String>) -> Response {
     match outcome {
-        Ok(()) => Response::json(&json!({ "status": "ok" })),
+        Ok(()) if warnings.is_empty() => Response::json(&json!({ "status": "ok" })),
+        Ok(()) => Response::json(&json!({ "status": "ok", "warnings": warnings })),
         Err(error) => {
             let body = json!({ "status": "error", "error": "NotReady", "message": error });
             Response::json(&body).status(503)

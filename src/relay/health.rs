@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{control::Control, http::app::Health, limits::INGEST_STALL_MAX, metrics::Metrics};
+use crate::{
+    control::Control,
+    http::app::Health,
+    limits::{CONTROL_DOWN_MAX, INGEST_STALL_MAX},
+    metrics::Metrics,
+};
 
 /// What has happened to the relay.
 #[derive(Default)]
@@ -33,6 +38,8 @@ pub(super) struct RelayHealth {
     metrics: Arc<Metrics>,
     control: Arc<dyn Control>,
     progress: Mutex<Progress>,
+    /// Since when the control store is not available; none: it is.
+    control_down: Mutex<Option<Instant>>,
 }
 
 impl RelayHealth {
@@ -50,7 +57,24 @@ impl RelayHealth {
             metrics,
             control,
             progress: Mutex::new(progress),
+            control_down: Mutex::new(None),
         }
+    }
+}
+
+impl RelayHealth {
+    /// How long the control store has not been available, and why.
+    fn control_down(&self, now: Instant) -> Option<(Duration, String)> {
+        let mut since = self
+            .control_down
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Err(error) = self.control.available() else {
+            *since = None;
+            return None;
+        };
+        let down = now.saturating_duration_since(*since.get_or_insert(now));
+        Some((down, format!("the control store is not available: {error}")))
     }
 }
 
@@ -99,9 +123,17 @@ impl Health for RelayHealth {
             return Err("the relay is stopping".into());
         }
         self.live()?;
-        self.control
-            .available()
-            .map_err(|error| format!("the control store is not available: {error}"))
+        match self.control_down(Instant::now()) {
+            // The relay goes on without it, and whoever takes it out of service for that cuts every
+            // subscriber: not for a database that is started anew.
+            Some((down, error)) if down >= CONTROL_DOWN_MAX => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let control = self.control_down(Instant::now());
+        control.map(|(_, error)| error).into_iter().collect()
     }
 }
 

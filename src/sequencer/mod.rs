@@ -5,6 +5,7 @@
 pub mod event;
 mod held;
 mod inbox;
+mod published;
 mod room;
 pub mod rules;
 pub mod status;
@@ -13,7 +14,7 @@ mod tests;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
-    fmt, iter,
+    fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -21,6 +22,8 @@ use std::{
 use crossbeam_channel::{Sender, select};
 
 pub use self::inbox::{Closed, Inbox};
+#[doc(hidden)]
+pub use self::published::published;
 use self::{
     event::{Event, Input, Kind, Ruled, Ruling},
     held::Held,
@@ -30,9 +33,9 @@ use self::{
     status::Cause,
 };
 use crate::{
-    atproto::{did::Did, envelope::Message, seq::Seq, splice},
+    atproto::{did::Did, seq::Seq},
     firehose::{Frame, frame},
-    limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, FRAME_BYTES_MAX},
+    limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX},
     metrics::{Metrics, hosts::Refusal},
     reject::Reject,
     store::{
@@ -571,47 +574,6 @@ impl Sequencer {
         }
         Ok(())
     }
-}
-
-/// The websocket bytes of an event under its seq; none where that would be over the limit of a
-/// frame. Public for the benchmarks only.
-#[doc(hidden)]
-pub fn published(event: &Event, account: Option<&Account>, seq: Seq) -> Option<Arc<[u8]>> {
-    let overridden = match (&event.kind, account) {
-        (Kind::Account(said), Some(account)) if account.effective() != said => {
-            Some(with_status(&event.frame, account)?)
-        }
-        _ => None,
-    };
-    let (payload, place) = match &overridden {
-        Some(spliced) => (&spliced.frame[..], &spliced.seq),
-        None => (&event.frame[..], &event.seq_at),
-    };
-    let len = splice::len_with_seq(payload, place, seq);
-    if len > FRAME_BYTES_MAX {
-        return None;
-    }
-    let (header, header_len) = frame::ws_header(len);
-    // Written in place: a vector would have to be copied once more to be shared.
-    let mut bytes: Arc<[u8]> = iter::repeat_n(0, header_len + len).collect();
-    let (head, rest) = Arc::get_mut(&mut bytes)?.split_at_mut(header_len);
-    head.copy_from_slice(&header[..header_len]);
-    splice::write_seq(payload, place, seq, rest);
-    Some(bytes)
-}
-
-/// An `#account` that says what this relay says.
-fn with_status(payload: &[u8], account: &Account) -> Option<splice::Spliced> {
-    let Ok(Message::Event(event)) = Message::parse(payload) else {
-        return None;
-    };
-    let status = account.effective();
-    Some(splice::set_status(
-        payload,
-        &event.layout,
-        status.active,
-        status.reason.as_deref(),
-    ))
 }
 
 /// Milliseconds since 1970.

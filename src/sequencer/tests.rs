@@ -13,9 +13,10 @@ use super::{event::Upstream, *};
 use crate::{
     atproto::{
         crypto::PublicKey,
-        envelope::{Body, Event as Parsed},
+        envelope::{Body, Event as Parsed, Message},
         prove::Workspace,
     },
+    limits::FRAME_BYTES_MAX,
     sim::{account::Account as Person, event},
     store::{Options, account::Status},
     threads::{self, Role, stop_pair},
@@ -31,8 +32,11 @@ struct Fixture {
     inbox: Inbox,
     metrics: Arc<Metrics>,
     published: Arc<Mutex<Vec<Frame>>>,
-    takedowns: Arc<Mutex<Vec<(Did, Option<Takedown>)>>>,
+    takedowns: Arc<Mutex<Rulings>>,
 }
+
+/// What the sequencer says of takedowns.
+type Rulings = Vec<(Did, Option<Takedown>)>;
 
 impl Fixture {
     fn open(dir: &Path) -> Fixture {
@@ -45,7 +49,7 @@ impl Fixture {
         let store = Arc::new(Store::open(dir, options).unwrap());
         let metrics = Arc::new(Metrics::default());
         let published: Arc<Mutex<Vec<Frame>>> = Arc::default();
-        let takedowns: Arc<Mutex<Vec<(Did, Option<Takedown>)>>> = Arc::default();
+        let takedowns: Arc<Mutex<Rulings>> = Arc::default();
         let (sink, durable) = (published.clone(), store.clone());
         let taken = takedowns.clone();
         let publish = Box::new(move |new: Publication| {

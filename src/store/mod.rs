@@ -27,6 +27,7 @@ use std::{
 
 use rocksdb::{BoundColumnFamily, DBWithThreadMode, FlushOptions, MultiThreaded, WriteOptions};
 
+pub(crate) use self::open::lock_directory;
 use self::{
     account::{Account, HostId, HostRecord},
     family::{Ending, Family, Meta, event_key, host_key, ordinal_key, throttled_key},

@@ -24,7 +24,7 @@ pub(super) const FORMAT: u32 = 1;
 impl Store {
     /// Opens the store of `data_dir`, and makes it where there is none.
     pub fn open(data_dir: &Path, options: Options) -> Result<Store, OpenError> {
-        let lock = lock(data_dir)?;
+        let lock = lock_directory(data_dir)?;
         let path = data_dir.join("store");
         let is_new = is_new(&path)?;
         if !is_new {
@@ -59,8 +59,9 @@ impl Store {
     }
 }
 
-/// Takes the directory for this process. The lock is the kernel's: it ends with the process.
-fn lock(data_dir: &Path) -> Result<File, OpenError> {
+/// Takes the directory for this process. The lock is the kernel's: it ends with the file that is
+/// returned, or with the process.
+pub(crate) fn lock_directory(data_dir: &Path) -> Result<File, OpenError> {
     fs::create_dir_all(data_dir).map_err(|error| OpenError::io(data_dir, &error))?;
     let path = data_dir.join("lock");
     let file = File::options()

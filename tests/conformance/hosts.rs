@@ -3,6 +3,7 @@
 use std::{io::ErrorKind, net::TcpListener, time::Duration};
 
 use ipld_core::{ipld, ipld::Ipld};
+use serde_json::json;
 use tungstenite::Bytes;
 use zlay::{
     limits::{FRAME_BYTES_MAX, HOST_BACKOFF_FIRST, HOST_BACKOFF_MAX, HOST_FAILURES_OFFLINE},
@@ -68,11 +69,13 @@ fn assert_doubling(delays: &[Duration]) {
     }
 }
 
-/// Asks the relay to crawl a host, which ends its waiting, until it has done so.
+/// The operator asks the relay to crawl a host, which ends its waiting, until it has done so.
 fn ask_until(relay: &Relay, host: &str, is_so: impl Fn() -> bool) {
+    let body = json!({ "hostname": host }).to_string();
     wait_until("the relay tries a host again", || {
         is_so() || {
-            assert_eq!(crawl(relay, host).0, 200);
+            let (status, answer) = relay.admin("/admin/pds/requestCrawl", Some(&body));
+            assert_eq!(status, 200, "{answer}");
             false
         }
     });
@@ -514,7 +517,7 @@ fn a_seq_that_does_not_increase_is_not_read() {
     assert_eq!(stage.relay.metric("relay_events_discontinuous_total"), 0);
 }
 
-/// A host that says to every cursor, and to none, that it lies in the future. Each requestCrawl
+/// A host that says to every cursor, and to none, that it lies in the future. The operator's word
 /// makes the relay try at once; left alone it waits longer each time, and it asks for nothing in
 /// particular.
 ///
@@ -566,7 +569,9 @@ fn a_host_that_knows_no_cursor_is_left_alone_more_and_more() {
     assert!(relay.rejects().is_empty());
 }
 
-/// Each requestCrawl makes the relay try at once; left alone it waits twice as long each time.
+/// Left alone the relay waits twice as long each time; the operator's word ends each wait at once, and
+/// so does the host's own. What it said while it was away is not lost, nor is it forgotten over a restart:
+/// then it is tried without a word of anybody.
 ///
 /// Rule 51: <https://github.com/bluesky-social/indigo/tree/main/cmd/relay>
 #[test]
@@ -581,15 +586,33 @@ fn a_host_that_is_not_there_is_tried_ever_more_rarely_until_it_asks() {
     });
     let delays = delays(&stage.relay, host.name());
     assert_doubling(&delays);
-    // It would not be tried for minutes.
-    assert!(delays.last().unwrap() > &Duration::from_secs(60));
-    let shown = || status(&stage.relay, host.name());
-    wait_until("it is shown as offline", || shown() == "offline");
+    // It would not be tried for a while.
+    assert!(delays.last().unwrap() > &Duration::from_secs(30));
+    let shown = |stage: &Stage| status(&stage.relay, host.name());
+    wait_until("it is shown as offline", || shown(&stage) == "offline");
+    let page = stage.relay.host_page(host.name()).1;
+    assert!(page["failures"].as_u64() >= Some(HOST_FAILURES_OFFLINE.into()));
+    assert!(page["until"].is_string() && page["last_error"].is_string());
+    let said = stage.site.publish_post(&mut stage.bystander);
     host.set_refuses(false);
-    ask_until(&stage.relay, host.name(), || host.connected() == 1);
-    wait_until("it is shown as active", || shown() == "active");
-    stage.sentinel();
+    let (status, answer) = stage.relay.request_crawl(host.name());
+    assert_eq!(
+        (status, &answer["state"]),
+        (200, &"about to be connected to".into())
+    );
+    stage.subscriber.expect(&[&said]);
+    wait_until("it is shown as active", || shown(&stage) == "active");
     assert_eq!(host.connections(), 2);
+
+    host.set_refuses(true);
+    host.inject(Once::Cut);
+    ask_until(&stage.relay, host.name(), || shown(&stage) == "offline");
+    let said = stage.site.publish_post(&mut stage.bystander);
+    stage.restart();
+    assert_eq!(shown(&stage), "offline");
+    host.set_refuses(false);
+    stage.subscriber.expect(&[&said]);
+    wait_until("it is shown as active", || shown(&stage) == "active");
 }
 
 /// Who says in any way that it is a relay is not crawled, and is when it no longer does.

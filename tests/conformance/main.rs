@@ -10,6 +10,8 @@
 )]
 
 mod account;
+#[path = "../support/admin.rs"]
+mod admin;
 mod authority;
 mod commits_drop;
 mod commits_pass;
@@ -35,6 +37,7 @@ mod reasons;
 mod scripted;
 #[path = "../support/site.rs"]
 mod site;
+#[path = "../support/stage.rs"]
 mod stage;
 #[path = "../support/subscriber.rs"]
 mod subscriber;

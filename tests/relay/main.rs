@@ -9,18 +9,36 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+#[path = "../support/admin.rs"]
+mod admin;
+mod admission;
+mod control;
 mod crashes;
 mod directory;
 mod follower;
 mod hosts;
+#[path = "../support/http.rs"]
+mod http;
 mod lab;
+mod limits;
 mod memory;
+mod operator;
+#[path = "../conformance/plain.rs"]
+mod plain;
+#[path = "../support/postgres.rs"]
+#[expect(dead_code, reason = "the tests of the control store need more of it")]
+mod postgres;
 mod process;
 #[path = "../support/scripted.rs"]
 #[expect(dead_code, reason = "the conformance suite needs more of it")]
 mod scripted;
+mod settings;
+mod siblings;
 #[path = "../support/site.rs"]
 mod site;
 mod smoke;
+#[path = "../support/stage.rs"]
+#[expect(dead_code, reason = "the conformance suite needs more of it")]
+mod stage;
 #[path = "../support/subscriber.rs"]
 mod subscriber;

@@ -192,6 +192,11 @@ impl Cluster {
         }
     }
 
+    /// Whether it runs, or would if it were not paused.
+    pub(crate) fn is_running(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// Stops every process of it where it is: connections stay, nobody answers.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);

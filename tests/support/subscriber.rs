@@ -8,6 +8,7 @@ use std::{
 
 use tungstenite::{Error, Message, WebSocket, client};
 use zlay::sim::{
+    account::Account,
     event::{Digest, Event},
     wire,
 };
@@ -67,6 +68,18 @@ impl Subscriber {
         Subscriber::connect(relay, Some("0")).unwrap()
     }
 
+    /// Subscribes from what follows this seq.
+    pub(crate) fn after(relay: &Relay, seq: u64) -> Subscriber {
+        let mut subscriber = Subscriber::connect(relay, Some(&seq.to_string())).unwrap();
+        subscriber.last = Some(seq);
+        subscriber
+    }
+
+    /// The seq of the last event that came; 0: none did.
+    pub(crate) fn last(&self) -> u64 {
+        self.last.unwrap_or_default()
+    }
+
     /// Waits for whatever comes next.
     pub(crate) fn next(&mut self) -> Next {
         // Pings come too, and must not count as something.
@@ -102,6 +115,13 @@ impl Subscriber {
             Next::Event(seen) => seen,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The next event is an `#account` of this account that says this.
+    pub(crate) fn told(&mut self, account: &Account, active: bool, status: Option<&str>) {
+        let seen = self.event();
+        assert_eq!((&*seen.did, &*seen.kind), (&**account.did(), "#account"));
+        assert_eq!(seen.status, Some((active, status.map(str::to_owned))));
     }
 
     /// The next events are these and no others; those of one account are in this order.

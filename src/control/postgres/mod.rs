@@ -1,7 +1,7 @@
 //! The control store in a database server, where `DATABASE_URL` names one.
 //!
 //! One connection, owned by one thread (`link`), which holds the database's lock: one relay a
-//! database. Nothing here waits longer than [`CONTROL_TIMEOUT`](crate::limits::CONTROL_TIMEOUT), and
+//! database. Nothing here waits longer than [`CONTROL_TIMEOUT`], and
 //! a database that is away costs the relay nothing but what it would have kept meanwhile. The tables
 //! (`src/control/migrations`) are made to be read with psql.
 
@@ -34,7 +34,7 @@ use super::{
 use crate::{
     atproto::{did::Did, hostname::Endpoint},
     config::Secret,
-    limits::CONTROL_COPY_TIMEOUT,
+    limits::{CONTROL_COPY_TIMEOUT, CONTROL_TIMEOUT},
     store::{RocksMemory, account::HostId},
 };
 
@@ -52,6 +52,15 @@ impl Postgres {
     /// the web and those in `extra_ca`.
     pub fn open(url: &Secret, extra_ca: Option<&Path>) -> Result<Postgres, ControlError> {
         Postgres::open_patiently(url, extra_ca, Patience::default())
+    }
+
+    /// The same, and waits no longer than for an answer.
+    pub fn open_now(url: &Secret, extra_ca: Option<&Path>) -> Result<Postgres, ControlError> {
+        let patience = Patience {
+            start: CONTROL_TIMEOUT,
+            ..Patience::default()
+        };
+        Postgres::open_patiently(url, extra_ca, patience)
     }
 
     fn open_patiently(
@@ -231,7 +240,10 @@ fn unhurried(client: &mut Client) -> Result<Transaction<'_>, Failure> {
         .isolation_level(IsolationLevel::RepeatableRead)
         .start()?;
     let milliseconds = CONTROL_COPY_TIMEOUT.as_millis();
-    transaction.batch_execute(&format!("SET LOCAL statement_timeout = {milliseconds}"))?;
+    transaction.batch_execute(&format!(
+        "SET LOCAL statement_timeout = {milliseconds};
+         SET LOCAL idle_in_transaction_session_timeout = {milliseconds};"
+    ))?;
     Ok(transaction)
 }
 

@@ -76,7 +76,7 @@ impl Crawler {
     /// Carries an order out. Only one about a host has more to say than that it is done.
     pub(super) fn obey(&mut self, order: Order) -> CrawlAnswer {
         match order {
-            Order::Crawl(row, start) => return self.crawl(row, start),
+            Order::Crawl(row, start, source) => return self.crawl(row, start, source),
             Order::Terms(id, terms) => self.change(id, terms),
             Order::Domain(domain, banned) => self.ban_domain(&domain, banned),
             Order::Settings(settings) => self.set(settings),
@@ -100,6 +100,7 @@ impl Crawler {
             host.row.observed.failures = 0;
         }
         host.set_terms(&self.shared.policy);
+        host.look_again();
         self.table.put(&host.row, host.state.as_ref());
         log::info!("host={} has the terms {terms:?}", host.row.name);
         let limit = |row| self.shared.policy.account_limit(row);
@@ -140,6 +141,7 @@ impl Crawler {
         let mut changed = Vec::new();
         for ((id, host), before) in self.hosts.iter().zip(before) {
             host.set_terms(policy);
+            host.look_again();
             if policy.account_limit(&host.row) != before {
                 changed.push(*id);
             }

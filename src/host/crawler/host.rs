@@ -6,7 +6,7 @@ use crossbeam_channel::Sender;
 
 use super::CrawlAnswer;
 use crate::{
-    control::HostRow,
+    control::{HostRow, Source},
     host::{
         decision::Place,
         dial::Plug,
@@ -35,7 +35,7 @@ pub(super) struct Host {
     pub(super) reset: Option<Place>,
     /// Accounts that it had when they were last counted.
     accounts: u64,
-    /// When somebody last asked for it to be tried at once.
+    /// When somebody other than the operator last asked for it to be tried at once.
     woken: Option<Instant>,
 }
 
@@ -120,9 +120,17 @@ impl Host {
         }
     }
 
+    /// Its limits are others: if it waits for one, it may no longer have to, and waits can be long
+    /// where the operator has set a limit that is low.
+    pub(super) fn look_again(&self) {
+        if let (Some(State::Throttled { .. }), Some(running)) = (&self.state, &self.running) {
+            let _ = running.retry.try_send(());
+        }
+    }
+
     /// Sees to it that the host is tried soon; nothing where it has no thread. Who asks all the time
-    /// does not take the place of the delays between attempts.
-    pub(super) fn wake(&mut self) -> Option<CrawlAnswer> {
+    /// does not take the place of the delays between attempts, but for the operator.
+    pub(super) fn wake(&mut self, source: Source) -> Option<CrawlAnswer> {
         if self.leaving.is_some() {
             return Some(CrawlAnswer::Retrying);
         }
@@ -133,12 +141,14 @@ impl Host {
             return Some(CrawlAnswer::AlreadyConnected { since_ms });
         }
         let is_recent = |at: Instant| at.elapsed() < HOST_WAKE_INTERVAL;
-        if let Some(until_ms) = state.and_then(State::next_ms)
-            && self.woken.is_some_and(is_recent)
-        {
-            return Some(CrawlAnswer::BackingOff { until_ms });
+        if source != Source::Operator {
+            if let Some(until_ms) = state.and_then(State::next_ms)
+                && self.woken.is_some_and(is_recent)
+            {
+                return Some(CrawlAnswer::BackingOff { until_ms });
+            }
+            self.woken = Some(Instant::now());
         }
-        self.woken = Some(Instant::now());
         // One wake-up is enough, and it may be there already.
         let _ = running.retry.try_send(());
         Some(CrawlAnswer::Retrying)

@@ -63,7 +63,9 @@ impl Fixture {
     /// Crawls a host where nobody listens: its thread waits between attempts.
     fn crawl(&mut self, name: &str) -> CrawlAnswer {
         match self.handle.row(&endpoint(name), Source::Request) {
-            Ok(row) => self.crawler.obey(Order::Crawl(row, Start::Live)),
+            Ok(row) => self
+                .crawler
+                .obey(Order::Crawl(row, Start::Live, Source::Request)),
             Err(answer) => answer,
         }
     }

@@ -95,6 +95,10 @@ impl Health for Fake {
     fn ready(&self) -> Result<(), String> {
         Ok(())
     }
+
+    fn warnings(&self) -> Vec<String> {
+        self.storage().err().into_iter().collect()
+    }
 }
 
 impl Crawl for Fake {

@@ -2,15 +2,14 @@
 //! and an account that has nothing to do with what is tried, whose events show that everything
 //! before them was dealt with.
 
-use serde_json::{Value, json};
 use zlay::{
     reject::Reject,
     sim::{account::Account, event::Event},
 };
 
 use crate::{
-    site::{PASSWORD, Relay, Site, agent, answer, next_commit, wait_until},
-    subscriber::Subscriber,
+    site::{Relay, Site, next_commit, wait_until},
+    subscriber::{Seen, Subscriber},
 };
 
 /// Everything that a case needs.
@@ -114,43 +113,30 @@ impl Stage {
             "the state before {reject} is the state after it"
         );
     }
-}
 
-impl Relay {
-    /// Asks the admin API for something with a body; without one it is a `GET`.
-    pub(crate) fn admin(&self, path: &str, body: Option<&str>) -> (u16, Value) {
-        let url = format!("http://{}{path}", self.public);
-        let bearer = format!("Bearer {PASSWORD}");
-        let response = match body {
-            Some(body) => agent().post(url).header("Authorization", bearer).send(body),
-            None => agent().get(url).header("Authorization", bearer).call(),
-        };
-        answer(response.unwrap())
+    /// Everything that is published and was not read by the subscriber so far.
+    pub(crate) fn unread(&mut self) -> Vec<Seen> {
+        let left = self.relay.metric("relay_seq") - self.subscriber.last();
+        (0..left).map(|_| self.subscriber.event()).collect()
     }
 
-    /// Makes a decision, which must succeed.
-    pub(crate) fn decide(&self, path: &str, body: &str) {
-        let success = json!({"success": "true"});
-        assert_eq!(
-            self.admin(path, Some(body)),
-            (200, success),
-            "{path} {body}"
-        );
+    /// The relay ends orderly and starts again; the subscriber goes on where it was.
+    pub(crate) fn restart(&mut self) {
+        self.relay.terminate();
+        let child = &mut self.relay.child;
+        wait_until("the relay ends", || child.try_wait().unwrap().is_some());
+        assert!(child.wait().unwrap().success());
+        self.start_again();
     }
 
-    /// What anybody may know of a host.
-    pub(crate) fn host_page(&self, host: &str) -> (u16, Value) {
-        let url = format!("http://{}/hosts/{host}.json", self.public);
-        answer(agent().get(url).call().unwrap())
+    /// The same without a word to it.
+    pub(crate) fn crash(&mut self) {
+        self.relay.kill();
+        self.start_again();
     }
 
-    /// One part of that, which must be there.
-    pub(crate) fn of_host(&self, host: &str, pointer: &str) -> Value {
-        let (status, page) = self.host_page(host);
-        assert_eq!(status, 200, "{page}");
-        let value = page.pointer(pointer);
-        value
-            .unwrap_or_else(|| panic!("no {pointer} in {page}"))
-            .clone()
+    fn start_again(&mut self) {
+        self.relay = self.site.start();
+        self.subscriber = Subscriber::after(&self.relay, self.subscriber.last());
     }
 }
