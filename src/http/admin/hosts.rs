@@ -125,8 +125,10 @@ pub(super) fn request_crawl(app: &App, request: &Request) -> Result<Deed, Respon
     if answer.status != 200 {
         return Err(answer);
     }
+    // As it is kept, in whatever form it was asked for.
+    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     Ok(Deed {
-        subject: text(request, &["hostname"])?,
+        subject: said["hostname"].as_str().unwrap_or_default().to_owned(),
         detail: Value::Null,
         answer,
     })

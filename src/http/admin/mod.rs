@@ -299,7 +299,10 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::http::request::{Headers, Method};
+    use crate::{
+        control::settings::Setting,
+        http::request::{Headers, Method},
+    };
 
     fn request(authorization: Option<&str>) -> Request {
         let mut headers = Headers::default();
@@ -371,6 +374,24 @@ mod tests {
         assert!(of(&[host, ("Origin", "https://evil.test")]));
         assert!(of(&[host, ("Origin", "null")]));
         assert!(of(&[("Origin", "https://relay.test:3000")]));
+    }
+
+    #[test]
+    fn the_manual_has_every_route_and_every_setting() {
+        let manual = include_str!("../../../docs/admin.md");
+        let routes = include_str!("mod.rs").split("fn act(").nth(1).unwrap();
+        let routes = routes.split("=> return None").next().unwrap();
+        let routes: Vec<&str> = routes.split('"').skip(1).step_by(2).collect();
+        assert!(routes.len() > 30 && routes.iter().all(|path| act(path).is_some()));
+        let settings = Setting::ALL.iter().map(|setting| setting.name());
+        for name in routes.into_iter().chain(settings) {
+            let marks = [
+                format!("/admin/{name}`"),
+                format!("(or `{name}`)"),
+                format!("| `{name}` |"),
+            ];
+            assert!(marks.iter().any(|mark| manual.contains(mark)), "{name}");
+        }
     }
 
     #[test]

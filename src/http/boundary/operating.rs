@@ -421,6 +421,10 @@ fn what_was_done_is_noted_and_what_was_read_or_refused_is_not() {
         404
     );
     assert_eq!(post(address, "/admin/pds/changeLimits", "", change).0, 401);
+    let crawl = r#"{"hostname":" https://PDS.example.com/ "}"#;
+    assert_eq!(tell(&relay, "/admin/pds/requestCrawl", crawl).0, 200);
+    let banned = r#"{"hostname":"banned.com"}"#;
+    assert_eq!(tell(&relay, "/admin/pds/requestCrawl", banned).0, 403);
     let (status, log) = read(&relay, "/admin/audit");
     assert_eq!(status, 200);
     let entries = log["entries"].as_array().unwrap();
@@ -439,6 +443,7 @@ fn what_was_done_is_noted_and_what_was_read_or_refused_is_not() {
     assert_eq!(
         brief,
         [
+            json!([3, "127.0.0.1", "pds/requestCrawl", "pds.example.com"]),
             json!([
                 2,
                 "203.0.113.7 via 1.1 atproto-relay",
@@ -448,15 +453,15 @@ fn what_was_done_is_noted_and_what_was_read_or_refused_is_not() {
             json!([1, "127.0.0.1", "pds/block", "pds.example.com"]),
         ]
     );
-    assert_eq!(entries[0]["detail"], json!({ "repo_limit": 5 }));
+    assert_eq!(entries[1]["detail"], json!({ "repo_limit": 5 }));
     assert!(!log.to_string().contains("sesame"));
     let (_, first) = read(&relay, "/admin/audit?limit=1");
     assert_eq!(
         (&first["entries"][0]["id"], &first["cursor"]),
-        (&2.into(), &"2".into())
+        (&3.into(), &"3".into())
     );
-    let (_, second) = read(&relay, "/admin/audit?limit=1&cursor=2");
-    assert_eq!(second["entries"][0]["id"], 1);
+    let (_, second) = read(&relay, "/admin/audit?limit=1&cursor=3");
+    assert_eq!(second["entries"][0]["id"], 2);
     assert_eq!(read(&relay, "/admin/audit?cursor=x").0, 400);
     assert_eq!(read(&relay, "/admin/audit?limit=501").0, 400);
 }

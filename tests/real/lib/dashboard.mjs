@@ -2,7 +2,6 @@
 // own origin, and the fields that the dashboard reads
 // (<https://github.com/bluesky-social/indigo/tree/main/cmd/relay/relay-admin-ui>). Each part is named
 // after the component that it stands for.
-import { setTimeout as sleep } from 'node:timers/promises'
 import { differs, mistyped } from './compare.mjs'
 
 /** What the table of hosts shows, sorts by, and sends. */
@@ -88,8 +87,17 @@ async function login({ browser, relay, report }) {
 async function dashSwitches(office) {
   const { browser, relay, report } = office
   const read = async (path) => (await browser.call('GET', `/admin/subs/${path}`)).body
-  report.check('dashboard: crawling is enabled', differs(await read('getEnabled'), { enabled: true }))
-  await done(office, 'disable it', '/admin/subs/setEnabled?enabled=false', undefined, 'request_crawl')
+  report.check(
+    'dashboard: crawling is enabled',
+    differs(await read('getEnabled'), { enabled: true }),
+  )
+  await done(
+    office,
+    'disable it',
+    '/admin/subs/setEnabled?enabled=false',
+    undefined,
+    'request_crawl',
+  )
   report.check('dashboard: it is', differs(await read('getEnabled'), { enabled: false }))
   const refused = await requestCrawl(relay, 'pds.example.com')
   report.check('a new host that asks is refused', differs(refused, 403))
@@ -145,11 +153,17 @@ async function dashHosts(office) {
   await done(office, 'block a host that is connected', kill(true), undefined, one.host)
   await office.sees('it is banned', one, 'banned')
   const { Blocked, HasActiveConnection } = await rowOf(one)
-  report.check('dashboard: so says the table', differs([Blocked, HasActiveConnection], [true, false]))
+  report.check(
+    'dashboard: so says the table',
+    differs([Blocked, HasActiveConnection], [true, false]),
+  )
   const again = await browser.call('POST', kill(false))
   const { status, body } = again
   report.check('dashboard: there is nothing to disconnect', differs(status, 400), body.message)
-  report.check('a blocked host that asks is refused', differs(await requestCrawl(relay, one.host), 403))
+  report.check(
+    'a blocked host that asks is refused',
+    differs(await requestCrawl(relay, one.host), 403),
+  )
   const unblock = `/admin/pds/unblock?host=${one.host}`
   await done(office, 'unblock it', unblock, undefined, one.host)
   await office.sees('it is active', one, 'active')
@@ -167,7 +181,10 @@ async function domains(office) {
   const body = { Domain: 'example.org' }
   report.check('dashboard: banned domains, none', differs(await list(), { banned_domains: [] }))
   await done(office, 'ban a domain', '/admin/subs/banDomain', body, body.Domain)
-  report.check('dashboard: banned domains', differs(await list(), { banned_domains: [body.Domain] }))
+  report.check(
+    'dashboard: banned domains',
+    differs(await list(), { banned_domains: [body.Domain] }),
+  )
   await done(office, 'unban a domain', '/admin/subs/unbanDomain', body, body.Domain)
   report.check('dashboard: banned domains, none', differs(await list(), { banned_domains: [] }))
 }
@@ -206,16 +223,14 @@ async function newPds({ browser, deeds, report, two }) {
 }
 
 /** Consumers */
-async function consumers({ browser, report, output }) {
-  let rows
-  for (let tries = 0; tries < 40; tries++) {
-    rows = (await browser.call('GET', '/admin/consumers/list')).body
-    if (rows[0]?.events_consumed === output.frames.length) break
-    await sleep(50)
-  }
-  const problems = rows.flatMap((row) => mistyped(row, CONSUMER))
-  problems.push(...differs(rows[0]?.events_consumed, output.frames.length))
-  report.check('dashboard: the table of consumers', problems, `${rows.length} rows`)
+function consumers(office) {
+  const { browser, output } = office
+  return office.soon('dashboard: the table of consumers', async () => {
+    const { body: rows } = await browser.call('GET', '/admin/consumers/list')
+    const problems = rows.flatMap((row) => mistyped(row, CONSUMER))
+    const counts = rows.map((row) => row.events_consumed)
+    return [...problems, ...differs(counts, [output.frames.length])]
+  })
 }
 
 /** Nothing is done for a page of somebody else, though the browser knows the password. */
