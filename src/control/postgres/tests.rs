@@ -12,6 +12,7 @@ use super::*;
 use crate::control::suite;
 
 #[path = "../../../tests/support/postgres.rs"]
+#[expect(dead_code, reason = "the tests of the whole relay need more of it")]
 mod server;
 
 use server::{Cluster, Database};
