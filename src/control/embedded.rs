@@ -579,11 +579,11 @@ fn read_bans(db: &DB) -> Result<BTreeSet<Domain>, ControlError> {
         .collect()
 }
 
-/// Everything below a prefix: what follows it, and the value.
-fn below(
-    db: &DB,
-    prefix: u8,
-) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), ControlError>> + '_ {
+/// What follows the prefix of a key, and the value.
+type Entry = (Box<[u8]>, Box<[u8]>);
+
+/// Everything below a prefix.
+fn below(db: &DB, prefix: u8) -> impl Iterator<Item = Result<Entry, ControlError>> + '_ {
     let entries = db.iterator(IteratorMode::From(&[prefix], Direction::Forward));
     entries
         .map(|entry| entry.map_err(backend))

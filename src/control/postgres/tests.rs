@@ -12,6 +12,7 @@ use super::*;
 use crate::control::suite;
 
 #[path = "../../../tests/support/postgres.rs"]
+#[expect(dead_code, reason = "the tests of the whole relay need more of it")]
 mod server;
 
 use server::{Cluster, Database};
@@ -426,7 +427,7 @@ fn a_relay_that_lost_its_database_to_another_one_writes_nothing() {
     let mut other = cluster.client();
     let other = std::thread::spawn(move || {
         other
-            .query("SELECT pg_advisory_lock(2053925241)", &[])
+            .query("SELECT pg_advisory_lock($1)", &[&schema::LOCK])
             .unwrap();
         other
     });
