@@ -345,6 +345,13 @@ impl Crawler {
                 return false;
             }
         };
+        // A host that has announced itself and was not heard yet is heard from the beginning, also
+        // after a restart and after a ban.
+        let announced = host.row.source != Source::Discovery;
+        let start = match start {
+            Start::Live if announced && record.cursor == 0 && record.epoch == 0 => Start::Oldest,
+            start => start,
+        };
         host.set_accounts(&self.shared.policy, record.accounts);
         if std::mem::take(&mut host.silenced) {
             // After everything that was on its way of it.

@@ -38,8 +38,7 @@ pub(super) struct RelayHealth {
     metrics: Arc<Metrics>,
     control: Arc<dyn Control>,
     progress: Mutex<Progress>,
-    /// Since when the control store is not available; none: it is.
-    control_down: Mutex<Option<Instant>>,
+    outage: Mutex<Outage>,
 }
 
 impl RelayHealth {
@@ -57,7 +56,7 @@ impl RelayHealth {
             metrics,
             control,
             progress: Mutex::new(progress),
-            control_down: Mutex::new(None),
+            outage: Mutex::default(),
         }
     }
 }
@@ -65,15 +64,23 @@ impl RelayHealth {
 impl RelayHealth {
     /// How long the control store has not been available, and why.
     fn control_down(&self, now: Instant) -> Option<(Duration, String)> {
-        let mut since = self
-            .control_down
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let Err(error) = self.control.available() else {
-            *since = None;
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        outage.seen(self.control.available(), now)
+    }
+}
+
+/// Since when the control store is not available, as far as was looked; none: it is.
+#[derive(Default)]
+struct Outage(Option<Instant>);
+
+impl Outage {
+    /// How long it has lasted, and what it is.
+    fn seen(&mut self, available: Result<(), String>, now: Instant) -> Option<(Duration, String)> {
+        let Err(error) = available else {
+            self.0 = None;
             return None;
         };
-        let down = now.saturating_duration_since(*since.get_or_insert(now));
+        let down = now.saturating_duration_since(*self.0.get_or_insert(now));
         Some((down, format!("the control store is not available: {error}")))
     }
 }
@@ -140,6 +147,25 @@ impl Health for RelayHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_outage_lasts_from_when_it_was_first_seen() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut outage = Outage::default();
+        let mut lasts = |available: Result<(), &str>, seconds| {
+            let seen = outage.seen(available.map_err(str::to_owned), after(seconds));
+            seen.map(|(down, error)| {
+                assert!(error.contains("control store") && error.contains("no server"));
+                down.as_secs()
+            })
+        };
+        assert_eq!(lasts(Ok(()), 10), None);
+        assert_eq!(lasts(Err("no server"), 20), Some(0));
+        assert_eq!(lasts(Err("no server"), 50), Some(30));
+        assert_eq!(lasts(Ok(()), 60), None);
+        assert_eq!(lasts(Err("no server"), 70), Some(0));
+    }
 
     #[test]
     fn only_waiting_without_progress_is_a_stall() {

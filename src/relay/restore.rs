@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::StartError;
 use crate::{
     atproto::did::Did,
-    control::{Control, Takedown, keeper::seq_beyond, settings::Setting},
+    control::{Control, Mirror, Takedown, keeper::seq_beyond, settings::Setting},
     host::{now_ms, terms::Policy},
     limits::{RULING_TIMEOUT, TAKEDOWNS_PAGE_MAX},
     sequencer::{
@@ -59,6 +59,12 @@ pub(super) fn agree(control: &dyn Control, store: &Store) -> Result<Option<u64>,
             mirror.seq
         );
         store.raise_seq(floor)?;
+        // So that it holds if everything is lost once more before the next time it is mirrored.
+        control.mirror(&Mirror {
+            seq: floor,
+            at_ms: now_ms(),
+            cursors: Vec::new(),
+        })?;
     }
     Ok((mirror.at_ms > 0).then_some(mirror.at_ms))
 }
@@ -114,7 +120,7 @@ mod tests {
     use crate::{
         atproto::hostname::Endpoint,
         config::Cli,
-        control::{Cursor, Mirror, Source, embedded::Embedded, settings::Settings},
+        control::{Cursor, Source, embedded::Embedded, settings::Settings},
         store::{Options, account::HostId},
     };
 

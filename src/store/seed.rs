@@ -63,16 +63,25 @@ impl Store {
         self.db.write_synced(batch, &[])
     }
 
-    /// Makes sure, synced, that the next seq is above `floor`; false where it is already. What lies
-    /// between is a gap, not a loss of the window, as after an end that may have lost the last batches.
+    /// Makes sure, synced, that the next seq is above `floor`; false where it is already. Where there
+    /// are events, what lies between is a gap, not a loss of the window, as after an end that may have
+    /// lost the last batches; where there are none, everything up to there has left the window.
     /// To be called before there is a sequencer, which counts for itself.
     pub fn raise_seq(&self, floor: u64) -> Result<bool, StoreError> {
         let floor = floor.min(Seq::MAX.get());
         if self.last_seq() >= floor {
             return Ok(false);
         }
-        self.db.set_meta(&[(Meta::LastSeq, floor)])?;
-        self.window.raise(floor);
+        if self.window().oldest.is_some() {
+            self.db.set_meta(&[(Meta::LastSeq, floor)])?;
+            self.window.raise(floor);
+        } else {
+            // What was published before is not here: who asks for it is told so.
+            self.db
+                .set_meta(&[(Meta::LastSeq, floor), (Meta::Pruned, floor)])?;
+            self.window.raise(floor);
+            self.window.prune(floor, || Ok::<_, StoreError>(None))?;
+        }
         Ok(true)
     }
 

@@ -11,6 +11,7 @@
 
 mod account;
 #[path = "../support/admin.rs"]
+#[expect(dead_code, reason = "the suite of the whole relay needs more of it")]
 mod admin;
 mod authority;
 mod commits_drop;
@@ -38,6 +39,7 @@ mod scripted;
 #[path = "../support/site.rs"]
 mod site;
 #[path = "../support/stage.rs"]
+#[expect(dead_code, reason = "the suite of the whole relay needs more of it")]
 mod stage;
 #[path = "../support/subscriber.rs"]
 mod subscriber;

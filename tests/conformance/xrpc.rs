@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use zlay::{reject::Reject, sim::account::Account};
+use zlay::{limits::CRAWL_REQUESTS_MAX, reject::Reject, sim::account::Account};
 
 use crate::{
     http::{Answer, ask},
@@ -289,6 +289,69 @@ fn a_host_that_asks_is_crawled_once_however_often_it_asks() {
             .len(),
         1
     );
+}
+
+/// Beside that all is well, an answer says to people what becomes of the request: the host is new, it is
+/// connected and since when, it is tried at once, or it was tried only just now and waits until then. To
+/// whom asks too often it says when to ask again. Asking changes nothing but when a host is tried.
+///
+/// Rule 164: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>
+#[test]
+fn an_answer_says_what_becomes_of_the_request() {
+    let site = Site::new(1);
+    let relay = site.start();
+    let host = site.network.host(0).clone();
+    let body = json!({ "hostname": host.name() }).to_string();
+    let crawl = || {
+        let answer = post(&relay, "requestCrawl", &body);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let answer = answer.json();
+        assert_eq!(answer["hostname"], host.name());
+        answer
+    };
+    let new = json!({ "hostname": host.name(), "state": "new, and about to be connected to" });
+    assert_eq!(crawl(), new);
+    wait_until("it is connected", || {
+        relay.of_host(host.name(), "/state") == "connected"
+    });
+    let since = relay.of_host(host.name(), "/since");
+    for _ in 0..3 {
+        let answer = crawl();
+        let said = (&answer["state"], &answer["since"]);
+        assert_eq!(said, (&"connected already".into(), &since));
+    }
+    // Once it is not there any more, each second time it is left to wait.
+    host.set_refuses(true);
+    host.inject(zlay::sim::feed::Once::Cut);
+    let failures = || relay.of_host(host.name(), "/failures").as_u64();
+    wait_until("two attempts have failed", || failures() >= Some(2));
+    let before = relay.host_page(host.name()).1;
+    assert_eq!(crawl()["state"], "about to be connected to");
+    wait_until("it was tried", || failures() > before["failures"].as_u64());
+    let answer = crawl();
+    let state = answer["state"].as_str().unwrap();
+    assert!(state.starts_with("tried just now"), "{state}");
+    let until = answer["until"].as_str().unwrap();
+    assert!(until > before["until"].as_str().unwrap(), "{answer}");
+    host.set_refuses(false);
+
+    let asker = "X-Forwarded-For: 203.0.113.9\r\n";
+    let path = "/xrpc/com.atproto.sync.requestCrawl";
+    let mut taken = 0;
+    let refused = loop {
+        let answer = ask(relay.public, "POST", path, asker, &body);
+        if answer.status != 200 {
+            break answer;
+        }
+        taken += 1;
+    };
+    assert_eq!(taken, CRAWL_REQUESTS_MAX);
+    let error = (429, "RateLimitExceeded".to_owned());
+    assert_eq!(error_of(&refused), error);
+    let seconds = refused.header("retry-after").unwrap().parse::<u64>();
+    assert!((1..=60).contains(&seconds.unwrap()));
+    wait_until("it is connected again", || host.connected() == 1);
+    assert_eq!(relay.listed(), [host.name()]);
 }
 
 /// Rule 165: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/requestCrawl.json>

@@ -24,14 +24,14 @@ const PACE: Duration = Duration::from_millis(2);
 const OUTSTANDING_MAX: u64 = 500;
 
 /// Eight accounts of each host.
-fn accounts(site: &mut Site) -> Vec<Account> {
+pub(crate) fn accounts(site: &mut Site) -> Vec<Account> {
     let hosts = site.network.len();
     (0..8 * hosts).map(|n| site.account(n % hosts)).collect()
 }
 
 /// Sends events of all kinds until the stop. The accounts stay at their hosts: an `#identity` of any
 /// other host, a former one included, passes once more when it is read again after a kill.
-fn send(network: &Network, accounts: &mut [Account], stop: &Stop) {
+pub(crate) fn send(network: &Network, accounts: &mut [Account], stop: &Stop) {
     let mut rng = fastrand::Rng::with_seed(3);
     while !stop.wait(PACE) {
         if network.expected().outstanding() >= OUTSTANDING_MAX {

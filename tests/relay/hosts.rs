@@ -1,5 +1,6 @@
 //! How the relay keeps up with hosts that come, go, start anew, and misbehave at one place.
 
+use serde_json::Value;
 use tungstenite::Bytes;
 use zlay::sim::{account::Account, event::Event, feed::Once};
 
@@ -32,6 +33,21 @@ impl Stage {
             host,
             relay,
         }
+    }
+
+    /// The host's page says that so many of its messages were refused, and for what, and that it is
+    /// connected all the same.
+    fn page_says(&self, reason: &str, count: u64) {
+        let page = self.relay.host_page(&self.host.name()).1;
+        let refused = &page["events"]["rejected"][reason];
+        assert_eq!(refused["count"], count, "{page}");
+        assert!(refused["meaning"].as_str().unwrap().ends_with('.'));
+        assert_eq!(page["events"]["last_rejected"]["reason"], *reason);
+        assert_eq!(
+            (&page["status"], &page["last_error"]),
+            (&"active".into(), &Value::Null),
+            "{page}"
+        );
     }
 
     /// The host says a commit of its account.
@@ -118,6 +134,83 @@ fn a_host_that_says_future_cursor_is_heard_from_then_on() {
     assert_eq!(stage.host.asked()[3], Some(3));
     stage.pass([4]);
     assert!(stage.relay.rejects().is_empty());
+    // What was passed over is said to whoever asks, also later.
+    let name = stage.host.name();
+    for restarted in [false, true] {
+        if restarted {
+            stage.relay.kill();
+            stage.relay = stage.site.start();
+            stage.host.wait_until_asked(5);
+        }
+        let skipped = stage.relay.of_host(&name, "/last_skipped");
+        assert_eq!(skipped["reason"], "the host sent the error FutureCursor");
+        assert!(skipped["time"].is_string(), "{skipped}");
+        let path = format!("/admin/hosts/detail?host={name}");
+        assert_eq!(stage.relay.look(&path)["last_skipped"], skipped);
+    }
+    assert_eq!(stage.host.asked()[4], Some(4));
+}
+
+/// A host is away for a while, and nobody asks for it: it is tried again by itself, and what it said
+/// meanwhile comes.
+///
+/// Rules 39, 51: <https://github.com/bluesky-social/indigo/tree/main/cmd/relay>
+#[test]
+fn a_host_that_was_away_is_found_again_without_a_word() {
+    let mut site = Site::new(2);
+    let relay = site.start_crawling();
+    let mut subscriber = Subscriber::from_the_beginning(&relay);
+    let (mut account, host) = (site.account(0), site.network.host(0).clone());
+    subscriber.expect(&[&site.publish_post(&mut account)]);
+    host.set_refuses(true);
+    host.inject(Once::Cut);
+    wait_until("some attempts have failed", || {
+        relay.of_host(host.name(), "/failures").as_u64() >= Some(3)
+    });
+    let page = relay.host_page(host.name()).1;
+    assert_eq!(page["status"], "active", "not yet offline");
+    assert!(page["state"].as_str().unwrap().contains("not connected"));
+    assert!(page["until"].is_string() && page["last_error"].is_string());
+    let events: Vec<_> = (0..5).map(|_| site.publish_post(&mut account)).collect();
+    // Others are not concerned.
+    let mut other = site.account(1);
+    subscriber.expect(&[&site.publish_post(&mut other)]);
+    host.set_refuses(false);
+    subscriber.expect(&events.iter().collect::<Vec<_>>());
+    let page = relay.host_page(host.name()).1;
+    assert_eq!(
+        (
+            &page["failures"],
+            &page["last_error"],
+            &page["last_skipped"]
+        ),
+        (&0.into(), &Value::Null, &Value::Null),
+        "{page}"
+    );
+    assert_eq!(host.outdated(), 0);
+    assert!(relay.rejects().is_empty());
+}
+
+/// A host that has announced itself says its first word while the relay is off, and another one while it
+/// is banned: neither is missed, though there was nothing to go on from.
+///
+/// Rule 40: <https://atproto.com/specs/sync#event-ordering>
+#[test]
+fn the_first_word_of_a_host_is_not_missed() {
+    let mut site = Site::new(2);
+    let mut relay = site.start_crawling();
+    let (mut first, mut second) = (site.account(0), site.account(1));
+    relay.kill();
+    let event = site.publish_post(&mut first);
+    relay = site.start();
+    let mut subscriber = Subscriber::from_the_beginning(&relay);
+    subscriber.expect(&[&event]);
+    let host = site.network.host(1).clone();
+    relay.ban(host.name(), true);
+    wait_until("the connection ends", || host.connected() == 0);
+    let event = site.publish_post(&mut second);
+    relay.ban(host.name(), false);
+    subscriber.expect(&[&event]);
 }
 
 #[test]
@@ -157,6 +250,7 @@ fn a_frame_that_always_breaks_the_connection_is_passed_over() {
     stage.host.say_raw(7, poison);
     stage.pass([8]);
     assert_eq!(stage.host.asked()[4..], [Some(6), Some(6)]);
+    stage.page_says("frame_malformed", 6);
 }
 
 /// Rule 46: <https://atproto.com/specs/sync#limits>
@@ -166,9 +260,64 @@ fn a_message_that_is_always_too_large_is_passed_over() {
     stage.pass([1, 2]);
     let size = zlay::limits::FRAME_BYTES_MAX + 1;
     stage.host.say_raw(3, Bytes::from(vec![0xa0; size]));
+    let name = stage.host.name();
+    wait_until("its page says what is wrong", || {
+        let why = stage.relay.of_host(&name, "/last_error");
+        why == "a message is over 5,000,000 bytes"
+    });
     stage.pass([4, 5]);
     assert_eq!(stage.relay.rejects()["frame_malformed"], 3);
     assert_eq!(stage.relay.metric("relay_upstream_skipped_total"), 1);
+    stage.page_says("frame_malformed", 3);
+}
+
+/// A host that says nothing, and one whose first message comes byte by byte and does not end: that is
+/// what their pages say, and neither delays anybody. The message is an event like any other once it is
+/// whole. What ends such connections takes minutes, and is shown by the tests of `host`.
+///
+/// Rule 54: <https://atproto.com/specs/sync>
+#[test]
+fn hosts_that_say_nothing_or_say_it_slowly_delay_nobody() {
+    let mut stage = Stage::set_up();
+    let silent = Scripted::start();
+    assert_eq!(stage.relay.request_crawl(&silent.name()).0, 200);
+    silent.wait_until_asked(1);
+    let slow = Scripted::start();
+    assert_eq!(stage.relay.request_crawl(&slow.name()).0, 200);
+    slow.wait_until_asked(1);
+    let mut account = slow.account(&mut stage.site);
+    let event = next_commit(&mut account);
+    let frame = event.frame(1);
+    let len = u16::try_from(frame.len()).unwrap().to_be_bytes();
+    let wire: Bytes = [&[0x82, 126][..], &len, &frame].concat().into();
+    let (most, last) = (wire.slice(..wire.len() - 1), wire.slice(wire.len() - 1..));
+    for byte in most.chunks(1) {
+        slow.say_wire(1, Bytes::copy_from_slice(byte));
+    }
+    stage.pass([1, 2, 3]);
+    for host in [&silent, &slow] {
+        let page = stage.relay.host_page(&host.name()).1;
+        assert_eq!(
+            (&page["status"], &page["state"]),
+            (&"active".into(), &"connected".into())
+        );
+        let events = &page["events"];
+        assert_eq!(
+            (&events["received"], &events["last_received"]),
+            (&0.into(), &Value::Null)
+        );
+        assert!(page["last_connected"].is_string());
+        assert_eq!(host.asked().len(), 1);
+    }
+    stage.pass([4]);
+    slow.say_wire(1, last);
+    stage.subscriber.expect(&[&event]);
+    assert_eq!(
+        stage.relay.of_host(&slow.name(), "/events/received"),
+        1,
+        "the bytes were one message"
+    );
+    assert!(stage.relay.rejects().is_empty());
 }
 
 /// Status and error name of the answer to requestCrawl.

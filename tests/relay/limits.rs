@@ -184,7 +184,7 @@ fn accounts_are_let_in_oldest_first_as_soon_as_there_is_room() {
     stage.subscriber.told(&waiting[4], true, None);
     stage.subscriber.told(&newcomer, true, None);
     stage.sentinel();
-    assert_eq!(stage.relay.of_host(&host, "/accounts"), 6);
+    assert_eq!(stage.relay.of_host(&host, "/accounts"), 7);
     assert_eq!(stage.relay.metric("relay_events_discontinuous_total"), 0);
 }
 

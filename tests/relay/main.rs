@@ -14,6 +14,7 @@ mod admin;
 mod admission;
 mod control;
 mod crashes;
+mod database;
 mod directory;
 mod follower;
 mod hosts;
@@ -30,7 +31,6 @@ mod plain;
 mod postgres;
 mod process;
 #[path = "../support/scripted.rs"]
-#[expect(dead_code, reason = "the conformance suite needs more of it")]
 mod scripted;
 mod settings;
 mod siblings;

@@ -51,7 +51,7 @@ fn a_host_is_read_from_where_the_operator_says() {
         (json!("oldest"), Some(0), 3),
         (json!(0), Some(0), 4),
         (json!(4), Some(4), 3),
-        (json!("8"), Some(8), 2),
+        (json!("8"), Some(8), 1),
         (json!("live"), None, 0),
     ] {
         let before = refused(&stage);

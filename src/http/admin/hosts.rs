@@ -14,6 +14,7 @@ use crate::{
         quota::Span,
     },
     http::hosts::{Detail, not_found, page},
+    limits::HTTP_RETRY_AFTER,
 };
 
 /// Under which note the siblings' alerts about limits of accounts are kept.
@@ -299,7 +300,12 @@ pub(super) fn decide(app: &App, decision: &Decision) -> Result<(), Response> {
         DecisionError::NoSuchHost => not_found(),
         DecisionError::NotConnected => Response::invalid("There is no connection to this host"),
         DecisionError::Banned => Response::invalid("The host is banned"),
-        DecisionError::Unavailable(error) => unavailable(&error),
+        DecisionError::Unavailable(error) => {
+            log::error!("admin: {error}");
+            let message = "The control store does not answer: the change can not be kept now, and is \
+                           not in force";
+            Response::error(503, "InternalServerError", message).retry_after(HTTP_RETRY_AFTER)
+        }
         DecisionError::Failed(error) => {
             log::error!("admin: {error}");
             let message = "The decision could not be kept, and is not in force";
