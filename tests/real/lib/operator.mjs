@@ -231,7 +231,7 @@ const hostPart = (address = '') => (/^(127\.|::1$|\[::1\])/.test(address) ? 'loo
 
 /** A host with as many accounts as it may have gets no further one, until it may. */
 async function limits(office) {
-  const { one, two, alice, relay, report } = office
+  const { one, two, alice, relay, report, output } = office
   const config = (limit, host = one.host) =>
     office.admin('host', 'config', '--account-limit', String(limit), host)
   const limitOf = async (pds) => (await office.rows()).get(pds.host).RepoLimit
@@ -254,10 +254,13 @@ async function limits(office) {
   const status = async () => (await relay.sync('getRepoStatus', { did: bob.did })).body
   const { active, status: word } = await status()
   report.check('and is throttled', differs({ active, word }, { active: false, word: 'throttled' }))
+  const place = output.frames.length
   office.ran('goat relay admin host config --account-limit 7', await config(7))
   await check('the higher limit', 7)
-  report.is('the account that has room now is heard', await office.hears(bob))
-  report.check('and active', differs((await status()).active, true))
+  await output.until(() => office.events(bob, place).length > 0, 5000)
+  checkAccountEvents(office, bob, place, { active: true, status: undefined })
+  report.check('the account that has room now is active', differs((await status()).active, true))
+  report.is('and heard', await office.hears(bob))
   const unknown = await config(7, 'pds.example.com')
   office.failed('goat relay admin host config fails for what is no host', unknown, /failed: 404/)
   const nothing = await office.admin('host', 'config', one.host)
