@@ -44,7 +44,6 @@ fn decided(relay: &Relay) -> Value {
             "lenient",
             "added_by",
             "accounts",
-            "seq",
         ];
         let fields = names.map(|name| (name.to_owned(), host[name].clone()));
         Value::Object(fields.into_iter().collect())

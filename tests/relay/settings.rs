@@ -142,6 +142,7 @@ fn request_crawl_can_be_closed_to_new_hosts() {
     let mut relay = site.start();
     let [known, new, brought] = [0, 1, 2].map(|n| site.network.host(n).clone());
     assert_eq!(relay.request_crawl(known.name()).0, 200);
+    wait_until("it is connected", || known.connected() == 1);
     relay.set(&json!({ "request_crawl": false }));
     for restarted in [false, true] {
         if restarted {
