@@ -303,6 +303,9 @@ fn how_much_is_caught_up_with_is_the_operators_choice() {
     assert_eq!(host.asked(), [Some(0), Some(1), None]);
     let fourth = say(4);
     stage.subscriber.expect(&[&fourth]);
+    wait_until("its page says so", || {
+        stage.relay.of_host(&host.name(), "/last_skipped") != Value::Null
+    });
     let skipped = stage.relay.of_host(&host.name(), "/last_skipped");
     let reason = skipped["reason"].as_str().unwrap();
     assert!(reason.contains("catch_up_hours (0)"), "{reason}");
