@@ -36,7 +36,6 @@ use crate::{
     },
     limits::{
         HOST_ACCOUNTS_INTERVAL, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL, HOST_SEEN_INTERVAL,
-        RULING_TIMEOUT,
     },
     sequencer::event::Input,
     store::{Store, account::HostId},
@@ -315,29 +314,7 @@ impl Crawler {
         if self.table.is_banned(name) || host.leaving.is_some() {
             return false;
         }
-        let start = match host.reset.take() {
-            Some(place) => {
-                let cursor = match place {
-                    Place::After(seq) => Some(seq),
-                    Place::Oldest | Place::Live => None,
-                };
-                let question = |done| Input::Reset {
-                    host: id,
-                    cursor,
-                    done,
-                };
-                if self.shared.inbox.ask(question, RULING_TIMEOUT).is_none() {
-                    log::error!("host={name} its cursor can not be reset now");
-                    host.reset = Some(place);
-                    return false;
-                }
-                match place {
-                    Place::Oldest => Start::Oldest,
-                    Place::After(_) | Place::Live => Start::Live,
-                }
-            }
-            None => start,
-        };
+        let start = host.reset.take().unwrap_or(start);
         let record = match self.store.host(id) {
             Ok(record) => record.unwrap_or_default(),
             Err(error) => {

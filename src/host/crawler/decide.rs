@@ -10,6 +10,7 @@ use crate::{
         table::HostEntry,
         thread::Start,
     },
+    limits::RULING_TIMEOUT,
     sequencer::event::Input,
     store::account::HostId,
 };
@@ -151,21 +152,39 @@ impl Crawler {
         }
     }
 
-    /// Reads a host from another place, as soon as nothing is on its way of it any more.
+    /// Reads a host from another place, as soon as its thread has ended.
     fn reset(&mut self, id: HostId, place: Place) -> CrawlAnswer {
         let Some(host) = self.hosts.get_mut(&id) else {
             return CrawlAnswer::Failed("there is no such host".into());
         };
         log::info!("host={} is to be read from {place:?}", host.row.name);
-        host.reset = Some(place);
-        if host.running.is_some() {
-            // Its thread says when it has ended, and the host is started then.
-            host.end();
-            self.table.put(&host.row, None);
-        } else if host.leaving.is_none() {
+        let was_running = host.running.is_some();
+        host.end();
+        self.table.put(&host.row, None);
+        let (cursor, start) = match place {
+            Place::Oldest => (None, Start::Oldest),
+            Place::Live => (None, Start::Live),
+            Place::After(seq) => (Some(seq), Start::Live),
+        };
+        // Stored before it is answered. What is still on its way of the host is of an older epoch, and
+        // moves its cursor no more.
+        let question = |done| Input::Reset {
+            host: id,
+            cursor,
+            done,
+        };
+        let stored = self.shared.inbox.ask(question, RULING_TIMEOUT).is_some();
+        if stored {
+            host.reset = Some(start);
+        }
+        // Its thread says when it has ended, and the host is started then.
+        if !was_running && host.leaving.is_none() {
             self.start(id, Start::Live);
         }
-        CrawlAnswer::Retrying
+        match stored {
+            true => CrawlAnswer::Retrying,
+            false => CrawlAnswer::Failed("the sequencer does not answer".into()),
+        }
     }
 
     /// Ends what is banned of these hosts, and starts what is not any more.

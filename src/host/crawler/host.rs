@@ -8,11 +8,11 @@ use super::CrawlAnswer;
 use crate::{
     control::{HostRow, Source},
     host::{
-        decision::Place,
         dial::Plug,
         lane::Lane,
         state::{self, State, at_rest},
         terms::{Policy, Terms},
+        thread::Start,
     },
     limits::{HOST_FAILURES_LOGGED, HOST_WAKE_INTERVAL},
     threads::Thread,
@@ -31,8 +31,8 @@ pub(super) struct Host {
     pub(super) leaving: Option<Thread>,
     /// The sequencer takes nothing of it.
     pub(super) silenced: bool,
-    /// Where it is to be read from when it is listened to again.
-    pub(super) reset: Option<Place>,
+    /// How it is to be read when it is listened to again, where the operator has said that.
+    pub(super) reset: Option<Start>,
     /// Accounts that it had when they were last counted.
     accounts: u64,
     /// When somebody other than the operator last asked for it to be tried at once.
