@@ -189,14 +189,19 @@ fn a_new_relay_waits_for_the_old_one_to_leave_the_database() {
     let old = site_with(database.url());
     let new = site_with(database.url());
     let leaving = old.start();
-    std::thread::scope(|scope| {
-        let starting = scope.spawn(|| new.start());
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        assert!(!starting.is_finished());
-        end(leaving);
-        let relay = starting.join().unwrap();
-        assert!(end(relay).contains("another relay uses this database"));
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let stderr = std::fs::File::create(&log).unwrap();
+    let mut starting = new.command().stderr(stderr).spawn().unwrap();
+    let says = |what: &str| std::fs::read_to_string(&log).unwrap().contains(what);
+    wait_until("the new one has tried in vain", || {
+        says("another relay uses this database")
     });
+    assert!(!says("listening public="));
+    end(leaving);
+    wait_until("the new one starts", || says("listening public="));
+    starting.kill().unwrap();
+    starting.wait().unwrap();
 }
 
 #[test]

@@ -140,6 +140,13 @@ fn refused_for_now(relay: &Relay, path: &str, body: &Value) {
     assert!(message.contains("can not"), "{message}");
 }
 
+/// Of what `/readyz` warns; the relay is ready all the same.
+fn warnings(relay: &Relay) -> String {
+    let answer = http::ask(relay.internal, "GET", "/readyz", "", "");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["warnings"].to_string()
+}
+
 /// Traffic of all kinds, and a database that is killed in the middle of it. The stream goes on; nothing
 /// that would have to be kept is done, and what is in force stays; known hosts may ask, and new ones are
 /// told to come back. When the database is back, so is everything, by itself: what was seen of hosts
@@ -177,6 +184,9 @@ fn a_database_that_is_killed_under_load_costs_no_event() {
         );
         let settings = relay.look("/admin/settings");
         let name = hosts[0].name();
+        wait_until("the operator is warned", || {
+            warnings(&relay).contains("control store")
+        });
         for (path, body) in [
             ("/admin/pds/block", json!({ "host": name })),
             (
@@ -216,6 +226,7 @@ fn a_database_that_is_killed_under_load_costs_no_event() {
             let sql = "SELECT name FROM hosts WHERE failures >= 2";
             cluster.query(sql) == [hosts[1].name()]
         });
+        wait_until("nobody is warned any more", || warnings(&relay) == "null");
         hosts[1].set_refuses(false);
         assert_eq!(relay.request_crawl(hosts[2].name()).0, 200);
         passes(100);
