@@ -203,7 +203,9 @@ mod tests {
     use super::*;
     use crate::threads::spawn;
 
-    const RESERVED: usize = 3 << 20;
+    /// More than any other thread of the tests has: the C library would reuse one of those stacks, which
+    /// is larger, and has been used.
+    const RESERVED: usize = 17 << 20;
 
     /// Calls itself until `bytes` of the stack are in use.
     #[inline(never)]
@@ -237,6 +239,8 @@ mod tests {
             let _ = held.recv();
         });
         let thread = thread.unwrap();
+        // Dropped before the thread, which waits for it, where something below fails.
+        let go_on = go_on;
         let (_, address) = wait.recv().unwrap();
         let (id, stack) = holding(address).unwrap();
         assert_eq!(stack.role, Role::Simulator);
