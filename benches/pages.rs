@@ -99,6 +99,7 @@ fn fill(dir: &Path) {
     batch.set_counters(Counters {
         next_ordinal: ACCOUNTS + 1,
         accounts: ACCOUNTS,
+        ..Counters::default()
     });
     store.commit(batch).unwrap();
     store.close().unwrap();
