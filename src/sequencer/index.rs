@@ -1,0 +1,206 @@
+//! The collection index: who has records of what, kept in the same batch as the events that say so.
+//!
+//! What a commit shows of the collections that it touches is the truth about its own tree, whatever
+//! came before it: a pair is added when something is there, also by an update or by a deletion beside
+//! which something is left, and removed when nothing is. So the index of a repository that is known
+//! from its first commit is exact, and that of any other becomes so, collection by collection, as it
+//! is written to. Of what a `#sync` or a discontinuous commit has passed over nothing is said, and
+//! what the index has of it stays.
+//!
+//! A pair is of an account, not of its status: an account that is not active is hidden in the lists,
+//! and shown again in its old places. One that its host calls deleted loses all its pairs.
+
+use std::collections::HashMap;
+
+use super::{Forming, Sequencer};
+use crate::{
+    atproto::{
+        did::Did,
+        prove::{Presence, Touched},
+    },
+    limits::{
+        ACCOUNT_COLLECTIONS_MAX, BATCH_INDEX_CHANGES_MAX, COLLECTIONS_CACHED_MAX, COLLECTIONS_MAX,
+    },
+    store::{
+        StoreError,
+        account::Account,
+        collections::{Collection, CollectionId, Pair, Pairs},
+    },
+};
+
+/// Collections that were asked for lately. Only the sequencer changes them, and what could not be
+/// written ends it: what is here is what the store has, or will have with the next batch.
+#[derive(Default, Debug)]
+pub(super) struct Collections(HashMap<Box<str>, Collection>);
+
+impl Collections {
+    /// Forgets them where they have become too many. To be called when nothing is unwritten.
+    pub(super) fn trim(&mut self) {
+        if self.0.len() > COLLECTIONS_CACHED_MAX {
+            self.0 = HashMap::new();
+        }
+    }
+}
+
+/// The pairs of accounts as a batch leaves them.
+#[derive(Default, Debug)]
+pub(super) struct IndexForming {
+    /// By ordinal; true: they have changed.
+    accounts: HashMap<u64, (Pairs, bool)>,
+    changes: usize,
+}
+
+impl IndexForming {
+    /// Whether so much has changed that it should be written.
+    pub(super) fn is_full(&self) -> bool {
+        self.changes >= BATCH_INDEX_CHANGES_MAX
+    }
+
+    /// The pairs that are to be written, by ordinal.
+    pub(super) fn changed(&self) -> impl Iterator<Item = (u64, &Pairs)> {
+        let accounts = self.accounts.iter();
+        accounts.filter_map(|(ordinal, (pairs, changed))| changed.then_some((*ordinal, pairs)))
+    }
+}
+
+impl Sequencer {
+    /// A commit of an account is forwarded: what it shows of collections.
+    pub(super) fn index_commit(
+        &mut self,
+        did: &Did,
+        ordinal: u64,
+        touched: &Touched,
+        forming: &mut Forming,
+    ) -> Result<(), StoreError> {
+        for (name, presence) in touched.iter() {
+            match presence {
+                Presence::Present => self.add_pair(name, did, ordinal, forming)?,
+                Presence::Gone => self.remove_pair(name, ordinal, forming)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The status of an account has changed, or may have.
+    pub(super) fn index_account(
+        &mut self,
+        did: &Did,
+        known: &Account,
+        account: &Account,
+        forming: &mut Forming,
+    ) -> Result<(), StoreError> {
+        let is_active = account.effective().active;
+        let ordinal = account.ordinal;
+        if account.upstream.is_deleted() && !known.upstream.is_deleted() {
+            self.pairs(ordinal, forming)?;
+            let Forming { index, batch, .. } = forming;
+            if let Some((pairs, changed)) = index.accounts.get_mut(&ordinal) {
+                *changed |= !pairs.is_empty();
+                for pair in std::mem::take(pairs).iter() {
+                    batch.delete_pair(pair);
+                    self.counters.pairs = self.counters.pairs.saturating_sub(1);
+                    index.changes += 1;
+                }
+            }
+        } else if is_active != known.effective().active {
+            self.pairs(ordinal, forming)?;
+            let Forming { index, batch, .. } = forming;
+            if let Some((pairs, _)) = index.accounts.get(&ordinal) {
+                for pair in pairs.iter() {
+                    batch.put_pair(pair, did, !is_active);
+                    index.changes += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An account that is active has records of a collection.
+    fn add_pair(
+        &mut self,
+        name: &str,
+        did: &Did,
+        ordinal: u64,
+        forming: &mut Forming,
+    ) -> Result<(), StoreError> {
+        let known = self.collection(name)?;
+        let count = self.counters.collections;
+        let pairs = self.pairs(ordinal, forming)?;
+        if known.is_some_and(|known| pairs.contains(known.id)) {
+            return Ok(());
+        }
+        if pairs.len() >= ACCOUNT_COLLECTIONS_MAX || (known.is_none() && count >= COLLECTIONS_MAX) {
+            self.metrics.collections_refused.inc();
+            return Ok(());
+        }
+        let mut collection = match known {
+            Some(known) => known,
+            None => {
+                self.counters.collections += 1;
+                let id = u32::try_from(self.counters.collections).unwrap_or(u32::MAX);
+                self.store.new_collection(CollectionId(id))
+            }
+        };
+        collection.last += 1;
+        let pair = Pair {
+            collection: collection.id,
+            number: collection.last,
+        };
+        self.collections.0.insert(name.into(), collection);
+        self.counters.pairs += 1;
+        let Forming { index, batch, .. } = forming;
+        batch.put_collection(name, collection);
+        batch.put_pair(pair, did, false);
+        index.changes += 1;
+        if let Some((pairs, changed)) = index.accounts.get_mut(&ordinal) {
+            pairs.insert(pair);
+            *changed = true;
+        }
+        Ok(())
+    }
+
+    /// An account has no records of a collection any more.
+    fn remove_pair(
+        &mut self,
+        name: &str,
+        ordinal: u64,
+        forming: &mut Forming,
+    ) -> Result<(), StoreError> {
+        let Some(collection) = self.collection(name)? else {
+            return Ok(());
+        };
+        self.pairs(ordinal, forming)?;
+        let Forming { index, batch, .. } = forming;
+        if let Some((pairs, changed)) = index.accounts.get_mut(&ordinal)
+            && let Some(pair) = pairs.remove(collection.id)
+        {
+            batch.delete_pair(pair);
+            self.counters.pairs = self.counters.pairs.saturating_sub(1);
+            index.changes += 1;
+            *changed = true;
+        }
+        Ok(())
+    }
+
+    /// What is known of a collection, with what the batch has changed.
+    fn collection(&mut self, name: &str) -> Result<Option<Collection>, StoreError> {
+        if let Some(collection) = self.collections.0.get(name) {
+            return Ok(Some(*collection));
+        }
+        let found = self.store.collection(name)?;
+        if let Some(collection) = found {
+            self.collections.0.insert(name.into(), collection);
+        }
+        Ok(found)
+    }
+
+    /// The pairs of an account as the batch leaves them; they are part of it from here on.
+    fn pairs<'a>(&self, ordinal: u64, forming: &'a mut Forming) -> Result<&'a Pairs, StoreError> {
+        let accounts = &mut forming.index.accounts;
+        if !accounts.contains_key(&ordinal) {
+            let pairs = self.store.account_collections(ordinal)?;
+            accounts.insert(ordinal, (pairs, false));
+        }
+        Ok(&accounts.entry(ordinal).or_default().0)
+    }
+}
