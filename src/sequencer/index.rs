@@ -10,7 +10,7 @@
 //! A pair is of an account, not of its status: an account that is not active is hidden in the lists,
 //! and shown again in its old places. One that its host calls deleted loses all its pairs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use super::{Forming, Sequencer};
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
         ACCOUNT_COLLECTIONS_MAX, BATCH_INDEX_CHANGES_MAX, COLLECTIONS_CACHED_MAX, COLLECTIONS_MAX,
     },
     store::{
-        StoreError,
+        Store, StoreError,
         account::Account,
         collections::{Collection, CollectionId, Pair, Pairs},
     },
@@ -54,6 +54,17 @@ impl IndexForming {
     /// Whether so much has changed that it should be written.
     pub(super) fn is_full(&self) -> bool {
         self.changes >= BATCH_INDEX_CHANGES_MAX
+    }
+
+    /// The pairs of an account as the batch leaves them, and whether they have changed.
+    fn of(&mut self, ordinal: u64, store: &Store) -> Result<&mut (Pairs, bool), StoreError> {
+        match self.accounts.entry(ordinal) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let pairs = store.account_collections(ordinal)?;
+                Ok(entry.insert((pairs, false)))
+            }
+        }
     }
 
     /// The pairs that are to be written, by ordinal.
@@ -90,28 +101,25 @@ impl Sequencer {
         forming: &mut Forming,
     ) -> Result<(), StoreError> {
         let is_active = account.effective().active;
-        let ordinal = account.ordinal;
-        if account.upstream.is_deleted() && !known.upstream.is_deleted() {
-            self.pairs(ordinal, forming)?;
-            let Forming { index, batch, .. } = forming;
-            if let Some((pairs, changed)) = index.accounts.get_mut(&ordinal) {
-                *changed |= !pairs.is_empty();
-                for pair in std::mem::take(pairs).iter() {
-                    batch.delete_pair(pair);
-                    self.counters.pairs = self.counters.pairs.saturating_sub(1);
-                    index.changes += 1;
-                }
+        let is_deleted = account.upstream.is_deleted() && !known.upstream.is_deleted();
+        if !is_deleted && is_active == known.effective().active {
+            return Ok(());
+        }
+        let Forming { index, batch, .. } = forming;
+        let (pairs, changed) = index.of(account.ordinal, &self.store)?;
+        let count = pairs.len();
+        if is_deleted {
+            *changed |= count > 0;
+            for pair in std::mem::take(pairs).iter() {
+                batch.delete_pair(pair);
             }
-        } else if is_active != known.effective().active {
-            self.pairs(ordinal, forming)?;
-            let Forming { index, batch, .. } = forming;
-            if let Some((pairs, _)) = index.accounts.get(&ordinal) {
-                for pair in pairs.iter() {
-                    batch.put_pair(pair, did, !is_active);
-                    index.changes += 1;
-                }
+            self.counters.pairs = self.counters.pairs.saturating_sub(count as u64);
+        } else {
+            for pair in pairs.iter() {
+                batch.put_pair(pair, did, !is_active);
             }
         }
+        index.changes += count;
         Ok(())
     }
 
@@ -125,7 +133,8 @@ impl Sequencer {
     ) -> Result<(), StoreError> {
         let known = self.collection(name)?;
         let count = self.counters.collections;
-        let pairs = self.pairs(ordinal, forming)?;
+        let Forming { index, batch, .. } = forming;
+        let (pairs, changed) = index.of(ordinal, &self.store)?;
         if known.is_some_and(|known| pairs.contains(known.id)) {
             return Ok(());
         }
@@ -146,16 +155,13 @@ impl Sequencer {
             collection: collection.id,
             number: collection.last,
         };
-        self.collections.0.insert(name.into(), collection);
-        self.counters.pairs += 1;
-        let Forming { index, batch, .. } = forming;
+        pairs.insert(pair);
+        *changed = true;
         batch.put_collection(name, collection);
         batch.put_pair(pair, did, false);
         index.changes += 1;
-        if let Some((pairs, changed)) = index.accounts.get_mut(&ordinal) {
-            pairs.insert(pair);
-            *changed = true;
-        }
+        self.collections.0.insert(name.into(), collection);
+        self.counters.pairs += 1;
         Ok(())
     }
 
@@ -169,15 +175,13 @@ impl Sequencer {
         let Some(collection) = self.collection(name)? else {
             return Ok(());
         };
-        self.pairs(ordinal, forming)?;
         let Forming { index, batch, .. } = forming;
-        if let Some((pairs, changed)) = index.accounts.get_mut(&ordinal)
-            && let Some(pair) = pairs.remove(collection.id)
-        {
-            batch.delete_pair(pair);
-            self.counters.pairs = self.counters.pairs.saturating_sub(1);
-            index.changes += 1;
+        let (pairs, changed) = index.of(ordinal, &self.store)?;
+        if let Some(pair) = pairs.remove(collection.id) {
             *changed = true;
+            batch.delete_pair(pair);
+            index.changes += 1;
+            self.counters.pairs = self.counters.pairs.saturating_sub(1);
         }
         Ok(())
     }
@@ -192,15 +196,5 @@ impl Sequencer {
             self.collections.0.insert(name.into(), collection);
         }
         Ok(found)
-    }
-
-    /// The pairs of an account as the batch leaves them; they are part of it from here on.
-    fn pairs<'a>(&self, ordinal: u64, forming: &'a mut Forming) -> Result<&'a Pairs, StoreError> {
-        let accounts = &mut forming.index.accounts;
-        if !accounts.contains_key(&ordinal) {
-            let pairs = self.store.account_collections(ordinal)?;
-            accounts.insert(ordinal, (pairs, false));
-        }
-        Ok(&accounts.entry(ordinal).or_default().0)
     }
 }

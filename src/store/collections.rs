@@ -14,7 +14,7 @@
 //!
 //! An account that is not active keeps its pairs and is *hidden*: a flag in each of its entries.
 
-use super::{Batch, Family, Meta, Store, StoreError, decoded, family::ordinal_key, options};
+use super::{Batch, Family, Store, StoreError, decoded, family::ordinal_key, options};
 use crate::{
     atproto::{
         did::{Did, Method},

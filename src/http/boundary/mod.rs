@@ -56,6 +56,9 @@ use crate::{
 /// What is left of a subscription: cursor, leftover bytes, user agent, address.
 type Seen = (Cursor, Vec<u8>, String, IpAddr);
 
+/// The list of a collection: accounts by their place, and the last place that was given.
+type Listing = (BTreeMap<u64, Did>, u64);
+
 /// Everything that the ports are connected to, and what came out of them.
 #[derive(Default)]
 pub(super) struct Fake {
@@ -71,8 +74,8 @@ pub(super) struct Fake {
     details: Mutex<Vec<Detail>>,
     /// In the order of their ordinals.
     accounts: Mutex<Vec<AccountView>>,
-    /// What each collection has, by the place in its list, and what the last place was.
-    collections: Mutex<BTreeMap<String, (BTreeMap<u64, Did>, u64)>>,
+    /// What each collection has.
+    collections: Mutex<BTreeMap<String, Listing>>,
     /// How often accounts were read, one or several at once.
     reads: AtomicUsize,
     /// In the order of their numbers.
