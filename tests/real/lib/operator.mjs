@@ -113,10 +113,13 @@ async function hosts(office) {
   const { frames, installed } = office
   office.output = new Recorder({ WebSocket: frames.installed('ws'), frames, url: relay.ws })
   await office.output.opened
-  office.alice = await one.createAccount('alice')
-  office.dave = await two.createAccount('dave')
-  for (const account of [office.alice, office.dave]) {
-    report.is(`what ${account.handle} writes is in the firehose`, await office.hears(account))
+  // One after the other, so that the relay sees them in this order.
+  for (const [name, pds] of [
+    ['alice', one],
+    ['dave', two],
+  ]) {
+    office[name] = await pds.createAccount(name)
+    report.is(`what ${name} writes is in the firehose`, await office.hears(office[name]))
   }
   await office.soon('goat relay host list: what listHosts says', async () => {
     const { body } = await relay.sync('listHosts')
