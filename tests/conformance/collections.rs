@@ -18,6 +18,11 @@ fn put(name: &str, rkey: &str) -> Write {
     Write::Put(format!("{name}/{rkey}"), record(name, rkey, 1))
 }
 
+/// The same with another record.
+fn update(name: &str, rkey: &str) -> Write {
+    Write::Put(format!("{name}/{rkey}"), record(name, "something else", 2))
+}
+
 fn delete(name: &str, rkey: &str) -> Write {
     Write::Delete(format!("{name}/{rkey}"))
 }
@@ -93,7 +98,7 @@ fn accounts_are_found_by_what_they_have_records_of() {
     writes(
         &mut stage,
         &mut a,
-        &[put(NAME, "1"), put(NAME, "3"), delete(NAME, "2")],
+        &[update(NAME, "1"), put(NAME, "3"), delete(NAME, "2")],
     );
     writes(&mut stage, &mut a, &[delete(NAME, "3")]);
     lists(&stage, NAME, &[&a, &b]);
