@@ -35,7 +35,6 @@ export const CARGO_TARGET = process.env.CARGO_TARGET_DIR || join(CACHE, 'target'
 export function install(plcUrl) {
   return {
     ...installForOperator(plcUrl),
-    python: python(),
     indigo: indigo(),
     oracle: oracle(),
   }
@@ -43,7 +42,7 @@ export function install(plcUrl) {
 
 /** Installs what the operator's part needs, and says where it is. */
 export function installForOperator(plcUrl) {
-  return { ...installPdses(), goat: goat(plcUrl) }
+  return { ...installPdses(), goat: goat(plcUrl), python: python() }
 }
 
 /** Installs the two PDSes and the directory, and says where they are. */
