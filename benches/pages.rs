@@ -21,7 +21,7 @@ use serde_json::Value;
 use zlay::{
     atproto::{cid::Cid, did::Did, hostname::Endpoint, tid::Tid},
     config::Cli,
-    control::{Control, domain::Domain, embedded::Embedded},
+    control::{Control, Source, domain::Domain, embedded::Embedded},
     limits::{LIST_HOSTS_MAX, LIST_REPOS_MAX},
     relay::Relay,
     sim::relay::Client,
@@ -111,7 +111,7 @@ fn add_hosts(dir: &Path) {
     control.ban_domain(&domain, 1).unwrap();
     for n in 1..=HOSTS {
         let endpoint = Endpoint::parse(&format!("pds{n}.{}", domain.as_str())).unwrap();
-        control.add_host(&endpoint, 1).unwrap();
+        control.add_host(&endpoint, Source::Operator, 1).unwrap();
     }
 }
 

@@ -315,5 +315,11 @@ mod tests {
             throttled.waits(at(90_000), at(91_440)),
             "one long wait is enough"
         );
+        // The operator has taken back the limit for which it waited.
+        let hour = 3_600_000;
+        assert!(throttled.waits(at(92_500), at(92_500 + hour)));
+        throttled.passes(at(95_000));
+        assert!(!throttled.is_over(at(95_000)));
+        assert!(throttled.is_over(at(95_000) + HOST_THROTTLED_CALM));
     }
 }

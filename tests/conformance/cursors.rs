@@ -323,6 +323,7 @@ fn a_relay_can_be_told_to_begin_with_a_higher_seq() {
                 assert_eq!(seq(&raw.message()), *expected, "from {cursor}");
             }
         }
+        drop(live);
         stop(relay);
     }
 }

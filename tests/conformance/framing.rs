@@ -118,6 +118,7 @@ fn every_frame_is_two_canonical_maps_and_nothing_else() {
         for message in &all {
             assert_eq!(replay.message(), *message);
         }
+        drop((live, replay));
         relay.terminate();
         assert!(relay.ended().0.success());
     }
@@ -268,6 +269,7 @@ fn at_a_stop_subscribers_are_told_to_come_back() {
     stage.sentinel();
     live.message();
     replaying.message();
+    stage.subscriber.leave();
     stage.relay.terminate();
     for raw in [&mut live, &mut replaying] {
         assert_eq!(raw.close_code(), 1001);

@@ -595,11 +595,7 @@ fn a_host_that_is_not_there_is_tried_ever_more_rarely_until_it_asks() {
     assert!(page["until"].is_string() && page["last_error"].is_string());
     let said = stage.site.publish_post(&mut stage.bystander);
     host.set_refuses(false);
-    let (status, answer) = stage.relay.request_crawl(host.name());
-    assert_eq!(
-        (status, &answer["state"]),
-        (200, &"about to be connected to".into())
-    );
+    assert_eq!(crawl(&stage.relay, host.name()).0, 200);
     stage.subscriber.expect(&[&said]);
     wait_until("it is shown as active", || shown(&stage) == "active");
     assert_eq!(host.connections(), 2);

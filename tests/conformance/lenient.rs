@@ -150,6 +150,7 @@ fn one_host_may_be_lenient_and_no_other() {
         assert_eq!(host.connections(), 1, "no new connection was needed");
     }
 
+    stage.subscriber.leave();
     let Stage { site, relay, .. } = stage;
     relay.terminate();
     assert!(relay.ended().0.success());

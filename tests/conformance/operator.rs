@@ -47,6 +47,7 @@ fn a_banned_host_is_not_listened_to_until_it_is_unbanned() {
     let heard = next_commit(&mut other);
     stage.pass_from(1, &[&heard]);
 
+    stage.subscriber.leave();
     stage.relay.terminate();
     assert!(stage.relay.ended().0.success());
     let relay = stage.site.start();

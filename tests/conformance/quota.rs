@@ -115,6 +115,7 @@ fn a_wait_ends_with_a_ban_and_with_a_stop() {
     events.extend(flood(&stage, &mut account, 2 * HOST_EVENTS_A_SECOND_MAX));
     wait_until("it waits again", || stage.relay.metric(DELAYED) > before);
 
+    stage.subscriber.leave();
     let Stage {
         site,
         relay,

@@ -44,7 +44,6 @@ fn decided(relay: &Relay) -> Value {
             "lenient",
             "added_by",
             "accounts",
-            "seq",
         ];
         let fields = names.map(|name| (name.to_owned(), host[name].clone()));
         Value::Object(fields.into_iter().collect())
@@ -282,8 +281,7 @@ fn what_the_data_directory_has_lost_comes_back_from_the_database() {
     let mut kept = decided(&stage.relay);
     let connections = banned.connections();
 
-    let mut said = 7;
-    for orderly in [true, false] {
+    for (said, orderly) in (7..).zip([true, false]) {
         let last = stage.relay.metric("relay_seq");
         match orderly {
             true => stage.relay.terminate(),
@@ -316,7 +314,6 @@ fn what_the_data_directory_has_lost_comes_back_from_the_database() {
             let known = [&account, &stage.bystander].map(|a| a.did().to_string());
             assert!(again.iter().all(|did| known.contains(did)), "{again:?}");
         }
-        said += 1;
 
         let now = decided(&stage.relay);
         // What was counted in the events that are gone is not known any more.

@@ -142,6 +142,7 @@ fn request_crawl_can_be_closed_to_new_hosts() {
     let mut relay = site.start();
     let [known, new, brought] = [0, 1, 2].map(|n| site.network.host(n).clone());
     assert_eq!(relay.request_crawl(known.name()).0, 200);
+    wait_until("it is connected", || known.connected() == 1);
     relay.set(&json!({ "request_crawl": false }));
     for restarted in [false, true] {
         if restarted {
@@ -302,6 +303,9 @@ fn how_much_is_caught_up_with_is_the_operators_choice() {
     assert_eq!(host.asked(), [Some(0), Some(1), None]);
     let fourth = say(4);
     stage.subscriber.expect(&[&fourth]);
+    wait_until("its page says so", || {
+        stage.relay.of_host(&host.name(), "/last_skipped") != Value::Null
+    });
     let skipped = stage.relay.of_host(&host.name(), "/last_skipped");
     let reason = skipped["reason"].as_str().unwrap();
     assert!(reason.contains("catch_up_hours (0)"), "{reason}");

@@ -74,6 +74,9 @@ fn what_one_relay_is_told_holds_at_its_sibling_and_goes_no_further() {
         subscriber.expect(&[&event]);
     }
     // A host that is connected and asks again is no news.
+    wait_until("the host is known to be connected", || {
+        relays[0].of_host(hosts[0].name(), "/state") == "connected"
+    });
     assert_eq!(relays[0].request_crawl(hosts[0].name()).0, 200);
 
     let name = hosts[0].name().to_owned();
@@ -96,7 +99,9 @@ fn what_one_relay_is_told_holds_at_its_sibling_and_goes_no_further() {
     wait_until("nobody listens to a host that is banned", || {
         hosts[0].connected() == 0
     });
-    assert_eq!(to.of_host(&name, "/status"), "banned");
+    wait_until("it is banned there, too", || {
+        to.of_host(&name, "/status") == "banned"
+    });
     // The other one takes it back.
     to.ban(&name, false);
     wait_until("both listen to it again", || hosts[0].connected() == 2);
@@ -151,14 +156,18 @@ fn a_sibling_that_does_not_answer_delays_nothing() {
             relays[1].of_host(host.name(), "/account_limit") == limit
         });
     }
-    assert_eq!(passed_on(&relays[0]), (6, 0));
+    wait_until("everything was passed on to it", || {
+        passed_on(&relays[0]) == (6, 0)
+    });
     // The silent one has been asked for the first thing and no other.
     wait_until("the silent one was asked", || !silent.heads().is_empty());
     let [head] = silent.heads().try_into().unwrap();
     let head = head.to_ascii_lowercase();
     assert!(head.starts_with("post /xrpc/com.atproto.sync.requestcrawl "));
     assert!(head.contains("\nvia: 1.1 atproto-relay\n"), "{head}");
-    assert!(!relays[0].said("attempt 1").is_empty());
+    wait_until("the absent one was tried", || {
+        !relays[0].said("attempt 1").is_empty()
+    });
     // A stop does not wait for them either.
     let [relay, _] = relays;
     relay.terminate();

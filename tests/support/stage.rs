@@ -122,6 +122,7 @@ impl Stage {
 
     /// The relay ends orderly and starts again; the subscriber goes on where it was.
     pub(crate) fn restart(&mut self) {
+        self.subscriber.leave();
         self.relay.terminate();
         let child = &mut self.relay.child;
         wait_until("the relay ends", || child.try_wait().unwrap().is_some());

@@ -75,6 +75,12 @@ impl Subscriber {
         subscriber
     }
 
+    /// Goes without a word. Who does not read is waited for when the relay ends.
+    pub(crate) fn leave(&self) {
+        let socket = self.websocket.get_ref();
+        socket.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+
     /// The seq of the last event that came; 0: none did.
     pub(crate) fn last(&self) -> u64 {
         self.last.unwrap_or_default()

@@ -139,6 +139,31 @@ fn a_host_whose_thread_panicked_is_listened_to_again() {
 }
 
 #[test]
+fn a_host_that_asks_all_the_time_waits_and_the_operator_does_not() {
+    let mut fixture = Fixture::start(&[]);
+    assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Started);
+    // It has failed, as nobody listens there, and waits.
+    match fixture.crawler.reports.1.recv().unwrap() {
+        Report {
+            id,
+            news: News::State(state),
+        } => fixture.crawler.note(id, state),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fixture.crawl("localhost:1"), CrawlAnswer::Retrying);
+    for _ in 0..3 {
+        let answer = fixture.crawl("localhost:1");
+        assert!(
+            matches!(answer, CrawlAnswer::BackingOff { .. }),
+            "{answer:?}"
+        );
+        let row = fixture.host("localhost:1").row.clone();
+        let order = Order::Crawl(row, Start::Live, Source::Operator);
+        assert_eq!(fixture.crawler.obey(order), CrawlAnswer::Retrying);
+    }
+}
+
+#[test]
 fn a_host_has_one_thread_at_a_time_whatever_is_decided() {
     let mut fixture = Fixture::start(&[]);
     let ban = |banned| Decision::Ban {
