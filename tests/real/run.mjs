@@ -12,7 +12,7 @@ import { loadFrames } from './lib/frames.mjs'
 import { CARGO_TARGET, install, installForOperator } from './lib/install.mjs'
 import { directoryUrl, startNetwork } from './lib/network.mjs'
 import { operate } from './lib/operator.mjs'
-import { Relay } from './lib/relay.mjs'
+import { INDEXED, Relay } from './lib/relay.mjs'
 import * as scenario from './lib/scenario.mjs'
 import { Stage } from './lib/stage.mjs'
 import { startSubscribers } from './lib/subscribers.mjs'
@@ -48,6 +48,9 @@ async function main() {
   say('the end')
   return report.summary()
 }
+
+/** What only some accounts have records of. */
+const SIGNAL = 'app.bsky.graph.follow'
 
 /** People write, accounts move, and the relay is killed. */
 async function liveAndDie({ installed, frames, bin, basePort, folder, report }) {
@@ -122,6 +125,7 @@ async function play(stage, report, installed, folder) {
   const truth = await checkClients(report, stage)
   say('clients')
   await checkTap(report, stage, truth)
+  if (INDEXED) await checkSignal(report, stage, truth, folder)
   say('tap')
   await shutdown(stage, report)
 }
@@ -143,8 +147,25 @@ async function checkTap(report, { tap }, { accounts }) {
   const { historical, live } = tap.counts
   if (!historical || !live) problems.push('it did not both copy and follow')
   const counts = `${historical} events copied, ${live} live`
-  report.check('tap (full network): its copy is what the PDSes have', problems, `${seen}, ${counts}`)
+  report.check(
+    'tap (full network): its copy is what the PDSes have',
+    problems,
+    `${seen}, ${counts}`,
+  )
   tap.stop()
+}
+
+/** A copier of those who have records of one collection, and of these records. */
+async function checkSignal(report, stage, { accounts }, folder) {
+  const mode = { TAP_SIGNAL_COLLECTION: SIGNAL, TAP_COLLECTION_FILTERS: SIGNAL }
+  stage.tap = new Tap({ stage, port: stage.relay.port + 5, folder, name: 'tap-signal', mode })
+  await stage.tap.open()
+  const there = accounts.filter(({ collections }) => collections?.includes(SIGNAL))
+  const { problems, seen } = await stage.tap.differences(there, [SIGNAL])
+  const known = await stage.tap.repoCount()
+  if (known !== there.length) problems.push(`it knows ${known} accounts, not ${there.length}`)
+  report.check('tap (signal collection): its copy is what the PDSes have', problems, seen)
+  stage.tap.stop()
 }
 
 /** A polite end: subscribers are told to come back, and nothing is lost. */

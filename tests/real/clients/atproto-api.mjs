@@ -1,5 +1,5 @@
-// Has @atproto/api ask a relay: a JSON list of calls comes in, a list of what it got goes out. It checks each
-// answer against the lexicon. See ../lib/clients.mjs.
+// Has @atproto/api ask a relay: a JSON list of calls comes in, a list of what it got goes out. It
+// checks each answer against the lexicon. See ../lib/clients.mjs.
 import { createHash } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'

@@ -14,6 +14,7 @@ ANSWERS = collections.defaultdict(collections.Counter)
 ADDRESSES = itertools.count(1)
 CHOICES = itertools.count()
 CRAWLS = "requestCrawl", "notifyOfUpdate", "adminRequestCrawl", "adminRequestCrawlToo"
+LISTS = "listRepos", "listHosts", "listReposByCollection"
 NOBODY = ["localhost:1", "nobody.invalid"]
 # Beyond it a number is none to who reads it as a double.
 DOUBLE_MAX = 2**1023
@@ -27,6 +28,7 @@ def before_load_schema(context, raw_schema):
     schemas["Did"]["examples"] = KNOWN["dids"]
     schemas["HostAddress"]["examples"] = KNOWN["hosts"]
     schemas["Hostname"]["examples"] = KNOWN["hosts"]
+    schemas["Nsid"]["examples"] = KNOWN["collections"]
     for name in "Did", "HostAddress":
         patterns[name] = re.compile(schemas[name]["pattern"].removesuffix("$") + r"\Z")
 
@@ -91,9 +93,11 @@ def place(operation, part):
             part[name] = pick(KNOWN["hosts"], choice)
     if is_a("Did", part.get("did")) and choice % 2:
         part["did"] = pick(KNOWN["dids"], choice)
-    if operation in ("listRepos", "listHosts") and str(part.get("cursor", "")).isdigit():
-        # Only what was given out is taken.
+    if operation in LISTS and str(part.get("cursor", "")).isdigit():
+        # Only what was given out is taken, of a collection that there is.
         part["cursor"] = "1"
+        if "collection" in part:
+            part["collection"] = KNOWN["collections"][0]
     if operation == "banDomain" and part.get("domain") == "localhost":
         # Every host that is there is below it.
         part["domain"] = "example.com"

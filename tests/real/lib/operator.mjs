@@ -433,7 +433,8 @@ async function differences(office) {
 /** The relay answers as docs/openapi.yaml says. */
 function described({ relay, report, installed, folder, network, alice, bob, dave }) {
   const dids = [alice, bob, dave].map(({ did }) => did)
-  const known = { dids, hosts: network.pdses.map(({ host }) => host) }
+  const hosts = network.pdses.map(({ host }) => host)
+  const known = { dids, hosts, collections: ['app.bsky.feed.post'] }
   return contract({ relay, report, python: installed.python, folder, password: PASSWORD, known })
 }
 

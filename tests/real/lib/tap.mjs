@@ -1,5 +1,6 @@
-// tap, from indigo, which copies the repositories of a network into a database of its own: it asks the relay for
-// the accounts, their PDSes for the repositories, and follows the stream. Its copy must be what the PDSes have.
+// tap, from indigo, which copies the repositories of a network into a database of its own: it asks
+// the relay for the accounts, their PDSes for the repositories, and follows the stream. Its copy must
+// be what the PDSes have.
 import { spawn } from 'node:child_process'
 import { createWriteStream, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -38,7 +39,11 @@ export class Tap {
 
   /** Waits until it listens, and reads what it has to say. */
   async open() {
-    const listens = () => fetch(`${this.url}/health`).then(({ ok }) => ok, () => false)
+    const listens = () =>
+      fetch(`${this.url}/health`).then(
+        ({ ok }) => ok,
+        () => false,
+      )
     if (!(await until(listens))) throw new Error('tap does not start')
     this.channel = new this.stage.WebSocket(`${this.url.replace('http', 'ws')}/channel`)
     this.channel.on('message', (data) => this.hear(JSON.parse(data)))
@@ -62,15 +67,24 @@ export class Tap {
     return until(async () => (await Promise.all(dids.map(isCopied))).every(Boolean))
   }
 
-  /** What of its copy of these accounts is not what their PDSes have. Those that have none are left out. */
+  /** How many accounts it knows. */
+  async repoCount() {
+    return (await (await fetch(`${this.url}/stats/repo-count`)).json()).repo_count
+  }
+
+  /** What of its copy of these accounts is not what their PDSes have. */
   async differences(accounts, collections) {
-    const wanted = new Map((await Promise.all(accounts.map((a) => recordsOf(a, collections)))).flat())
+    const wanted = new Map(
+      (await Promise.all(accounts.map((a) => recordsOf(a, collections)))).flat(),
+    )
     const wrong = () => {
       const dids = new Set(accounts.map(({ did }) => did))
       const mine = [...this.records].filter(([key]) => dids.has(key.split('/')[0]))
       return [
         ...mine.filter(([key, cid]) => wanted.get(key) !== cid).map(([key]) => `too much: ${key}`),
-        ...[...wanted].filter(([key, cid]) => this.records.get(key) !== cid).map(([key]) => `missing: ${key}`),
+        ...[...wanted]
+          .filter(([key, cid]) => this.records.get(key) !== cid)
+          .map(([key]) => `missing: ${key}`),
       ]
     }
     await until(() => wrong().length === 0)
