@@ -10,9 +10,8 @@ import re
 import schemathesis
 
 KNOWN = json.loads(os.environ["ZLAY_KNOWN"])
-ANSWERS = collections.defaultdict(collections.Counter)
+ANSWERS = collections.defaultdict(lambda: {"seen": collections.Counter()})
 ADDRESSES = itertools.count(1)
-CHOICES = itertools.count()
 CRAWLS = "requestCrawl", "notifyOfUpdate", "adminRequestCrawl", "adminRequestCrawlToo"
 LISTS = "listRepos", "listHosts", "listReposByCollection"
 NOBODY = ["localhost:1", "nobody.invalid"]
@@ -23,11 +22,11 @@ patterns = {}
 
 @schemathesis.hook
 def before_load_schema(context, raw_schema):
-    """The accounts and hosts that are there are examples, so that not all answers are 404."""
+    """Accounts and hosts that are there are examples, and one that is not, so that some answers are 404."""
     schemas = raw_schema["components"]["schemas"]
-    schemas["Did"]["examples"] = KNOWN["dids"]
-    schemas["HostAddress"]["examples"] = KNOWN["hosts"]
-    schemas["Hostname"]["examples"] = KNOWN["hosts"]
+    schemas["Did"]["examples"] = KNOWN["dids"] + ["did:web:nobody.invalid"]
+    schemas["HostAddress"]["examples"] = KNOWN["hosts"] + ["nobody.invalid"]
+    schemas["Hostname"]["examples"] = KNOWN["hosts"] + ["nobody.invalid"]
     schemas["Nsid"]["examples"] = KNOWN["collections"]
     for name in "Did", "HostAddress":
         patterns[name] = re.compile(schemas[name]["pattern"].removesuffix("$") + r"\Z")
@@ -61,13 +60,15 @@ def before_call(context, case, kwargs):
     case.headers["X-Forwarded-For"] = f"198.18.{number >> 8 & 255}.{number & 255}"
     for part in case.query, case.body, case.path_parameters:
         if isinstance(part, dict):
-            place(operation_of(case), part)
+            place(operation_of(case), part, number)
     case.body = whole(case.body)
 
 
 @schemathesis.hook
 def after_call(context, case, response):
-    ANSWERS[operation_of(case)][response.status_code] += 1
+    operation = operation_of(case)
+    ANSWERS[operation]["seen"][response.status_code] += 1
+    ANSWERS[operation]["described"] = list(case.operation.definition.raw["responses"])
 
 
 @atexit.register
@@ -80,9 +81,8 @@ def operation_of(case):
     return case.operation.definition.raw["operationId"]
 
 
-def place(operation, part):
+def place(operation, part, choice):
     """Puts what is there in the place of every second good name that was made up."""
-    choice = next(CHOICES)
     for name in "host", "hostname", "name":
         if not is_a("HostAddress", part.get(name)):
             continue
