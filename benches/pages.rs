@@ -1,10 +1,12 @@
-//! What queries cost, with 100,000 accounts in the store and 1,001 hosts.
+//! What queries cost, with 100,000 accounts in the store, twelve collections of each, and 1,001 hosts.
 //!
 //! Unit: time of one lookup or one page. `store` is reading alone, out of the store's files; `http` is
 //! the whole answer of a running relay over loopback, on a connection that stays open. The limit beside
 //! the latter is `http/health`, an answer for which nothing is read. Elements are accounts or hosts.
 //!
-//! The pages of listReposByCollection belong here once there is an index for them.
+//! Before that, how long pages take that begin anywhere in a list: the middle one and the slowest of a
+//! hundred, which is what a client sees; and what the collection index takes of the disk, for each pair
+//! of an account and a collection. `ZLAY_BENCH_ACCOUNTS` is another number of accounts.
 //!
 //! `just bench pages`
 
@@ -13,7 +15,11 @@
     reason = "a benchmark that cannot be set up fails by panicking"
 )]
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -22,12 +28,13 @@ use zlay::{
     atproto::{cid::Cid, did::Did, hostname::Endpoint, tid::Tid},
     config::Cli,
     control::{Control, Source, domain::Domain, embedded::Embedded},
-    limits::{LIST_HOSTS_MAX, LIST_REPOS_MAX},
+    limits::{LIST_COLLECTION_MAX, LIST_HOSTS_MAX, LIST_REPOS_MAX},
     relay::Relay,
     sim::relay::Client,
     store::{
         Counters, Options, Store,
         account::{Account, Head, HostId, HostRecord, Local, Seen, Status},
+        collections::{Collection, CollectionId, Pair, Pairs},
     },
 };
 
@@ -35,7 +42,20 @@ use zlay::{
 mod disk;
 
 /// Accounts in the store.
-const ACCOUNTS: u64 = 100_000;
+static ACCOUNTS: LazyLock<u64> = LazyLock::new(|| {
+    let number = std::env::var("ZLAY_BENCH_ACCOUNTS").ok();
+    number.map_or(100_000, |text| text.parse().unwrap())
+});
+/// Collections of which everybody has records.
+const COMMON: u32 = 4;
+/// Collections of which an account has records, the common ones among them.
+const PAIRS_EACH: u32 = 12;
+/// Collections there are.
+const COLLECTIONS: u32 = 1_000;
+/// Accounts of a page of either list.
+const PAGE: usize = 1_000;
+/// Pages whose times are looked at.
+const PAGES: usize = 2_000;
 /// Hosts: one more than a page.
 const HOSTS: u32 = LIST_HOSTS_MAX as u32 + 1;
 /// Accounts of one batch while the store is filled.
@@ -77,7 +97,7 @@ fn account(ordinal: u64) -> Account {
 /// Fills the store, and closes it.
 fn fill(dir: &Path) {
     let store = Store::open(dir, options()).unwrap();
-    let ordinals: Vec<u64> = (1..=ACCOUNTS).collect();
+    let ordinals: Vec<u64> = (1..=*ACCOUNTS).collect();
     for ordinals in ordinals.chunks(BATCH) {
         let mut batch = store.batch();
         for ordinal in ordinals {
@@ -92,16 +112,99 @@ fn fill(dir: &Path) {
         let record = HostRecord {
             cursor: 1_000_000,
             epoch: 0,
-            accounts: ACCOUNTS / u64::from(HOSTS),
+            accounts: *ACCOUNTS / u64::from(HOSTS),
         };
         batch.put_host(HostId(host), &record);
     }
     batch.set_counters(Counters {
-        next_ordinal: ACCOUNTS + 1,
-        accounts: ACCOUNTS,
+        next_ordinal: *ACCOUNTS + 1,
+        accounts: *ACCOUNTS,
+        ..Counters::default()
     });
     store.commit(batch).unwrap();
     store.close().unwrap();
+}
+
+fn name(collection: u32) -> String {
+    format!("com.example.collection{collection}")
+}
+
+/// Adds the collection index to the store, and closes it; bytes on disk for each pair.
+fn index(dir: &Path) -> f64 {
+    let before = sst_bytes(dir);
+    let store = Store::open(dir, options()).unwrap();
+    let mut last = vec![0u64; COLLECTIONS as usize + 1];
+    let mut count = 0;
+    let ordinals: Vec<u64> = (1..=*ACCOUNTS).collect();
+    for ordinals in ordinals.chunks(BATCH) {
+        let mut batch = store.batch();
+        for ordinal in ordinals {
+            let mut rng = fastrand::Rng::with_seed(*ordinal);
+            let (did, mut pairs) = (did(*ordinal), Pairs::default());
+            let common = 1..=COMMON;
+            // A few are popular, and most are not.
+            let other =
+                |_| COMMON + 1 + (f64::from(COLLECTIONS - COMMON) * rng.f64().powi(3)) as u32;
+            for collection in common.chain((COMMON..PAIRS_EACH).map(other)) {
+                let collection = CollectionId(collection.min(COLLECTIONS));
+                if pairs.contains(collection) {
+                    continue;
+                }
+                let number = &mut last[collection.0 as usize];
+                *number += 1;
+                let number = *number;
+                let pair = Pair { collection, number };
+                pairs.insert(pair);
+                batch.put_pair(pair, &did, false);
+                count += 1;
+            }
+            batch.put_account_collections(*ordinal, &pairs);
+        }
+        for id in 1..=COLLECTIONS {
+            let last = last[id as usize];
+            let id = CollectionId(id);
+            batch.put_collection(&name(id.0), Collection { id, last });
+        }
+        store.commit(batch).unwrap();
+    }
+    let mut batch = store.batch();
+    batch.set_counters(Counters {
+        collections: u64::from(COLLECTIONS),
+        pairs: count,
+        ..store.counters()
+    });
+    store.commit(batch).unwrap();
+    store.close().unwrap();
+    drop(store);
+    (sst_bytes(dir) - before) as f64 / count as f64
+}
+
+/// Bytes of the store's files.
+fn sst_bytes(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir.join("store")).unwrap();
+    let files = files.map(|file| file.unwrap());
+    let files = files.filter(|file| file.path().extension().is_some_and(|e| e == "sst"));
+    files.map(|file| file.metadata().unwrap().len()).sum()
+}
+
+/// How long pages take that begin anywhere.
+fn spread(what: &str, mut page: impl FnMut(u64) -> usize) {
+    let mut rng = fastrand::Rng::with_seed(2);
+    let mut times: Vec<Duration> = Vec::with_capacity(PAGES);
+    for _ in 0..PAGES {
+        let after = rng.u64(1..=*ACCOUNTS - PAGE as u64);
+        let start = Instant::now();
+        assert_eq!(page(after), PAGE);
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    let at = |share: usize| times[PAGES * share / 100].as_micros();
+    println!(
+        "{what}: {PAGE} of {} from anywhere: p50 {} us, p99 {} us",
+        *ACCOUNTS,
+        at(50),
+        at(99)
+    );
 }
 
 /// Adds hosts of a domain that is banned, so that the relay does not try to reach any.
@@ -120,13 +223,13 @@ fn store(c: &mut Criterion, dir: &Path) {
     let store = Store::open(dir, options()).unwrap();
     let mut group = c.benchmark_group("store");
     let mut rng = fastrand::Rng::with_seed(1);
-    let asked: Vec<Did> = (0..10_000).map(|_| did(rng.u64(1..=ACCOUNTS))).collect();
+    let asked: Vec<Did> = (0..10_000).map(|_| did(rng.u64(1..=*ACCOUNTS))).collect();
     let mut asked = asked.iter().cycle();
     group.throughput(Throughput::Elements(1));
     group.bench_function("account", |b| {
         b.iter(|| store.account(asked.next()?).unwrap());
     });
-    let unknown: Vec<Did> = (0..10_000).map(|n| did(ACCOUNTS + 1 + n)).collect();
+    let unknown: Vec<Did> = (0..10_000).map(|n| did(*ACCOUNTS + 1 + n)).collect();
     let mut unknown = unknown.iter().cycle();
     group.bench_function("no account", |b| {
         b.iter(|| store.account(unknown.next()?).unwrap());
@@ -137,11 +240,28 @@ fn store(c: &mut Criterion, dir: &Path) {
     group.bench_function("accounts_after", |b| {
         b.iter(|| {
             let accounts = store.accounts_after(after, LIST_REPOS_MAX).unwrap();
-            after = (after + page) % ACCOUNTS;
+            after = (after + page) % *ACCOUNTS;
             assert_eq!(accounts.len(), LIST_REPOS_MAX);
         });
     });
+    let page = LIST_COLLECTION_MAX as u64;
+    let mut after = 0;
+    group.throughput(Throughput::Elements(page));
+    group.bench_function("collection_page", |b| {
+        b.iter(|| {
+            let found = store.collection_page(&name(1), after, LIST_COLLECTION_MAX);
+            after = (after + page) % *ACCOUNTS;
+            assert_eq!(found.unwrap().dids.len(), LIST_COLLECTION_MAX);
+        });
+    });
     group.finish();
+    spread("store/accounts_after", |after| {
+        store.accounts_after(after, PAGE).unwrap().len()
+    });
+    spread("store/collection_page", |after| {
+        let found = store.collection_page(&name(1), after, PAGE);
+        found.unwrap().dids.len()
+    });
     store.close().unwrap();
 }
 
@@ -172,7 +292,7 @@ fn http(c: &mut Criterion, dir: &Path) {
     let sync = "/xrpc/com.atproto.sync";
     group.bench_function("getRepoStatus", |b| {
         b.iter(|| {
-            let did = did(rng.u64(1..=ACCOUNTS));
+            let did = did(rng.u64(1..=*ACCOUNTS));
             get(&client, &format!("{sync}.getRepoStatus?did={did}"))
         });
     });
@@ -189,8 +309,25 @@ fn http(c: &mut Criterion, dir: &Path) {
     group.throughput(Throughput::Elements(page));
     group.bench_function("listRepos", |b| {
         b.iter(|| {
-            after = (after + page) % ACCOUNTS;
+            after = (after + page) % *ACCOUNTS;
             repos(after)
+        });
+    });
+    let of_collection = |after: u64, limit: usize| {
+        let name = name(1);
+        let path = format!("{sync}.listReposByCollection?collection={name}&limit={limit}");
+        match after {
+            0 => get(&client, &path),
+            after => get(&client, &format!("{path}&cursor={after}")),
+        }
+    };
+    let page = LIST_COLLECTION_MAX as u64;
+    let mut after = 0;
+    group.throughput(Throughput::Elements(page));
+    group.bench_function("listReposByCollection", |b| {
+        b.iter(|| {
+            after = (after + page) % *ACCOUNTS;
+            of_collection(after, LIST_COLLECTION_MAX)
         });
     });
     let hosts = format!("{sync}.listHosts?limit={LIST_HOSTS_MAX}");
@@ -198,6 +335,10 @@ fn http(c: &mut Criterion, dir: &Path) {
     group.throughput(Throughput::Elements(LIST_HOSTS_MAX as u64));
     group.bench_function("listHosts", |b| b.iter(|| get(&client, &hosts)));
     group.finish();
+    spread("http/listRepos", |after| count(&repos(after), "repos"));
+    spread("http/listReposByCollection", |after| {
+        count(&of_collection(after, PAGE), "repos")
+    });
     drop(client);
     relay.stop().unwrap();
 }
@@ -205,6 +346,7 @@ fn http(c: &mut Criterion, dir: &Path) {
 fn pages(c: &mut Criterion) {
     let dir = disk::dir();
     fill(dir.path());
+    println!("bytes on disk of a pair: {:.1}", index(dir.path()));
     add_hosts(dir.path());
     store(c, dir.path());
     http(c, dir.path());

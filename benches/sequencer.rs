@@ -104,15 +104,15 @@ impl Events {
         self.sent += 1;
         let head = &mut self.heads[commit.account];
         let proven = match head {
-            None => commit.proven,
+            None => commit.proven.clone(),
             Some(head) => Proven {
                 rev: Tid::from_raw(head.rev.raw() + 1),
                 since: Some(head.rev),
                 prev_data: Some(head.data),
-                ..commit.proven
+                ..commit.proven.clone()
             },
         };
-        *head = Some(proven);
+        *head = Some(proven.clone());
         Event {
             host: HostId(1 + commit.account as u32 % 100),
             upstream: Upstream {

@@ -129,6 +129,21 @@ pub const BATCH_LET_IN_MAX: usize = 1_000;
 /// Bytes of one batch.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
+/// Changes of the collection index in one batch, more or less; the next batch goes on. One event can
+/// be as many as an account may have collections.
+pub const BATCH_INDEX_CHANGES_MAX: usize = 20_000;
+
+/// Distinct collections in the index; records of any further one are passed on like all others, but
+/// nobody finds them by it.
+pub const COLLECTIONS_MAX: u64 = 1_000_000;
+/// Collections of one account in the index; so with any further one.
+pub const ACCOUNT_COLLECTIONS_MAX: usize = 1_000;
+/// Collections whose numbers the sequencer keeps in memory; beyond, they are looked up in the store.
+pub const COLLECTIONS_CACHED_MAX: usize = 16_384;
+/// Numbers of each collection that are passed over after an end that may have lost the last batches:
+/// more than can be given between two times that the operating system writes to the disk.
+pub const PAIR_NUMBER_JUMP: u64 = 1 << 20;
+
 /// Blocks of the store in memory, in bytes; beyond, lookups go to the disk (or its page cache).
 pub const STORE_CACHE_BYTES: usize = 32 << 20;
 /// Events gathered in memory before they become a file, in bytes; the grain of retention.
@@ -258,6 +273,15 @@ pub const LIST_REPOS_MAX: usize = 1_000;
 pub const LIST_REPOS_DEFAULT: usize = 500;
 /// Accounts that listRepos looks at for one page, more or less; beyond, the page ends early.
 pub const LIST_REPOS_SCAN_MAX: usize = 4_000;
+/// Accounts of one page of listReposByCollection; who asks for more is answered 400.
+pub const LIST_COLLECTION_MAX: usize = 2_000;
+/// Accounts of one page of listReposByCollection where no number is given.
+pub const LIST_COLLECTION_DEFAULT: usize = 500;
+/// Accounts, hidden ones included, that listReposByCollection looks at for one page; beyond, the page
+/// ends early.
+pub const LIST_COLLECTION_SCAN_MAX: usize = 10_000;
+/// The same where nothing but gaps is found, in numbers of the collection.
+pub const LIST_COLLECTION_SPAN_MAX: u64 = 1 << 18;
 /// Accounts that listRepos reads at once, at least.
 pub const LIST_REPOS_CHUNK: usize = 100;
 
@@ -477,4 +501,8 @@ const _: () = assert!(FRAME_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= INBOX_BYTES_MAX);
 const _: () = assert!(BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < RING_BYTES_MAX);
+const _: () = assert!(LIST_COLLECTION_MAX < LIST_COLLECTION_SCAN_MAX);
+const _: () = assert!(COLLECTIONS_MAX < u32::MAX as u64);
+const _: () = assert!(COMMIT_OPS_MAX < ACCOUNT_COLLECTIONS_MAX);
+const _: () = assert!(ACCOUNT_COLLECTIONS_MAX < BATCH_INDEX_CHANGES_MAX);
 const _: () = assert!(WAKE_GATHER.as_millis() <= WAKE_GATHER_MANY.as_millis());

@@ -163,6 +163,12 @@ metrics! {
     Gauge oldest_seq = "relay_oldest_seq" "The oldest seq that can be replayed.",
     Gauge store_events_bytes = "relay_store_events_bytes" "Bytes of events on disk.",
     Gauge accounts = "relay_accounts" "Accounts known.",
+    Gauge collections = "relay_collections"
+        "Collections known, also those of which nobody has records any more.",
+    Gauge collection_pairs = "relay_collection_pairs"
+        "Pairs of an account and a collection of which it has records.",
+    Counter collections_refused = "relay_collections_refused_total"
+        "Times a collection of an account was not put into the index: there are too many.",
     Gauge inbox_bytes = "relay_inbox_bytes" "Bytes of events waiting for the sequencer.",
     Gauge ring_bytes = "relay_ring_bytes" "Bytes of recent frames in memory.",
     Gauge subscribers = "relay_subscribers" "Firehose subscribers now.",

@@ -19,4 +19,4 @@ pub mod record_key;
 pub mod seq;
 pub mod splice;
 pub mod tid;
-mod varint;
+pub(crate) mod varint;

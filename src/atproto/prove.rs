@@ -3,6 +3,7 @@
 
 use std::{ops::Range, time::Duration};
 
+pub use self::touched::{Presence, Touched};
 use super::{
     car::BlockTable,
     cid::{Cid, Codec},
@@ -23,6 +24,7 @@ use crate::{
 
 #[cfg(test)]
 mod tests;
+mod touched;
 
 /// What proving needs beside the event; reused, so that proving allocates nothing.
 #[derive(Default, Debug)]
@@ -32,10 +34,11 @@ pub struct Workspace {
     ops: Vec<Op>,
     order: Vec<u16>,
     unsigned: Vec<u8>,
+    touched: Vec<u8>,
 }
 
 /// A commit or sync that was proven, as the account rules need it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Proven {
     /// Its revision.
     pub rev: Tid,
@@ -49,6 +52,8 @@ pub struct Proven {
     pub prev_data: Option<Cid>,
     /// Fields of Sync 1.1 are missing, so the operations are not proven; only in lenient mode.
     pub legacy: bool,
+    /// What a commit shows of the collections that its operations are in; nothing in a sync.
+    pub touched: Touched,
 }
 
 /// More blocks, nodes or bytes than nearly all commits need; what a larger one took is given back.
@@ -143,7 +148,9 @@ impl Workspace {
         if legacy && !lenient {
             return Err(Reject::NotInductive);
         }
-        if !legacy {
+        if legacy {
+            self.note_touched(frame, false);
+        } else {
             let before = message.prev_data.unwrap_or_else(mst::empty_root);
             self.prove_ops(frame, &data, &before)?;
         }
@@ -154,6 +161,7 @@ impl Workspace {
             data,
             prev_data: message.prev_data,
             legacy,
+            touched: Touched::new(&self.touched),
         })
     }
 
@@ -187,6 +195,7 @@ impl Workspace {
             data,
             prev_data: None,
             legacy: false,
+            touched: Touched::default(),
         })
     }
 
@@ -216,7 +225,8 @@ impl Workspace {
         Ok((object.rev, object.data))
     }
 
-    /// Paths are well-formed and unique, and every record that was written is there.
+    /// Paths are well-formed and unique, and every record that was written is there. Leaves the
+    /// operations in the order of their paths.
     fn check_ops(&mut self, frame: &[u8]) -> Result<(), Reject> {
         self.order.clear();
         self.order.extend(0..self.ops.len() as u16);
@@ -252,13 +262,16 @@ impl Workspace {
     fn prove_ops(&mut self, frame: &[u8], data: &Cid, before: &Cid) -> Result<(), Reject> {
         // A commit without operations has nothing new: its tree need not be in the blocks.
         if self.ops.is_empty() {
+            self.touched.clear();
             return if data == before {
                 Ok(())
             } else {
                 Err(Reject::TreeMismatch)
             };
         }
-        let found = mst::invert(
+        self.tree.load(data, &self.blocks, frame)?;
+        self.note_touched(frame, true);
+        let found = mst::invert_loaded(
             &mut self.tree,
             data,
             &self.blocks,
@@ -273,13 +286,43 @@ impl Workspace {
         }
     }
 
+    /// Notes what the commit shows of the collections that its operations, which are in the order
+    /// of their paths, are in. With `has_tree`, its own tree is loaded, and shows whether anything
+    /// is left of a collection of which it only deletes.
+    fn note_touched(&mut self, frame: &[u8], has_tree: bool) {
+        self.touched.clear();
+        let op = |i: &u16| &self.ops[*i as usize];
+        // With the slash: names of collections may begin like others.
+        let prefix = |i: &u16| {
+            let path = op(i).path.of(frame);
+            let end = path.iter().position(|b| *b == b'/');
+            &path[..end.map_or(path.len(), |end| end + 1)]
+        };
+        for ops in self.order.chunk_by(|a, b| prefix(a) == prefix(b)) {
+            let prefix = prefix(&ops[0]);
+            let is_delete = |i: &u16| matches!(op(i).kind, OpKind::Delete { .. });
+            let has_records = if !ops.iter().all(is_delete) {
+                Some(true)
+            } else if has_tree {
+                self.tree.has_prefix(prefix)
+            } else {
+                None
+            };
+            if let Some(has_records) = has_records {
+                touched::note(&mut self.touched, prefix, has_records);
+            }
+        }
+    }
+
     fn shrink(&mut self) {
         if self.blocks.len() > KEEP_BLOCKS {
             self.blocks.shrink(KEEP_BLOCKS);
         }
         self.tree.shrink_if_over(KEEP_NODES, KEEP_BYTES);
-        if self.unsigned.capacity() > KEEP_BYTES {
-            self.unsigned = Vec::new();
+        for buffer in [&mut self.unsigned, &mut self.touched] {
+            if buffer.capacity() > KEEP_BYTES {
+                *buffer = Vec::new();
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //! (<https://github.com/multiformats/unsigned-varint>).
 
 /// The first number of `bytes` and what follows it: at most 63 bits, in the shortest form.
-pub(super) fn read(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn read(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0;
     for (i, byte) in bytes.iter().take(9).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * i);
@@ -12,6 +12,15 @@ pub(super) fn read(bytes: &[u8]) -> Option<(u64, &[u8])> {
         }
     }
     None
+}
+
+/// Appends a number of at most 63 bits.
+pub(crate) fn write(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 #[cfg(test)]
@@ -32,6 +41,9 @@ mod tests {
             ),
         ] {
             assert_eq!(read(bytes), Some((number, &[][..])));
+            let mut written = Vec::new();
+            write(number, &mut written);
+            assert_eq!(written, bytes);
             let followed = [bytes, &[0x80, 9]].concat();
             assert_eq!(read(&followed), Some((number, &[0x80, 9][..])));
             assert_eq!(read(&bytes[..bytes.len() - 1]), None);

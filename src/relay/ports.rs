@@ -8,6 +8,7 @@ use crate::{
     atproto::{
         did::Did,
         hostname::{Endpoint, Hostname},
+        nsid::Nsid,
     },
     control::{AuditEntry, Control, HostRow, Source, domain::Domain},
     host::{
@@ -31,6 +32,7 @@ use crate::{
     store::{
         RocksMemory, Store, StoreError,
         account::{Account, HostId},
+        collections::CollectionPage,
     },
 };
 
@@ -219,6 +221,18 @@ impl Catalog for CatalogPort {
             .into_iter()
             .map(|(did, account)| account_view(did, &account));
         Ok(views.collect())
+    }
+
+    fn collection_after(
+        &self,
+        collection: &Nsid,
+        place: u64,
+        limit: usize,
+    ) -> Result<CollectionPage, String> {
+        let page = self
+            .store
+            .collection_page(collection.as_str(), place, limit);
+        page.map_err(text)
     }
 
     fn endpoint(&self, host: HostId) -> Option<Endpoint> {

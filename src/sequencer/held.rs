@@ -161,7 +161,11 @@ fn millis(duration: std::time::Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::atproto::{cid::Cid, prove::Proven, tid::Tid};
+    use crate::atproto::{
+        cid::Cid,
+        prove::{Proven, Touched},
+        tid::Tid,
+    };
 
     /// A commit of the account `n`, on a host of its own.
     fn event(n: u32) -> Event {
@@ -182,6 +186,7 @@ mod tests {
                 data: cid,
                 prev_data: None,
                 legacy: false,
+                touched: Touched::default(),
             }),
             frame: Box::default(),
             seq_at: 0..0,

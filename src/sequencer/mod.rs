@@ -5,6 +5,7 @@
 pub mod event;
 mod held;
 mod inbox;
+mod index;
 mod published;
 mod room;
 pub mod rules;
@@ -28,6 +29,7 @@ use self::{
     event::{Event, Input, Kind, Ruled, Ruling},
     held::Held,
     inbox::{Outbox, Used},
+    index::{Collections, IndexForming},
     room::Rooms,
     rules::{Change, Terms, Verdict},
     status::Cause,
@@ -93,6 +95,7 @@ pub struct Sequencer {
     last_seq: u64,
     counters: Counters,
     hosts: HashMap<HostId, HostRecord>,
+    collections: Collections,
     rooms: Rooms,
     /// Hosts of which nothing is taken.
     banned: HashSet<HostId>,
@@ -117,6 +120,7 @@ struct Forming {
     takedowns: Vec<(Did, Option<Takedown>)>,
     accounts: HashMap<Did, Account>,
     hosts: HashMap<HostId, HostRecord>,
+    index: IndexForming,
     inputs: usize,
     used: Used,
     now_ms: u64,
@@ -147,6 +151,8 @@ impl Sequencer {
         let (last_seq, counters) = (store.last_seq(), store.counters());
         metrics.last_seq.set(last_seq);
         metrics.accounts.set(counters.accounts);
+        metrics.collections.set(counters.collections);
+        metrics.collection_pairs.set(counters.pairs);
         let replies = Vec::new();
         let sequencer = Sequencer {
             store,
@@ -156,6 +162,7 @@ impl Sequencer {
             last_seq,
             counters,
             hosts,
+            collections: Collections::default(),
             rooms: Rooms::default(),
             banned: HashSet::new(),
             replies,
@@ -198,6 +205,7 @@ impl Sequencer {
             takedowns: Vec::new(),
             accounts: HashMap::new(),
             hosts: HashMap::new(),
+            index: IndexForming::default(),
             inputs: 0,
             used: Used::default(),
             now_ms: now_ms(),
@@ -208,8 +216,9 @@ impl Sequencer {
             forming.inputs += 1;
             forming.used += Used::by(&input);
             self.take(input, &mut forming)?;
-            let full =
-                forming.inputs >= BATCH_EVENTS_MAX || forming.used.bytes() >= BATCH_BYTES_MAX;
+            let full = forming.inputs >= BATCH_EVENTS_MAX
+                || forming.used.bytes() >= BATCH_BYTES_MAX
+                || forming.index.is_full();
             next = if full {
                 None
             } else {
@@ -301,7 +310,7 @@ impl Sequencer {
                     if announce {
                         self.announce(&event.did, &account, forming)?;
                     }
-                    self.keep_account(&event.did, known.as_ref(), account, forming);
+                    self.keep_account(&event.did, known.as_ref(), account, forming)?;
                 }
             }
             Verdict::Forward {
@@ -346,7 +355,11 @@ impl Sequencer {
             if announce {
                 self.announce(&event.did, &account, forming)?;
             }
-            self.keep_account(&event.did, known, account, forming);
+            let ordinal = account.ordinal;
+            self.keep_account(&event.did, known, account, forming)?;
+            if let Kind::Commit(proven) = &event.kind {
+                self.index_commit(&event.did, ordinal, &proven.touched, forming)?;
+            }
         }
         let tally = self.metrics.hosts.of(event.host);
         tally.forwarded.inc();
@@ -420,7 +433,7 @@ impl Sequencer {
             if status::settle(&mut account, had_place, room) {
                 self.announce(did, &account, forming)?;
             }
-            self.keep_account(did, Some(&known), account, forming);
+            self.keep_account(did, Some(&known), account, forming)?;
         }
         for event in events {
             self.sequence(event, forming)?;
@@ -485,7 +498,7 @@ impl Sequencer {
             let at_ms = forming.now_ms;
             forming.put_takedown(did, is_down.then_some(Takedown { seq, at_ms }));
             self.announce(did, &account, forming)?;
-            self.keep_account(did, Some(&known), account, forming);
+            self.keep_account(did, Some(&known), account, forming)?;
         }
         Ok(Ruled::Holds)
     }
@@ -540,6 +553,7 @@ impl Sequencer {
             takedowns,
             accounts,
             hosts,
+            index,
             used,
             ..
         } = forming;
@@ -549,8 +563,12 @@ impl Sequencer {
         for (host, record) in &hosts {
             batch.put_host(*host, record);
         }
+        for (ordinal, pairs) in index.changed() {
+            batch.put_account_collections(ordinal, pairs);
+        }
         batch.set_counters(self.counters);
         self.store.commit(batch)?;
+        self.collections.trim();
         self.hosts.extend(hosts);
         self.outbox.budget.release(used);
         self.metrics.batches.inc();
@@ -560,6 +578,8 @@ impl Sequencer {
             .oldest_seq
             .set(self.store.window().oldest.unwrap_or(0));
         self.metrics.accounts.set(self.counters.accounts);
+        self.metrics.collections.set(self.counters.collections);
+        self.metrics.collection_pairs.set(self.counters.pairs);
         self.metrics.held_bytes.set(self.held.bytes() as u64);
         if !frames.is_empty() || !takedowns.is_empty() {
             (self.publish)(Publication { takedowns, frames });

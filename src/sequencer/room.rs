@@ -18,7 +18,10 @@ use super::{
 use crate::{
     atproto::did::Did,
     limits::BATCH_LET_IN_MAX,
-    store::account::{Account, HostId},
+    store::{
+        StoreError,
+        account::{Account, HostId},
+    },
 };
 
 /// How many accounts hosts may have, and which of them may have got room.
@@ -86,6 +89,7 @@ impl Sequencer {
     pub(super) fn let_in(&mut self, forming: &mut Forming) -> Result<(), SequencerError> {
         let mut left = BATCH_LET_IN_MAX;
         while left > 0
+            && !forming.index.is_full()
             && let Some(host) = self.rooms.next()
         {
             let room = self.room(host, forming);
@@ -129,7 +133,7 @@ impl Sequencer {
         if status::apply(&mut account, Cause::Room) {
             self.announce(did, &account, forming)?;
         }
-        self.keep_account(did, Some(&known), account, forming);
+        self.keep_account(did, Some(&known), account, forming)?;
         Ok(true)
     }
 
@@ -140,8 +144,10 @@ impl Sequencer {
         known: Option<&Account>,
         account: Account,
         forming: &mut Forming,
-    ) {
-        if known.is_none() {
+    ) -> Result<(), StoreError> {
+        if let Some(known) = known {
+            self.index_account(did, known, &account, forming)?;
+        } else {
             forming.batch.put_account_order(account.ordinal, did);
             self.counters.next_ordinal += 1;
             self.counters.accounts += 1;
@@ -168,6 +174,7 @@ impl Sequencer {
             }
         }
         forming.accounts.insert(did.clone(), account);
+        Ok(())
     }
 }
 

@@ -186,7 +186,7 @@ fn head(proven: &Proven) -> Head {
 mod tests {
     use super::*;
     use crate::{
-        atproto::{cid::Cid, did::Did, tid::Tid},
+        atproto::{cid::Cid, did::Did, prove::Touched, tid::Tid},
         sequencer::event::Upstream,
     };
 
@@ -210,6 +210,7 @@ mod tests {
             data: tree(n),
             prev_data: (n > 1).then(|| tree(n - 1)),
             legacy: false,
+            touched: Touched::default(),
         }
     }
 
@@ -323,7 +324,7 @@ mod tests {
             rev: tid(9),
             ..commit(1)
         };
-        let reject = rejected(Some(&after(3)), &event(Kind::Commit(first_again)));
+        let reject = rejected(Some(&after(3)), &event(Kind::Commit(first_again.clone())));
         assert_eq!(reject, Reject::NotInductive);
         let legacy = Proven {
             legacy: true,

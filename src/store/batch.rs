@@ -14,15 +14,15 @@ use crate::atproto::{did::Did, seq::Seq};
 
 /// Events, and all that changes with them, to be written together or not at all.
 pub struct Batch {
-    db: Arc<Db>,
+    pub(super) db: Arc<Db>,
     pub(super) batch: WriteBatch,
     /// The seqs of its events: the first and the last.
     pub(super) seqs: Option<(u64, u64)>,
     /// A seq that did not grow within the batch.
     pub(super) disorder: Option<(u64, u64)>,
     pub(super) counters: Option<Counters>,
-    /// Room to put the time before a frame.
-    value: Vec<u8>,
+    /// Room to put a value together.
+    pub(super) value: Vec<u8>,
 }
 
 impl Batch {
@@ -107,6 +107,8 @@ impl Batch {
         self.counters = Some(counters);
         self.put_meta(Meta::NextOrdinal, counters.next_ordinal);
         self.put_meta(Meta::AccountCount, counters.accounts);
+        self.put_meta(Meta::CollectionCount, counters.collections);
+        self.put_meta(Meta::PairCount, counters.pairs);
     }
 
     pub(super) fn put_meta(&mut self, meta: Meta, value: u64) {

@@ -25,10 +25,17 @@ pub(super) enum Family {
     /// Host number (4 bytes, big-endian) and ordinal (8 bytes, big-endian) to DID: accounts that are
     /// throttled at that host, in order of first appearance.
     Throttled,
+    /// The name of a collection to [`Collection`](super::collections::Collection).
+    Collections,
+    /// Collection (4 bytes, big-endian) and number (8 bytes, big-endian) to flags and a DID: the
+    /// accounts that have records of it, in order of first appearance.
+    ByCollection,
+    /// Ordinal (8 bytes, big-endian) to [`Pairs`](super::collections::Pairs).
+    ByAccount,
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 7] = [
+    pub(super) const ALL: [Family; 10] = [
         Family::Meta,
         Family::Events,
         Family::Accounts,
@@ -36,6 +43,9 @@ impl Family {
         Family::Hosts,
         Family::Takedowns,
         Family::Throttled,
+        Family::Collections,
+        Family::ByCollection,
+        Family::ByAccount,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -47,6 +57,9 @@ impl Family {
             Family::Hosts => "hosts",
             Family::Takedowns => "takedowns",
             Family::Throttled => "throttled",
+            Family::Collections => "collections",
+            Family::ByCollection => "by_collection",
+            Family::ByAccount => "by_account",
         }
     }
 }
@@ -66,6 +79,12 @@ pub(super) enum Meta {
     NextOrdinal,
     /// Accounts there are.
     AccountCount,
+    /// Collections there are.
+    CollectionCount,
+    /// Pairs of an account and a collection there are.
+    PairCount,
+    /// How often the end of a run may have lost the last batches.
+    Losses,
     /// The control store that this store belongs to.
     ControlId,
     /// What is counted as an account of a host: see [`recount`](super::recount).
@@ -81,6 +100,9 @@ impl Meta {
             Meta::Ending => "ending",
             Meta::NextOrdinal => "next_ordinal",
             Meta::AccountCount => "account_count",
+            Meta::CollectionCount => "collection_count",
+            Meta::PairCount => "pair_count",
+            Meta::Losses => "losses",
             Meta::ControlId => "control_id",
             Meta::Counting => "counting",
         }

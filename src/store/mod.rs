@@ -5,6 +5,7 @@
 
 pub mod account;
 mod batch;
+pub mod collections;
 mod error;
 mod events;
 mod family;
@@ -45,17 +46,24 @@ pub use self::{
 use crate::atproto::did::Did;
 
 /// Numbers that go with the accounts, written in the batch that changes them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counters {
     /// The ordinal that the next new account gets, from 1.
     pub next_ordinal: u64,
     /// Accounts there are.
     pub accounts: u64,
+    /// Collections there are, also those of which nobody has records any more: the number of the
+    /// last one.
+    pub collections: u64,
+    /// Pairs of an account and a collection of which it has records.
+    pub pairs: u64,
 }
 
 /// The database, shared by the store and its batches.
 struct Db {
     rocks: DBWithThreadMode<MultiThreaded>,
+    /// How often the end of a run may have lost the last batches.
+    losses: u32,
 }
 
 impl Db {
@@ -125,6 +133,8 @@ pub struct Store {
     window: WindowCell,
     next_ordinal: AtomicU64,
     accounts: AtomicU64,
+    collections: AtomicU64,
+    pairs: AtomicU64,
     closed: AtomicBool,
     /// How many bytes the last batch was.
     batch_bytes: AtomicUsize,
@@ -228,6 +238,8 @@ impl Store {
         Counters {
             next_ordinal: self.next_ordinal.load(Ordering::Acquire),
             accounts: self.accounts.load(Ordering::Acquire),
+            collections: self.collections.load(Ordering::Acquire),
+            pairs: self.pairs.load(Ordering::Acquire),
         }
     }
 
@@ -271,6 +283,9 @@ impl Store {
             self.next_ordinal
                 .store(counters.next_ordinal, Ordering::Release);
             self.accounts.store(counters.accounts, Ordering::Release);
+            self.collections
+                .store(counters.collections, Ordering::Release);
+            self.pairs.store(counters.pairs, Ordering::Release);
         }
         Ok(())
     }
@@ -303,14 +318,22 @@ impl std::fmt::Debug for Store {
 
 #[cfg(test)]
 impl Store {
-    /// Makes the store of a directory one of a version that kept no list of throttled accounts.
-    pub(crate) fn forget_throttled(dir: &std::path::Path) {
+    /// Makes the store of a directory one of a version that kept no list of throttled accounts and
+    /// no index of collections.
+    pub(crate) fn forget_lists(dir: &std::path::Path) {
         let path = dir.join("store");
         let options = rocksdb::Options::default();
         let names = rocksdb::DB::list_cf(&options, &path).unwrap();
         let rocks: DBWithThreadMode<MultiThreaded> =
             DBWithThreadMode::open_cf(&options, &path, names).unwrap();
-        rocks.drop_cf(Family::Throttled.name()).unwrap();
+        for family in [
+            Family::Throttled,
+            Family::Collections,
+            Family::ByCollection,
+            Family::ByAccount,
+        ] {
+            rocks.drop_cf(family.name()).unwrap();
+        }
     }
 }
 

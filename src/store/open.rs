@@ -33,7 +33,7 @@ impl Store {
         let rocks =
             DBWithThreadMode::open_cf_descriptors(&options.database(), &path, options.families())
                 .map_err(|error| OpenError::rocksdb(&path, &error))?;
-        let db = Db { rocks };
+        let mut db = Db { rocks, losses: 0 };
         let failed = |error: StoreError| match error {
             StoreError::Rocks(error) => OpenError::rocksdb(&path, &error),
             other => OpenError::damaged(&path, other.to_string()),
@@ -43,15 +43,21 @@ impl Store {
         let window = recover(&db, &options).map_err(failed)?;
         takedowns::complete(&db, window.last).map_err(failed)?;
         recount::recount(&db).map_err(failed)?;
+        let losses = db.meta(Meta::Losses).map_err(failed)?.unwrap_or(0);
+        db.losses = u32::try_from(losses).unwrap_or(u32::MAX);
         let number = |meta, default| db.meta(meta).map(|n| n.unwrap_or(default));
         let next_ordinal = number(Meta::NextOrdinal, 1).map_err(failed)?;
         let accounts = number(Meta::AccountCount, 0).map_err(failed)?;
+        let collections = number(Meta::CollectionCount, 0).map_err(failed)?;
+        let pairs = number(Meta::PairCount, 0).map_err(failed)?;
         Ok(Store {
             db: Arc::new(db),
             options,
             window: WindowCell::new(window),
             next_ordinal: AtomicU64::new(next_ordinal),
             accounts: AtomicU64::new(accounts),
+            collections: AtomicU64::new(collections),
+            pairs: AtomicU64::new(pairs),
             closed: AtomicBool::new(false),
             batch_bytes: AtomicUsize::new(0),
             _lock: lock,
@@ -120,7 +126,8 @@ fn check_families(path: &Path) -> Result<(), OpenError> {
     let found = if names.iter().any(|name| name == meta) {
         let rocks = DBWithThreadMode::open_cf_for_read_only(&options, path, [meta], false)
             .map_err(rocks)?;
-        Db { rocks }.meta(Meta::Format).ok().flatten()
+        let losses = 0;
+        Db { rocks, losses }.meta(Meta::Format).ok().flatten()
     } else {
         None
     };
@@ -174,11 +181,13 @@ fn recover(db: &Db, options: &Options) -> Result<Window, StoreError> {
     let written = number(Meta::LastSeq)?.max(newest.unwrap_or(0)).max(pruned);
     let ending = Ending::of(number(Meta::Ending)?)
         .ok_or_else(|| StoreError::damaged(Family::Meta.name(), Meta::Ending.key()))?;
+    let mut losses = number(Meta::Losses)?;
     let margin = if ending == Ending::Unsynced {
         log::warn!(
             "the last run ended without closing the store and did not sync it: the seq jumps by {}",
             limits::SEQ_JUMP
         );
+        losses += 1;
         limits::SEQ_JUMP
     } else {
         0
@@ -194,6 +203,7 @@ fn recover(db: &Db, options: &Options) -> Result<Window, StoreError> {
     db.set_meta(&[
         (Meta::Format, u64::from(FORMAT)),
         (Meta::LastSeq, last),
+        (Meta::Losses, losses),
         (Meta::Ending, ending.code()),
     ])?;
     Ok(Window {

@@ -107,6 +107,8 @@ fn what_was_committed_is_there_after_a_reopen() {
     let counters = Counters {
         next_ordinal: 2,
         accounts: 1,
+        collections: 3,
+        pairs: 4,
     };
     let store = open(dir.path());
     assert_eq!(store.window(), window(0, None, 0));
@@ -564,15 +566,17 @@ fn who_waits_at_a_host_is_found_in_order_and_nobody_else() {
 }
 
 #[test]
-fn a_store_without_a_list_of_those_that_wait_gets_one() {
+fn a_store_without_the_lists_of_this_version_gets_them() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     fill(&store, 1..=3);
     drop(store);
-    Store::forget_throttled(dir.path());
+    Store::forget_lists(dir.path());
     let store = open(dir.path());
     assert_eq!(read_all(&store, 0), [1, 2, 3]);
     assert_eq!(store.throttled(HostId(1), 10).unwrap(), []);
+    let page = store.collection_page("com.example.a", 0, 10).unwrap();
+    assert_eq!(page, collections::CollectionPage::default());
 }
 
 /// What a version did that counted every account which was not throttled.

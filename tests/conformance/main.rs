@@ -14,6 +14,7 @@ mod account;
 #[expect(dead_code, reason = "the suite of the whole relay needs more of it")]
 mod admin;
 mod authority;
+mod collections;
 mod commits_drop;
 mod commits_pass;
 mod craft;

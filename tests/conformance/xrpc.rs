@@ -79,9 +79,7 @@ fn latest(account: &Account) -> Value {
     json!({"cid": cid.to_string(), "rev": rev.to_string()})
 }
 
-/// Rules 160, 161, 162, 178: <https://atproto.com/specs/xrpc#error-responses>
-///
-/// What is not there is 501, `listReposByCollection` included, which a relay need not have.
+/// Rules 160, 161, 162: <https://atproto.com/specs/xrpc#error-responses>
 #[test]
 fn every_error_is_json_with_a_name() {
     let site = Site::new(1);
@@ -92,8 +90,8 @@ fn every_error_is_json_with_a_name() {
         ("GET", "", (501, "MethodNotImplemented")),
         (
             "GET",
-            "com.atproto.sync.listReposByCollection?collection=app.bsky.feed.post",
-            (501, "MethodNotImplemented"),
+            "com.atproto.sync.listReposByCollection?collection=post",
+            (400, "InvalidRequest"),
         ),
         (
             "GET",
@@ -113,6 +111,11 @@ fn every_error_is_json_with_a_name() {
         (
             "POST",
             "com.atproto.sync.listRepos",
+            (405, "InvalidRequest"),
+        ),
+        (
+            "POST",
+            "com.atproto.sync.listReposByCollection",
             (405, "InvalidRequest"),
         ),
         (

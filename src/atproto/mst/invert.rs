@@ -51,10 +51,25 @@ pub fn invert(
     ops: &[Op],
     order: &mut Vec<u16>,
 ) -> Result<Cid, TreeError> {
+    tree.load(root, blocks, buffer)?;
+    invert_loaded(tree, root, blocks, buffer, ops, order)
+}
+
+/// The same on a tree that is loaded already, of `root` and as it came.
+pub fn invert_loaded(
+    tree: &mut Tree,
+    root: &Cid,
+    blocks: &BlockTable,
+    buffer: &[u8],
+    ops: &[Op],
+    order: &mut Vec<u16>,
+) -> Result<Cid, TreeError> {
     let mut last = TreeError::MissingBlock;
     for attempt in 0..4 {
         sort(order, ops, buffer, attempt);
-        tree.load(root, blocks, buffer)?;
+        if attempt > 0 {
+            tree.load(root, blocks, buffer)?;
+        }
         let done = order
             .iter()
             .try_for_each(|i| tree.undo(&ops[*i as usize], buffer));

@@ -8,7 +8,7 @@ mod node;
 pub(crate) mod tests;
 mod tree;
 
-pub use invert::{Op, OpKind, invert};
+pub use invert::{Op, OpKind, invert, invert_loaded};
 pub use node::layer_of;
 pub use tree::{Span, Tree};
 

@@ -295,6 +295,29 @@ impl Tree {
             .binary_search_by(|entry| -> Ordering { entry.key.of(&self.keys).cmp(key) })
     }
 
+    /// Whether a key begins with `prefix`; none where a subtree that may hold one is not there.
+    ///
+    /// Such keys are neighbours in the tree, and one of them that a commit has deleted was among
+    /// them: where its own neighbours are there, so is what this looks at. Undoing the deletion
+    /// looks at them too, so an operation that inverts leaves no doubt.
+    pub fn has_prefix(&self, prefix: &[u8]) -> Option<bool> {
+        let mut index = self.root;
+        loop {
+            let (Ok(at) | Err(at)) = self.find(index, prefix);
+            let node = self.node(index);
+            if let Some(entry) = node.entries.get(at)
+                && entry.key.of(&self.keys).starts_with(prefix)
+            {
+                return Some(true);
+            }
+            match node.link_before(at) {
+                Link::None => return Some(false),
+                Link::Stub(_) => return None,
+                Link::Node(child) => index = child,
+            }
+        }
+    }
+
     /// Keeps a key for an entry that is to be inserted.
     pub(super) fn intern(&mut self, key: &[u8]) -> Span {
         let start = self.keys.len();

@@ -27,6 +27,10 @@ pub(super) struct Ready {
 }
 
 /// What to do with an event, given the identity.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is moved once or twice, and nearly always the large one"
+)]
 pub(super) enum Next {
     Send(Ready),
     Reject(Reject),

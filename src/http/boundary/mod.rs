@@ -36,6 +36,7 @@ use crate::{
     atproto::{
         did::Did,
         hostname::{Endpoint, Hostname},
+        nsid::Nsid,
     },
     config::Cli,
     control::{AuditEntry, Source, domain::Domain, settings::Settings},
@@ -50,11 +51,14 @@ use crate::{
     memory::{self, Memory, Part},
     metrics::Metrics,
     outbound::Outbound,
-    store::{RocksMemory, account::HostId},
+    store::{RocksMemory, account::HostId, collections::CollectionPage},
 };
 
 /// What is left of a subscription: cursor, leftover bytes, user agent, address.
 type Seen = (Cursor, Vec<u8>, String, IpAddr);
+
+/// The list of a collection: accounts by their place, and the last place that was given.
+type Listing = (BTreeMap<u64, Did>, u64);
 
 /// Everything that the ports are connected to, and what came out of them.
 #[derive(Default)]
@@ -71,6 +75,8 @@ pub(super) struct Fake {
     details: Mutex<Vec<Detail>>,
     /// In the order of their ordinals.
     accounts: Mutex<Vec<AccountView>>,
+    /// What each collection has.
+    collections: Mutex<BTreeMap<String, Listing>>,
     /// How often accounts were read, one or several at once.
     reads: AtomicUsize,
     /// In the order of their numbers.
@@ -226,6 +232,27 @@ impl Catalog for Fake {
         let accounts = self.accounts.lock().unwrap();
         let later = accounts.iter().filter(|a| a.ordinal > ordinal);
         Ok(later.take(limit).cloned().collect())
+    }
+
+    fn collection_after(
+        &self,
+        collection: &Nsid,
+        place: u64,
+        limit: usize,
+    ) -> Result<CollectionPage, String> {
+        self.storage()?;
+        let collections = self.collections.lock().unwrap();
+        let Some((list, last)) = collections.get(collection.as_str()) else {
+            return Ok(CollectionPage::default());
+        };
+        let later: Vec<_> = list.range(place + 1..).collect();
+        let page = &later[..later.len().min(limit)];
+        let next = page.last().filter(|_| later.len() > limit);
+        Ok(CollectionPage {
+            dids: page.iter().map(|(_, did)| Did::clone(did)).collect(),
+            next: next.map(|(place, _)| **place),
+            last: *last,
+        })
     }
 
     fn endpoint(&self, host: HostId) -> Option<Endpoint> {

@@ -357,6 +357,63 @@ fn a_repository_is_at_the_accounts_host() {
     assert_eq!(error(&relay, "getRepo?did=did:web:a1.test"), not_found);
 }
 
+/// Rules 169, 178: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/listReposByCollection.json>
+#[test]
+fn accounts_of_a_collection_are_listed_in_pages() {
+    let relay = relay();
+    let query = "listReposByCollection?collection=com.example.c";
+    assert_eq!(ask(&relay, query), (200, json!({"repos": []})));
+    let unknown = (400, "InvalidRequest".to_owned());
+    assert_eq!(error(&relay, &format!("{query}&cursor=1")), unknown);
+    let did = |n: u64| Did::parse(&format!("did:web:a{n}.test")).unwrap();
+    let list = [2, 3, 7, 8].map(|n| (n, did(n))).into();
+    let mut collections = relay.fake.collections.lock().unwrap();
+    collections.insert("com.example.c".to_owned(), (list, 9));
+    drop(collections);
+    let item = |n: u64| json!({"did": format!("did:web:a{n}.test")});
+    let all = json!({"repos": [item(2), item(3), item(7), item(8)]});
+    for parameters in ["", "&limit=4", "&limit=2000", "&limit=&cursor=", "&x=y"] {
+        assert_eq!(
+            ask(&relay, &format!("{query}{parameters}")),
+            (200, all.clone())
+        );
+    }
+    let page = json!({"repos": [item(2), item(3), item(7)], "cursor": "7"});
+    assert_eq!(ask(&relay, &format!("{query}&limit=3")), (200, page));
+    for (limit, count) in [(1, 4), (2, 2), (3, 2)] {
+        let pages = pages(&relay, &format!("{query}&limit={limit}"), "repos", "did");
+        assert_eq!(pages.len(), count);
+        let dids = [2, 3, 7, 8].map(|n| did(n).to_string());
+        assert_eq!(pages.concat(), dids);
+    }
+    // Places that were given out, also those where nothing is left.
+    for (cursor, rest) in [(1, 4), (5, 2), (8, 0), (9, 0)] {
+        let (status, body) = ask(&relay, &format!("{query}&cursor={cursor}"));
+        assert_eq!(
+            (status, body["repos"].as_array().unwrap().len()),
+            (200, rest)
+        );
+    }
+    for bad in [
+        "&cursor=10",
+        "&cursor=x",
+        "&limit=0",
+        "&limit=2001",
+        "&limit=x",
+    ] {
+        assert_eq!(error(&relay, &format!("{query}{bad}")), unknown, "{bad}");
+    }
+    for bad in [
+        "",
+        "?collection=",
+        "?collection=c",
+        "?collection=com.example.c/x",
+    ] {
+        let answer = error(&relay, &format!("listReposByCollection{bad}"));
+        assert_eq!(answer, unknown, "{bad}");
+    }
+}
+
 /// Rules 160, 161, 162: <https://atproto.com/specs/xrpc#error-responses>
 #[test]
 fn queries_are_asked_with_get_and_fail_in_json() {
@@ -370,6 +427,7 @@ fn queries_are_asked_with_get_and_fail_in_json() {
         "getRepoStatus?did=did:web:a1.test",
         "getLatestCommit?did=did:web:a1.test",
         "getRepo?did=did:web:a1.test",
+        "listReposByCollection?collection=app.bsky.feed.post",
     ];
     for query in queries {
         let path = format!("{SYNC}.{query}");
@@ -382,12 +440,7 @@ fn queries_are_asked_with_get_and_fail_in_json() {
         assert!(answer.ends_with("\r\n\r\n"), "{answer}");
         assert!(answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.1 302"));
     }
-    for method in [
-        "listReposByCollection?collection=app.bsky.feed.post",
-        "getRecord",
-        "listhosts",
-        "listHosts/",
-    ] {
+    for method in ["getRecord", "listhosts", "listHosts/"] {
         let answer = error(&relay, method);
         assert_eq!(answer, (501, "MethodNotImplemented".into()), "{method}");
     }

@@ -4,9 +4,13 @@ use crate::{
     atproto::{
         did::Did,
         hostname::{Endpoint, Hostname},
+        nsid::Nsid,
     },
     control::HostStatus,
-    store::account::{Head, HostId, Status},
+    store::{
+        account::{Head, HostId, Status},
+        collections::CollectionPage,
+    },
 };
 
 /// What is known of accounts and hosts. No call waits for another part of the relay; an error is
@@ -17,6 +21,15 @@ pub trait Catalog: Send + Sync {
 
     /// Accounts after a place in the order of their first appearance, at most `limit` of them.
     fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String>;
+
+    /// Accounts that have records of a collection and are active, after a place in its list, at most
+    /// `limit` of them. A page may be short and have a next one.
+    fn collection_after(
+        &self,
+        collection: &Nsid,
+        place: u64,
+        limit: usize,
+    ) -> Result<CollectionPage, String>;
 
     /// Where the host of this number is reached.
     fn endpoint(&self, host: HostId) -> Option<Endpoint>;

@@ -2,6 +2,7 @@
 //! (<https://github.com/bluesky-social/atproto/tree/main/lexicons/com/atproto/sync>).
 
 pub mod catalog;
+mod collections;
 mod hosts;
 mod params;
 mod repos;
@@ -35,6 +36,7 @@ fn query(path: &str) -> Option<Query> {
         "com.atproto.sync.getRepo" => repos::repo,
         "com.atproto.sync.getRepoStatus" => repos::status,
         "com.atproto.sync.listHosts" => hosts::list,
+        "com.atproto.sync.listReposByCollection" => collections::list,
         "com.atproto.sync.listRepos" => repos::list,
         _ => return None,
     })

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::super::{query::Query, response::Response};
-use crate::atproto::{did::Did, hostname::Endpoint, hostname::Hostname, tid::Tid};
+use crate::atproto::{did::Did, hostname::Endpoint, hostname::Hostname, nsid::Nsid, tid::Tid};
 
 /// The parameters of one request.
 pub(super) struct Params<'a> {
@@ -33,6 +33,12 @@ impl<'a> Params<'a> {
         Endpoint::parse(self.required("hostname")?)
             .map(|endpoint| endpoint.host)
             .map_err(|error| invalid("hostname", &error.to_string()))
+    }
+
+    /// The collection that is asked about.
+    pub(super) fn collection(&self) -> Result<Nsid, Response> {
+        let name = Nsid::parse(self.required("collection")?);
+        name.map_err(|error| invalid("collection", &error.to_string()))
     }
 
     /// A revision, where one is given.
@@ -190,6 +196,28 @@ mod tests {
         assert_eq!(hostname("hostname="), Err("hostname is missing".to_owned()));
         assert!(hostname("hostname=10.0.0.1").is_err());
         assert!(hostname("hostname=pds").is_err());
+        let collection = |raw: &str| message(params(raw).collection().map(|c| c.to_string()));
+        let post = "app.bsky.feed.post";
+        assert_eq!(
+            collection(&format!("collection={post}")),
+            Ok(post.to_owned())
+        );
+        for raw in ["", "collection="] {
+            assert_eq!(collection(raw), Err("collection is missing".to_owned()));
+        }
+        for name in [
+            "post",
+            "app.bsky",
+            "app.bsky.feed.post/x",
+            "app.bsky.feed.*",
+        ] {
+            let expected = Err("collection is not an NSID".to_owned());
+            assert_eq!(
+                collection(&format!("collection={name}")),
+                expected,
+                "{name}"
+            );
+        }
         let rev = |raw| {
             message(
                 params(raw)

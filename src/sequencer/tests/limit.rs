@@ -417,7 +417,7 @@ fn a_throttled_account_that_is_in_no_list_is_let_in_by_its_next_event() {
     let mut alice = person(1);
     f.sequence(proven(&alice, &alice.identity(), 1));
     f.close();
-    Store::forget_throttled(dir.path());
+    Store::forget_lists(dir.path());
     let mut f = Fixture::open(dir.path());
     f.limit(HOME, Some(1));
     assert_eq!(f.seqs(), [0u64; 0]);

@@ -103,11 +103,12 @@ fn what_is_proven_is_what_the_message_says() {
             let proven = passes(&sealed, &account);
             let expected = Proven {
                 rev,
-                since: before.map(|proven| proven.rev),
+                since: before.as_ref().map(|proven| proven.rev),
                 commit: sealed.commit.cid,
                 data,
-                prev_data: before.map(|proven| proven.data),
+                prev_data: before.as_ref().map(|proven| proven.data),
                 legacy: false,
+                touched: Touched::of(&[("app.bsky.feed.post", Presence::Present)]),
             };
             assert_eq!(proven, expected);
             before = Some(proven);
@@ -120,6 +121,7 @@ fn what_is_proven_is_what_the_message_says() {
             (before.rev, before.commit, before.data)
         );
         assert_eq!((proven.since, proven.prev_data), (None, None));
+        assert!(proven.touched.is_empty());
     }
 }
 

@@ -1,5 +1,7 @@
 //! Random repositories and random commits on them, through the whole proof.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -70,7 +72,12 @@ pub(super) fn commit(kind: Kind, rng: &mut fastrand::Rng) -> (Account, Draft) {
 
 /// A record that is new or replaces another.
 fn put(rng: &mut fastrand::Rng) -> Write {
-    let path = format!("com.example.c{}/{}", rng.u8(..3), rng.u32(..400));
+    // Some begin like others, and of most there is only little.
+    let names = ["c", "c-x.y", "c.d", "b", "d", "a0", "a1", "zzz", "cc"];
+    let names_most = 9 + rng.usize(..20);
+    let rare = rng.usize(..names_most);
+    let name = names.get(rare).unwrap_or(&"c");
+    let path = format!("com.example.{name}/{}", rng.u32(..400));
     let record = Block::of_cbor([&[0x48][..], &rng.u64(..).to_be_bytes()].concat());
     Write::Put(path, record)
 }
@@ -146,7 +153,31 @@ fn is_proven(kind: Kind, rng: &mut fastrand::Rng) {
             (tree.root().cid, draft.prev_data, draft.rev)
         );
         assert!(!proven.legacy);
+        assert_eq!(proven.touched, touched(&draft, tree), "{changes:?}");
     }
+}
+
+/// What the commit shows of the collections that it touches, by the whole tree after it: nothing is
+/// left open.
+fn touched(draft: &Draft, tree: &Whole) -> Touched {
+    let names = draft
+        .ops
+        .iter()
+        .map(|op| op.path.split_once('/').unwrap().0);
+    let names: BTreeSet<&str> = names.collect();
+    // In the order of the paths, in which a name comes after those that go on after it.
+    let mut names: Vec<&str> = names.into_iter().collect();
+    names.sort_by_key(|name| format!("{name}/"));
+    let keys = tree.keys();
+    let presence = |name: &str| {
+        let prefix = format!("{name}/");
+        match keys.iter().any(|key| key.starts_with(&prefix)) {
+            true => Presence::Present,
+            false => Presence::Gone,
+        }
+    };
+    let touched = names.iter().map(|name| (*name, presence(name)));
+    Touched::of(&touched.collect::<Vec<_>>())
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 //! `tests/recorded` by `just record-real`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
 };
 
@@ -133,14 +133,27 @@ fn every_commit_is_proven_and_continues_the_one_before() {
             let Body::Commit(message) = &event.body else {
                 continue;
             };
-            let [(key, proven)] = proven[..] else {
-                panic!("{}: proven with {} keys", event.did, proven.len());
+            let Ok([(key, proven)]) = <[_; 1]>::try_from(proven) else {
+                panic!("{}: not proven with one key", event.did);
             };
+            let mut parsed = Vec::new();
+            envelope::parse_ops(frame, &message.ops, &mut parsed).unwrap();
+            let names = parsed.iter().map(|op| {
+                let path = std::str::from_utf8(op.path.of(frame)).unwrap();
+                path.split_once('/').unwrap().0
+            });
+            let names: BTreeSet<&str> = names.collect();
+            let touched = proven.touched.iter().map(|(name, _)| name);
+            assert_eq!(
+                touched.collect::<BTreeSet<_>>(),
+                names,
+                "nothing is left open"
+            );
             let ops = envelope::count_ops(frame, &message.ops).unwrap();
             ops_most = ops_most.max(ops);
             empty += usize::from(ops == 0);
             firsts += usize::from(proven.prev_data.is_none());
-            match last.insert(event.did, (key, proven)) {
+            match last.insert(event.did, (key, proven.clone())) {
                 Some((key_before, before)) => {
                     assert!(key_before <= key, "a former key again");
                     assert_eq!(proven.since, Some(before.rev));
