@@ -12,7 +12,7 @@ import { loadFrames } from './lib/frames.mjs'
 import { CARGO_TARGET, install, installForOperator } from './lib/install.mjs'
 import { directoryUrl, startNetwork } from './lib/network.mjs'
 import { operate } from './lib/operator.mjs'
-import { INDEXED, Relay } from './lib/relay.mjs'
+import { Relay } from './lib/relay.mjs'
 import * as scenario from './lib/scenario.mjs'
 import { Stage } from './lib/stage.mjs'
 import { startSubscribers } from './lib/subscribers.mjs'
@@ -125,7 +125,7 @@ async function play(stage, report, installed, folder) {
   const truth = await checkClients(report, stage)
   say('clients')
   await checkTap(report, stage, truth)
-  if (INDEXED) await checkSignal(report, stage, truth, folder)
+  await checkSignal(report, stage, truth, folder)
   say('tap')
   await shutdown(stage, report)
 }

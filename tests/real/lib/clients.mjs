@@ -8,7 +8,6 @@ import { differs } from './compare.mjs'
 import { didOf } from './frames.mjs'
 import { goatRelay } from './goat.mjs'
 import { HERE } from './install.mjs'
-import { INDEXED } from './relay.mjs'
 
 const COLLECTION = 'app.bsky.feed.post'
 const WITHOUT_RECORDS = 'com.example.nothing'
@@ -118,7 +117,6 @@ function pages(method, all, items, params = {}) {
 
 function ofCollections(posting, refused) {
   const method = 'listReposByCollection'
-  if (!INDEXED) return [refused(method, { collection: COLLECTION }, 'MethodNotImplemented', 501)]
   const repos = posting.map((did) => ({ did }))
   const params = { collection: WITHOUT_RECORDS }
   return [
@@ -189,8 +187,6 @@ async function checkGoat(report, { installed, relay }, { accounts, hosts, postin
   const seen = await goatRelay(installed, relay.http, ['host', 'list'])
   report.check('goat relay host list is what the PDSes say', differs(seen.lines, wanted))
   const args = ['account', 'list', '--collection', COLLECTION]
-  const { code, lines, error } = await goatRelay(installed, relay.http, args)
-  const name = 'goat relay account list --collection'
-  if (INDEXED) report.check(name, differs(lines, posting))
-  else report.is(`${name}: not answered yet`, code !== 0 && /501/.test(error), error)
+  const { lines } = await goatRelay(installed, relay.http, args)
+  report.check('goat relay account list --collection too', differs(lines, posting))
 }

@@ -4,14 +4,13 @@ import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { HERE } from './install.mjs'
-import { INDEXED } from './relay.mjs'
 
 /** How a request that is right may be answered. */
 const GOOD = /^[23]/
 /** What each operation that has it in its description must have been provoked to. */
 const PROVOKED = ['400', '404']
 /** What nobody can get from schemathesis, and what is answered instead. */
-const INSTEAD = { subscribeRepos: '426', ...(!INDEXED && { listReposByCollection: '501' }) }
+const INSTEAD = { subscribeRepos: '426' }
 
 /** Compares a relay whose hosts and accounts are `known` with its description. */
 export async function contract({ relay, report, python, folder, password, known }) {

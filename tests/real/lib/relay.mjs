@@ -4,9 +4,6 @@ import { spawn } from 'node:child_process'
 import { createWriteStream } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Whether the relay answers `listReposByCollection`. */
-export const INDEXED = false
-
 export class Relay {
   /** `env`: further variables of its environment. */
   constructor({ bin, port, metricsPort, dataDir, plcUrl, log, env }) {
