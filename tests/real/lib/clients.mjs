@@ -43,9 +43,7 @@ async function whatIs(stage) {
     const pds = network.pdses.find((one) => one.host === host)
     accounts.push({ did, pds, ...(await standing(pds, did)), last: commits.at(-1).body })
   }
-  const touches = ({ body }) => body.ops?.some(({ path }) => path.startsWith(`${COLLECTION}/`))
-  const order = [...new Set(output.frames.filter(touches).map(didOf))]
-  const posting = order.filter((did) => {
+  const posting = listed(output.frames).filter((did) => {
     return accounts.find((account) => account.did === did).collections?.includes(COLLECTION)
   })
   const hosts = []
@@ -55,6 +53,22 @@ async function whatIs(stage) {
     hosts.push({ hostname, seq: await pds.seq(), accountCount: there.length, status: 'active' })
   }
   return { accounts, hosts, posting }
+}
+
+/** Who has records of the collection by what was written, in the order in which they began to. */
+function listed(frames) {
+  const records = new Map()
+  for (const { body } of frames) {
+    for (const { action, path } of body.ops ?? []) {
+      if (!path.startsWith(`${COLLECTION}/`)) continue
+      const keys = records.get(body.repo) ?? new Set()
+      action === 'delete' ? keys.delete(path) : keys.add(path)
+      records.set(body.repo, keys)
+    }
+    // Whose last one goes begins anew with the next.
+    if (records.get(body.repo)?.size === 0) records.delete(body.repo)
+  }
+  return [...records.keys()]
 }
 
 /** What the account's PDS says of it. One that it has forgotten is deleted. */
@@ -72,7 +86,7 @@ async function standing(pds, did) {
 
 /** Every call, and what must come of it. */
 function questions({ accounts, hosts, posting }) {
-  const listed = accounts.map(({ did, active, status, head, rev, last }) => {
+  const repos = accounts.map(({ did, active, status, head, rev, last }) => {
     const known = { head: head ?? last.commit.toString(), rev: rev ?? last.rev }
     return { did, active, ...known, ...(status && { status }) }
   })
@@ -80,7 +94,7 @@ function questions({ accounts, hosts, posting }) {
   const nobody = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
   const refused = (method, params, error, status) => ({ method, params, wanted: { error, status } })
   return [
-    ...pages('listRepos', 'repos', listed),
+    ...pages('listRepos', 'repos', repos),
     ...pages('listHosts', 'hosts', hosts),
     ...accounts.flatMap(ofAccount),
     ...hosts.map((host) => {
