@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import * as checks from './lib/checks.mjs'
+import { checkClients } from './lib/clients.mjs'
 import { loadFrames } from './lib/frames.mjs'
 import { CARGO_TARGET, install, installForOperator } from './lib/install.mjs'
 import { directoryUrl, startNetwork } from './lib/network.mjs'
@@ -15,6 +16,7 @@ import { Relay } from './lib/relay.mjs'
 import * as scenario from './lib/scenario.mjs'
 import { Stage } from './lib/stage.mjs'
 import { startSubscribers } from './lib/subscribers.mjs'
+import { Tap } from './lib/tap.mjs'
 
 const { values: options } = parseArgs({
   options: {
@@ -47,6 +49,9 @@ async function main() {
   return report.summary()
 }
 
+/** What only some accounts have records of. */
+const SIGNAL = 'app.bsky.graph.follow'
+
 /** People write, accounts move, and the relay is killed. */
 async function liveAndDie({ installed, frames, bin, basePort, folder, report }) {
   const crawler = `http://localhost:${basePort + 3}`
@@ -67,6 +72,7 @@ async function liveAndDie({ installed, frames, bin, basePort, folder, report }) 
     report.check('the scenario ran to its end', [error.stack])
   } finally {
     stage.stopRecording()
+    stage.tap?.stop()
     await relay.end?.('SIGKILL', 2000)
     await network.stop()
   }
@@ -101,6 +107,8 @@ async function play(stage, report, installed, folder) {
   const dave2 = await scenario.migrate(stage, dave, one, directory, { lateRecord: true })
   say('migrations')
   await checks.checkCounters(report, stage)
+  await startTap(report, stage, folder)
+  say('tap has copied')
   const seen = await scenario.killed(stage, [bob, dave2, erin, alice2], 3)
   say('killed')
 
@@ -114,7 +122,50 @@ async function play(stage, report, installed, folder) {
   })
   await checks.checkReplay(report, stage, 'after kills')
   await checks.checkCursors(report, stage)
+  const truth = await checkClients(report, stage)
+  say('clients')
+  await checkTap(report, stage, truth)
+  await checkSignal(report, stage, truth, folder)
+  say('tap')
   await shutdown(stage, report)
+}
+
+/** A copier of all repositories, which comes when there is much to copy already. */
+async function startTap(report, stage, folder) {
+  const mode = { TAP_FULL_NETWORK: 'true' }
+  stage.tap = new Tap({ stage, port: stage.relay.port + 4, folder, name: 'tap', mode })
+  await stage.tap.open()
+  const { body } = await stage.relay.sync('listRepos')
+  const dids = body.repos.filter(({ active }) => active).map(({ did }) => did)
+  report.is('tap copies every repository', await stage.tap.copied(dids), `${dids.length} accounts`)
+}
+
+/** It has followed the stream since, through every kill of the relay. */
+async function checkTap(report, { tap }, { accounts }) {
+  const active = accounts.filter((account) => account.active)
+  const { problems, seen } = await tap.differences(active)
+  const { historical, live } = tap.counts
+  if (!historical || !live) problems.push('it did not both copy and follow')
+  const counts = `${historical} events copied, ${live} live`
+  report.check(
+    'tap (full network): its copy is what the PDSes have',
+    problems,
+    `${seen}, ${counts}`,
+  )
+  tap.stop()
+}
+
+/** A copier of those who have records of one collection, and of these records. */
+async function checkSignal(report, stage, { accounts }, folder) {
+  const mode = { TAP_SIGNAL_COLLECTION: SIGNAL, TAP_COLLECTION_FILTERS: SIGNAL }
+  stage.tap = new Tap({ stage, port: stage.relay.port + 5, folder, name: 'tap-signal', mode })
+  await stage.tap.open()
+  const there = accounts.filter(({ collections }) => collections?.includes(SIGNAL))
+  const { problems, seen } = await stage.tap.differences(there, [SIGNAL])
+  const known = await stage.tap.repoCount()
+  if (known !== there.length) problems.push(`it knows ${known} accounts, not ${there.length}`)
+  report.check('tap (signal collection): its copy is what the PDSes have', problems, seen)
+  stage.tap.stop()
 }
 
 /** A polite end: subscribers are told to come back, and nothing is lost. */

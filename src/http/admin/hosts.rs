@@ -157,7 +157,8 @@ pub(super) fn disconnect(app: &App, request: &Request) -> Result<Deed, Response>
     let block = match parameter(request, &["block"])? {
         None | Some(Value::Null) => false,
         Some(Value::Bool(block)) => block,
-        Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+        Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => true,
+        Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => false,
         Some(_) => return Err(Response::invalid("block is not true or false")),
     };
     let decision = match block {

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 mod accounts;
 mod connections;
 mod crawling;
+mod described;
 mod operating;
 mod queries;
 mod routes;

@@ -367,6 +367,10 @@ fn what_the_reference_relay_can_not_is_decided_too() {
             "/admin/subs/killUpstream?host=pds.example.com",
             r#"{"block":7}"#,
         ),
+        (
+            "/admin/subs/killUpstream?host=pds.example.com&block=yes",
+            "",
+        ),
         ("/admin/subs/setEnabled?enabled=maybe", ""),
         ("/admin/subs/setEnabled", ""),
         ("/admin/subs/setPerDayLimit?limit=-1", ""),

@@ -23,7 +23,9 @@ export const HERE = dirname(dirname(fileURLToPath(import.meta.url)))
  * not on every module proxy.
  */
 const GOAT = 'github.com/bluesky-social/indigo/cmd/goat@v0.0.0-20250626183556-5641d3c27325'
-/** Its address of the directory, for which it has no option: the linker sets it. */
+/** The copier of repositories, at the commit whose libraries `subscribers/indigo` is built with. */
+const TAP = 'github.com/bluesky-social/indigo/cmd/tap@v0.0.0-20260605210604-af2fec94f34c'
+/** goat's address of the directory, for which it has no option: the linker sets it. */
 const GOAT_DIRECTORY = 'github.com/bluesky-social/indigo/atproto/identity.DefaultPLCURL'
 const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'zlay')
 /** Where installed packages are kept between runs. */
@@ -35,15 +37,16 @@ export const CARGO_TARGET = process.env.CARGO_TARGET_DIR || join(CACHE, 'target'
 export function install(plcUrl) {
   return {
     ...installForOperator(plcUrl),
-    python: python(),
+    clients: npm('clients', process.env.PATH),
     indigo: indigo(),
+    tap: tap(),
     oracle: oracle(),
   }
 }
 
 /** Installs what the operator's part needs, and says where it is. */
 export function installForOperator(plcUrl) {
-  return { ...installPdses(), goat: goat(plcUrl) }
+  return { ...installPdses(), goat: goat(plcUrl), python: python() }
 }
 
 /** Installs the two PDSes and the directory, and says where they are. */
@@ -97,6 +100,13 @@ function goat(plcUrl) {
     run('go', ['install', ...args], { cwd: into, env: { ...process.env, GOBIN: into } })
   })
   return join(folder, 'goat')
+}
+
+function tap() {
+  const folder = once('tap', TAP, (into) => {
+    run('go', ['install', TAP], { cwd: into, env: { ...process.env, GOBIN: into } })
+  })
+  return join(folder, 'tap')
 }
 
 // Beside the main crate's target, so that a change builds only itself anew.

@@ -3,6 +3,7 @@
 // outside, in the queries, on the pages and in the firehose.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { differs, mistyped } from './compare.mjs'
+import { contract } from './contract.mjs'
 import { dashboard } from './dashboard.mjs'
 import { goatRelay } from './goat.mjs'
 import { Office, PASSWORD } from './office.mjs'
@@ -60,6 +61,9 @@ export async function operate({ installed, frames, network, bin, port, folder, r
     await dashboard(office)
     say('operator: dashboard')
     await audit(office)
+    // Last, because it bans, limits and takes down whatever it finds.
+    await described(office)
+    say('operator: the description')
   } finally {
     await office.close()
   }
@@ -431,6 +435,14 @@ async function differences(office) {
   } finally {
     await other.end('SIGKILL', 2000)
   }
+}
+
+/** The relay answers as docs/openapi.yaml says. */
+function described({ relay, report, installed, folder, network, alice, bob, dave }) {
+  const dids = [alice, bob, dave].map(({ did }) => did)
+  const hosts = network.pdses.map(({ host }) => host)
+  const known = { dids, hosts, collections: ['app.bsky.feed.post'] }
+  return contract({ relay, report, python: installed.python, folder, password: PASSWORD, known })
 }
 
 async function until(holds, ms = 10_000) {
