@@ -1,11 +1,10 @@
 //! The control store in a database: moved there and back, and what happens when it is away.
 
-use std::process::{Command, Output};
-
 use serde_json::{Value, json};
 
 use crate::{
     postgres::{Cluster, Database},
+    process::run,
     site::{PASSWORD, Relay, Site, agent, answer, bare_command, wait_until},
     subscriber::Subscriber,
 };
@@ -18,16 +17,6 @@ fn copy(site: &Site, database: &str, arguments: &[&str]) -> (Option<i32>, String
         .args(["control", "copy"])
         .args(arguments);
     run(command)
-}
-
-fn run(mut command: Command) -> (Option<i32>, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().unwrap();
-    let said = [stdout, stderr].concat();
-    (status.code(), String::from_utf8(said).unwrap())
 }
 
 /// A request of the operator.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Runs a program that is to end by itself.
-fn run(mut command: Command) -> (Option<i32>, String) {
+pub(crate) fn run(mut command: Command) -> (Option<i32>, String) {
     let Output {
         status,
         stdout,
