@@ -271,19 +271,22 @@ pub const LIST_HOSTS_DEFAULT: usize = 200;
 pub const LIST_REPOS_MAX: usize = 1_000;
 /// Accounts of one page of listRepos where no number is given.
 pub const LIST_REPOS_DEFAULT: usize = 500;
-/// Accounts that listRepos looks at for one page, more or less; beyond, the page ends early.
+/// Accounts that listRepos looks at for one page that has some, more or less; beyond, it ends early.
 pub const LIST_REPOS_SCAN_MAX: usize = 4_000;
 /// Accounts of one page of listReposByCollection; who asks for more is answered 400.
 pub const LIST_COLLECTION_MAX: usize = 2_000;
 /// Accounts of one page of listReposByCollection where no number is given.
 pub const LIST_COLLECTION_DEFAULT: usize = 500;
-/// Accounts, hidden ones included, that listReposByCollection looks at for one page; beyond, the page
-/// ends early.
+/// Accounts, hidden ones included, that listReposByCollection looks at in one scan; beyond, a page that
+/// has some ends early, and another scan begins for one that has none.
 pub const LIST_COLLECTION_SCAN_MAX: usize = 10_000;
 /// The same where nothing but gaps is found, in numbers of the collection.
 pub const LIST_COLLECTION_SPAN_MAX: u64 = 1 << 18;
 /// Accounts that listRepos reads at once, at least.
 pub const LIST_REPOS_CHUNK: usize = 100;
+/// Accounts that are looked up together: the blocks in which they are found, of 4 KiB each, are all in
+/// memory meanwhile, beside the cache where it has no room for them.
+pub const LOOKUPS_MAX: usize = 128;
 
 /// requestCrawl of one address (an IPv6 /64 counts as one) in [`CRAWL_REQUESTS_WINDOW`]; one more
 /// is answered 429.

@@ -22,7 +22,7 @@ use crate::{
         app::{ChangeNote, Office},
         crawl::{Crawl, Standing},
         hosts::{Detail, Hosts},
-        xrpc::catalog::{AccountView, Catalog, HostView},
+        xrpc::catalog::{AccountView, Catalog, HostView, Roll},
     },
     identity::CACHE_ENTRY_BYTES,
     limits::RULING_TIMEOUT,
@@ -30,7 +30,7 @@ use crate::{
     metrics::Metrics,
     sequencer::{Inbox, event::Input},
     store::{
-        RocksMemory, Store, StoreError,
+        Listing, RocksMemory, Store, StoreError,
         account::{Account, HostId},
         collections::CollectionPage,
     },
@@ -215,12 +215,8 @@ impl Catalog for CatalogPort {
         Ok(account.map(|account| account_view(did.clone(), &account)))
     }
 
-    fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
-        let accounts = self.store.accounts_after(ordinal, limit).map_err(text)?;
-        let views = accounts
-            .into_iter()
-            .map(|(did, account)| account_view(did, &account));
-        Ok(views.collect())
+    fn roll(&self) -> Box<dyn Roll + '_> {
+        Box::new(RollPort(self.store.listing()))
     }
 
     fn collection_after(
@@ -247,6 +243,19 @@ impl Catalog for CatalogPort {
     fn hosts_after(&self, host: HostId, limit: usize) -> Result<Vec<HostView>, String> {
         let entries = self.hosts.after(host, limit).into_iter();
         entries.map(|entry| self.host_view(entry)).collect()
+    }
+}
+
+/// The accounts as they were.
+struct RollPort<'a>(Listing<'a>);
+
+impl Roll for RollPort<'_> {
+    fn after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
+        let accounts = self.0.accounts_after(ordinal, limit).map_err(text)?;
+        let views = accounts
+            .into_iter()
+            .map(|(did, account)| account_view(did, &account));
+        Ok(views.collect())
     }
 }
 
