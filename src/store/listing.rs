@@ -85,6 +85,9 @@ impl Listing<'_> {
         let family = self.db.family(Family::Accounts);
         let mut read = ReadOptions::default();
         read.set_snapshot(&self.snapshot);
+        // A thousand blocks that nobody asks for again must not push out of the cache what events are
+        // judged by. The pieces of indexes and filters are there because of those.
+        read.fill_cache(false);
         let mut sorted: Vec<usize> = (0..dids.len()).collect();
         sorted.sort_unstable_by_key(|at| dids[*at].as_str());
         let mut accounts = vec![None; dids.len()];

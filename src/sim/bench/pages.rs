@@ -273,3 +273,23 @@ impl Answers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_summed_up_by_rank() {
+        let answers = Answers::of((1..=101).rev().map(|ms| ms * 1_000).collect());
+        let Answers { p50_ms, p99_ms, .. } = answers;
+        assert_eq!((p50_ms, p99_ms, answers.slowest_ms), (51.0, 100.0, 101.0));
+        assert_eq!(answers.pages, 101);
+        assert_eq!(Answers::of(Vec::new()).slowest_ms, 0.0);
+    }
+
+    #[test]
+    fn there_must_be_a_full_page_after_any_place() {
+        assert!(known(PAGE).is_err());
+        assert_eq!(known(PAGE + 1).unwrap().accounts, PAGE + 1);
+    }
+}
