@@ -23,6 +23,8 @@ use crate::{
 const PAGE: u64 = 1_000;
 /// After a change of what the relay has to do, before it is measured.
 const SETTLE: Duration = Duration::from_millis(500);
+/// How long pages are asked for before anything is measured.
+const WARM_UP: Duration = Duration::from_secs(15);
 /// Hosts of accounts that were known before: none of those that speak in this run.
 const OTHER_HOSTS: Known = Known {
     accounts: 0,
@@ -114,6 +116,11 @@ pub(super) fn pages(
     stop: &Stop,
 ) -> io::Result<Pages> {
     let Load { rate, span, burst } = load;
+    // What was just written was never read: files that a relay reads every day are in the page cache.
+    eprintln!("asking for pages for {WARM_UP:?} first");
+    let askers = Askers::start(&rig.client, known.accounts)?;
+    stop.wait(WARM_UP);
+    askers.finish()?;
     let before = stream(rig, rate, span, stop)?;
     let askers = Askers::start(&rig.client, known.accounts)?;
     let beside = stream(rig, rate, span, stop)?;
