@@ -290,6 +290,32 @@ fn an_account_has_so_many_collections_from_lists_too() {
     f.close();
 }
 
+#[test]
+#[ignore]
+fn measure_tmp() {
+    let dir = TempDir::new().unwrap();
+    let mut f = Fixture::open(dir.path());
+    for round in 0..3 {
+        let name = format!("com.example.r{round}");
+        let began = std::time::Instant::now();
+        for k in 0..500u64 {
+            let dids = (0..100)
+                .map(|n| Did::parse(&format!("did:web:a{}.test", k * 100 + n)).unwrap())
+                .collect();
+            let imported = f.import(Import::Collection {
+                name: nsid(&name),
+                dids,
+            });
+            assert_eq!(imported.added, 100);
+        }
+        eprintln!(
+            "MEASURED round {round}: {:?} a chunk of 100",
+            began.elapsed() / 500
+        );
+    }
+    f.close();
+}
+
 /// Everything that was brought is there after the end of the process, and counted right.
 #[test]
 fn what_was_brought_is_kept() {
