@@ -154,6 +154,7 @@ impl Known {
                 commit: Cid::of_cbor(&ordinal.to_le_bytes()),
                 data: Cid::of_cbor(&ordinal.to_be_bytes()),
             }),
+            listed: None,
             seen: Seen {
                 epoch: 0,
                 seq: ordinal,

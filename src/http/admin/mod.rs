@@ -5,6 +5,7 @@
 //! our own. The password is compared in constant time and appears in no log.
 
 mod accounts;
+mod backfill;
 mod hosts;
 mod relay;
 mod subscribers;
@@ -40,6 +41,11 @@ const USER: &str = "admin";
 enum Act {
     /// Looks something up.
     Read(fn(&App, &Request) -> Result<Response, Response>),
+    /// Looks something up, and begins it.
+    Both(
+        fn(&App, &Request) -> Result<Response, Response>,
+        fn(&App, &Request) -> Result<Deed, Response>,
+    ),
     /// Changes something.
     Write(fn(&App, &Request) -> Result<Deed, Response>),
     /// Changes something, here and at the siblings.
@@ -68,7 +74,7 @@ impl Deed {
 
 /// The route of a path (without [`PREFIX`]).
 fn act(path: &str) -> Option<Act> {
-    use Act::{Forwarded, Read, Write};
+    use Act::{Both, Forwarded, Read, Write};
     Some(match path {
         "pds/list" => Read(hosts::list),
         "hosts" => Read(hosts::details),
@@ -95,6 +101,9 @@ fn act(path: &str) -> Option<Act> {
         "repo/reverseTakedown" | "repo/unban" => Forwarded(accounts::reverse_takedown),
         "repo/takedowns" => Read(accounts::takedowns),
         "repo/lookup" => Read(accounts::lookup),
+        "backfill-collections" => Both(backfill::collections_status, backfill::begin_collections),
+        "backfill-accounts" => Both(backfill::accounts_status, backfill::begin_accounts),
+        "backfill/cancel" => Write(backfill::cancel),
         "consumers/list" => Read(subscribers::list),
         _ => return None,
     })
@@ -114,9 +123,13 @@ pub fn route(app: &App, request: &Request) -> Response {
         return Response::error(501, "MethodNotImplemented", "There is no such admin method");
     };
     match act {
-        Act::Read(read) if request.method.reads() => read(app, request).unwrap_or_else(|e| e),
+        Act::Read(read) | Act::Both(read, _) if request.method.reads() => {
+            read(app, request).unwrap_or_else(|e| e)
+        }
         Act::Read(_) => Response::method_not_allowed("GET, HEAD"),
-        Act::Write(write) | Act::Forwarded(write) if request.method == Method::Post => {
+        Act::Write(write) | Act::Forwarded(write) | Act::Both(_, write)
+            if request.method == Method::Post =>
+        {
             match write(app, request) {
                 Ok(deed) => {
                     if matches!(act, Act::Forwarded(_)) {
@@ -127,6 +140,7 @@ pub fn route(app: &App, request: &Request) -> Response {
                 Err(answer) => answer,
             }
         }
+        Act::Both(..) => Response::method_not_allowed("GET, HEAD, POST"),
         Act::Write(_) | Act::Forwarded(_) => Response::method_not_allowed("POST"),
     }
 }

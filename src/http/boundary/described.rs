@@ -49,7 +49,8 @@ fn every_operation_that_is_described_is_there_and_has_no_other_method() {
     };
     let operations = operations();
     assert!(operations.len() > 40, "{operations:?}");
-    for (method, path) in operations {
+    for (method, path) in &operations {
+        let (method, path) = (*method, path.clone());
         let ((status, body), _) = answer(method, &path);
         let missing = body["error"] == "NotFound" || matches!(status, 405 | 501);
         assert!(!missing, "{method} {path}: {status} {body}");
@@ -57,6 +58,9 @@ fn every_operation_that_is_described_is_there_and_has_no_other_method() {
             "GET" => ("POST", "GET"),
             _ => ("GET", "POST"),
         };
+        if operations.contains(&(other, path.clone())) {
+            continue;
+        }
         let ((status, body), allow) = answer(other, &path);
         assert_eq!(status, 405, "{other} {path}: {body}");
         assert!(allow.unwrap().starts_with(allowed), "{path}");

@@ -10,18 +10,17 @@ use crate::{
     limits::LIST_REPOS_SCAN_MAX,
     store::{
         Options,
-        account::{Head, Status},
+        account::{Listed, Status},
         collections::{Collection, CollectionId, Pair},
     },
 };
 
 const SYNC: &str = "/xrpc/com.atproto.sync";
 
-fn head(n: u64) -> Head {
-    Head {
+fn head(n: u64) -> Listed {
+    Listed {
         rev: Tid::from_micros(n, 0),
         commit: Cid::of_cbor(&n.to_be_bytes()),
-        data: Cid::of_cbor(b""),
     }
 }
 
