@@ -51,6 +51,7 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         path if path.starts_with(hosts::PREFIX) => {
             reading(request, || hosts::route(&*app.hosts, path))
         }
+        "/admin" => admin::route(app, request),
         path if path.starts_with(admin::PREFIX) => admin::route(app, request),
         path if path.starts_with(xrpc::PREFIX) => xrpc::route(&*app.catalog, request),
         _ => Response::error(404, "NotFound", "There is nothing at this path"),
@@ -62,7 +63,7 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
 pub fn waits(request: &Request) -> bool {
     let reads = [xrpc::PREFIX, hosts::PREFIX, admin::PREFIX];
     let is_health = matches!(request.path.as_str(), HEALTH | XRPC_HEALTH);
-    request.path == MEMORY
+    matches!(request.path.as_str(), MEMORY | admin::HOME)
         || !is_health && reads.iter().any(|prefix| request.path.starts_with(prefix))
 }
 

@@ -1,20 +1,28 @@
-//! What only the operator may do: one table of routes; who is let in; what is noted of what was done.
+//! What only the operator may do: one table of routes; who is let in; what is noted of what was done; and
+//! a page for him ([`console`]), which does all this by the same orders.
 //!
 //! Paths and JSON are those of the reference relay, so that its tools work here
 //! (<https://github.com/bluesky-social/indigo/blob/main/cmd/relay/handlers_admin.go>), and some of
 //! our own. The password is compared in constant time and appears in no log.
 
 mod accounts;
+mod console;
 mod hosts;
+mod order;
 mod relay;
+mod session;
 mod subscribers;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::{constant_time, digest};
 use data_encoding::BASE64;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use self::{
+    order::{Done, Order},
+    session::{Sessions, Visit},
+};
 use super::{
     app::App,
     query::Query,
@@ -29,7 +37,9 @@ use crate::{
     limits::{ADMIN_FAILURES_MAX, CRAWL_REQUESTS_WINDOW, HTTP_RETRY_AFTER, RATE_ADDRESSES_MAX},
 };
 
-/// Every admin route begins with this.
+/// The operator's page; every other admin route begins with [`PREFIX`].
+pub const HOME: &str = "/admin";
+/// See [`HOME`].
 pub const PREFIX: &str = "/admin/";
 
 /// The only user there is.
@@ -40,49 +50,27 @@ const USER: &str = "admin";
 enum Act {
     /// Looks something up.
     Read(fn(&App, &Request) -> Result<Response, Response>),
-    /// Changes something.
-    Write(fn(&App, &Request) -> Result<Deed, Response>),
-    /// Changes something, here and at the siblings.
-    Forwarded(fn(&App, &Request) -> Result<Deed, Response>),
-}
-
-/// Something that was done.
-struct Deed {
-    /// To whom.
-    subject: String,
-    /// What else was said.
-    detail: Value,
-    answer: Response,
-}
-
-impl Deed {
-    /// What most routes answer. A string: clients read it as one.
-    fn done(subject: impl Into<String>, detail: Value) -> Deed {
-        Deed {
-            subject: subject.into(),
-            detail,
-            answer: Response::json(&json!({ "success": "true" })),
-        }
-    }
+    /// Reads what is to be done; [`perform`] does it.
+    Write(fn(&Request) -> Result<Order, Response>),
 }
 
 /// The route of a path (without [`PREFIX`]).
 fn act(path: &str) -> Option<Act> {
-    use Act::{Forwarded, Read, Write};
+    use Act::{Read, Write};
     Some(match path {
         "pds/list" => Read(hosts::list),
         "hosts" => Read(hosts::details),
         "hosts/detail" => Read(hosts::detail),
-        "pds/requestCrawl" | "hosts/requestCrawl" => Forwarded(hosts::request_crawl),
-        "pds/block" | "hosts/block" => Forwarded(hosts::block),
-        "pds/unblock" | "hosts/unblock" => Forwarded(hosts::unblock),
-        "pds/changeLimits" | "hosts/changeLimits" => Forwarded(hosts::change),
+        "pds/requestCrawl" | "hosts/requestCrawl" => Write(hosts::request_crawl),
+        "pds/block" | "hosts/block" => Write(hosts::block),
+        "pds/unblock" | "hosts/unblock" => Write(hosts::unblock),
+        "pds/changeLimits" | "hosts/changeLimits" => Write(hosts::change),
         "hosts/resetCursor" => Write(hosts::reset),
         "alerts/accountLimitSent" => Write(hosts::alert_sent),
         "subs/getUpstreamConns" => Read(hosts::connected),
-        "subs/killUpstream" => Forwarded(hosts::disconnect),
-        "subs/banDomain" => Forwarded(hosts::ban_domain),
-        "subs/unbanDomain" => Forwarded(hosts::unban_domain),
+        "subs/killUpstream" => Write(hosts::disconnect),
+        "subs/banDomain" => Write(hosts::ban_domain),
+        "subs/unbanDomain" => Write(hosts::unban_domain),
         "subs/listDomainBans" => Read(hosts::banned_domains),
         "subs/getEnabled" => Read(relay::enabled),
         "subs/setEnabled" => Write(relay::set_enabled),
@@ -91,58 +79,79 @@ fn act(path: &str) -> Option<Act> {
         "settings" => Read(relay::settings),
         "settings/change" => Write(relay::change_settings),
         "audit" => Read(relay::audit),
-        "repo/takeDown" | "repo/ban" => Forwarded(accounts::take_down),
-        "repo/reverseTakedown" | "repo/unban" => Forwarded(accounts::reverse_takedown),
+        "repo/takeDown" | "repo/ban" => Write(accounts::take_down),
+        "repo/reverseTakedown" | "repo/unban" => Write(accounts::reverse_takedown),
         "repo/takedowns" => Read(accounts::takedowns),
         "repo/lookup" => Read(accounts::lookup),
         "consumers/list" => Read(subscribers::list),
+        "consumers/disconnect" => Write(subscribers::dismiss),
         _ => return None,
     })
 }
 
-/// Answers a request under [`PREFIX`].
+/// Answers a request for [`HOME`] or under [`PREFIX`].
 pub fn route(app: &App, request: &Request) -> Response {
-    if !request.method.reads() && is_of_another_page(request) {
-        let message = "This is for the operator, not for another page in his browser";
-        return Response::error(403, "Forbidden", message);
-    }
-    if let Err(answer) = app.admin.authorise(request, Instant::now()) {
-        return answer;
-    }
     let path = request.path.strip_prefix(PREFIX).unwrap_or_default();
+    if let Some(page) = console::page(path) {
+        return console::answer(app, request, page);
+    }
+    let answer = api(app, request, path).unwrap_or_else(|answer| answer);
+    answer.with("Cache-Control", "no-store")
+}
+
+/// What programs are answered, and scripts of the operator's page.
+fn api(app: &App, request: &Request, path: &str) -> Result<Response, Response> {
+    if !request.method.reads() && is_of_another_page(request) {
+        return Err(of_another_page());
+    }
+    let access = app.admin.authorise(request, Instant::now())?;
+    if let Access::Session(visit) = &access {
+        check_script(request, visit)?;
+    }
     let Some(act) = act(path) else {
-        return Response::error(501, "MethodNotImplemented", "There is no such admin method");
+        let message = "There is no such admin method";
+        return Err(Response::error(501, "MethodNotImplemented", message));
     };
     match act {
-        Act::Read(read) if request.method.reads() => read(app, request).unwrap_or_else(|e| e),
-        Act::Read(_) => Response::method_not_allowed("GET, HEAD"),
-        Act::Write(write) | Act::Forwarded(write) if request.method == Method::Post => {
-            match write(app, request) {
-                Ok(deed) => {
-                    if matches!(act, Act::Forwarded(_)) {
-                        app.siblings.forward(request);
-                    }
-                    note(app, request, path, deed)
-                }
-                Err(answer) => answer,
-            }
+        Act::Read(read) if request.method.reads() => read(app, request),
+        Act::Read(_) => Err(Response::method_not_allowed("GET, HEAD")),
+        Act::Write(read) if request.method == Method::Post => {
+            let order = read(request)?;
+            perform(app, &order, request, actor(request, &access)).map(|done| done.answer)
         }
-        Act::Write(_) | Act::Forwarded(_) => Response::method_not_allowed("POST"),
+        Act::Write(_) => Err(Response::method_not_allowed("POST")),
     }
 }
 
-/// Notes what was done, by whom and when.
-fn note(app: &App, request: &Request, path: &str, deed: Deed) -> Response {
-    let via = request.headers.first("via").map(|via| {
-        let via: String = via.chars().filter(|c| !c.is_control()).take(100).collect();
-        format!(" via {via}")
-    });
+/// A browser shows its cookie for whatever makes it ask. So what a session opens is only for a script of
+/// the operator's page, which is of the same origin and, to change something, says what is in that page
+/// alone.
+fn check_script(request: &Request, visit: &Visit) -> Result<(), Response> {
+    if is_of_another_page(request) {
+        return Err(of_another_page());
+    }
+    let said = request.headers.first(session::TOKEN_HEADER);
+    if request.method.reads() || said.is_some_and(|said| visit.is_said_by(said)) {
+        return Ok(());
+    }
+    let message = "A log-in of the operator's page changes something only with its token";
+    Err(Response::error(403, "Forbidden", message))
+}
+
+/// Does what the operator says, wherever he has said it: it is carried out, passed on to the siblings as
+/// `request`, and noted as done by `actor`.
+fn perform(app: &App, order: &Order, request: &Request, actor: String) -> Result<Done, Response> {
+    let done = order.carry_out(app)?;
+    if order.is_for_siblings() {
+        app.siblings.forward(request);
+    }
+    let path = request.path.strip_prefix(PREFIX).unwrap_or_default();
     let entry = AuditEntry {
         at_ms: now_ms(),
-        actor: format!("{}{}", request.client, via.unwrap_or_default()),
+        actor,
         action: path.to_owned(),
-        subject: deed.subject,
-        detail: deed.detail,
+        subject: done.subject.clone(),
+        detail: order.detail(),
     };
     log::info!(
         "admin: {} {} {} by {}",
@@ -154,7 +163,20 @@ fn note(app: &App, request: &Request, path: &str, deed: Deed) -> Response {
     if let Err(error) = app.office.audit(&entry) {
         log::error!("admin: what was done is not in the audit log: {error}");
     }
-    deed.answer
+    Ok(done)
+}
+
+/// From where something is done, for the audit log.
+fn actor(request: &Request, access: &Access) -> String {
+    let via = request.headers.first("via").map(|via| {
+        let via: String = via.chars().filter(|c| !c.is_control()).take(100).collect();
+        format!(" via {via}")
+    });
+    let page = match access {
+        Access::Password => "",
+        Access::Session(_) => ", operator page",
+    };
+    format!("{}{}{page}", request.client, via.unwrap_or_default())
 }
 
 /// What can not be done now, and may be later.
@@ -209,49 +231,133 @@ fn page_size(query: &Query, name: &str, most: usize) -> Result<usize, Response> 
     size.ok_or_else(|| Response::invalid(&format!("{name} is not a number from 1 to {most}")))
 }
 
+/// How a request has shown that it is the operator's.
+enum Access {
+    /// With the password.
+    Password,
+    /// With the cookie of a log-in.
+    Session(Visit),
+}
+
 /// Checks the credentials of requests.
 #[derive(Debug)]
 pub struct Admin {
-    /// The hash of the password, so that lengths do not show in the time of a comparison; none:
-    /// nobody is let in.
-    password: Option<digest::Digest>,
+    /// None: nobody is let in.
+    password: Option<Password>,
     failures: RateLimit,
+    sessions: Sessions,
+}
+
+#[derive(Debug)]
+struct Password {
+    /// Siblings have the same one, and are told with it what was done on the page.
+    secret: Secret,
+    /// Its hash, so that lengths do not show in the time of a comparison.
+    hash: digest::Digest,
 }
 
 impl Admin {
     /// Lets in who has the password; without one nobody.
     pub fn new(password: Option<&Secret>) -> Admin {
         Admin {
-            password: password.map(|secret| hash(secret.expose())),
+            password: password.map(|secret| Password {
+                secret: secret.clone(),
+                hash: hash(secret.expose()),
+            }),
             failures: RateLimit::new(CRAWL_REQUESTS_WINDOW, RATE_ADDRESSES_MAX),
+            sessions: Sessions::default(),
         }
     }
 
-    /// Whether the request is the operator's: `Basic` with the user `admin`, or `Bearer`. The
-    /// error is the answer to the client.
-    pub fn authorise(&self, request: &Request, now: Instant) -> Result<(), Response> {
-        let Some(password) = &self.password else {
-            return Err(Response::error(
-                403,
-                "Forbidden",
-                "This relay has no admin password",
-            ));
-        };
-        self.failures
-            .check(request.client, ADMIN_FAILURES_MAX, now)
-            .map_err(|after| Response::too_many("Too many failed log-ins", after))?;
-        let Some(credentials) = request.headers.first("authorization") else {
-            return Err(unauthorised("Admin password is needed"));
-        };
-        let given = hash(password_in(credentials).as_deref().unwrap_or_default());
-        let equal = constant_time::verify_slices_are_equal(password.as_ref(), given.as_ref());
+    /// Whether the request is the operator's: `Basic` with the user `admin`, or `Bearer`, or without
+    /// either the cookie of a log-in.
+    fn authorise(&self, request: &Request, now: Instant) -> Result<Access, Refused> {
+        if self.password.is_none() {
+            return Err(Refused::NoPassword);
+        }
+        if let Some(credentials) = request.headers.first("authorization") {
+            let given = password_in(credentials).unwrap_or_default();
+            return self.check(request, &given, now).map(|()| Access::Password);
+        }
+        // Who is in stays in, whatever somebody else at his address guesses.
+        let mut tokens = session::tokens_in(request).peekable();
+        let is_browser = tokens.peek().is_some();
+        let visit = tokens.find_map(|token| self.sessions.find(token, false, now));
+        if let Some(visit) = visit {
+            return Ok(Access::Session(visit));
+        }
+        self.check_failures(request, now)?;
+        Err(match is_browser {
+            true => Refused::Ended,
+            false => Refused::Missing,
+        })
+    }
+
+    /// Whether this is the password.
+    fn check(&self, request: &Request, given: &str, now: Instant) -> Result<(), Refused> {
+        let password = self.password.as_ref().ok_or(Refused::NoPassword)?;
+        self.check_failures(request, now)?;
+        let (ours, given) = (password.hash, hash(given));
+        let equal = constant_time::verify_slices_are_equal(ours.as_ref(), given.as_ref());
         equal.map_err(|_| {
             // It was allowed just now; a race lets a few more tries through at most.
             let _ = self.failures.take(request.client, ADMIN_FAILURES_MAX, now);
             log::warn!("admin: wrong credentials from {}", request.client);
-            unauthorised("Wrong admin credentials")
+            Refused::Wrong
         })
     }
+
+    /// Whether anybody can be let in.
+    fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+
+    /// What siblings are shown; empty where there is none.
+    fn password(&self) -> &str {
+        let password = self.password.as_ref();
+        password.map_or("", |password| password.secret.expose())
+    }
+
+    fn check_failures(&self, request: &Request, now: Instant) -> Result<(), Refused> {
+        self.failures
+            .check(request.client, ADMIN_FAILURES_MAX, now)
+            .map_err(Refused::TooMany)
+    }
+}
+
+/// Why somebody is not let in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Refused {
+    /// Nobody is.
+    NoPassword,
+    /// His address has sent too many wrong passwords; for so long none is looked at.
+    TooMany(Duration),
+    /// He has shown nothing.
+    Missing,
+    /// He has shown the cookie of a log-in that does not hold any more.
+    Ended,
+    /// The password is another one.
+    Wrong,
+}
+
+impl From<Refused> for Response {
+    fn from(refused: Refused) -> Response {
+        match refused {
+            Refused::NoPassword => {
+                Response::error(403, "Forbidden", "This relay has no admin password")
+            }
+            Refused::TooMany(after) => Response::too_many("Too many failed log-ins", after),
+            Refused::Missing => unauthorised("Admin password is needed"),
+            // Asked for a password in a header, a browser would open a window of its own.
+            Refused::Ended => Response::error(401, "AuthenticationRequired", "The log-in has ended"),
+            Refused::Wrong => unauthorised("Wrong admin credentials"),
+        }
+    }
+}
+
+fn of_another_page() -> Response {
+    let message = "This is for the operator, not for another page in his browser";
+    Response::error(403, "Forbidden", message)
 }
 
 /// Whether the request comes from a page that is not the relay's own. A browser adds the operator's
@@ -320,15 +426,14 @@ mod tests {
     }
 
     fn admin() -> Admin {
-        Admin {
-            password: Some(hash("open:sesame")),
-            ..Admin::new(None)
-        }
+        Admin::new(Some(&"open:sesame".to_owned().into()))
     }
 
     fn status(admin: &Admin, authorization: Option<&str>) -> Result<(), u16> {
         let outcome = admin.authorise(&request(authorization), Instant::now());
-        outcome.map_err(|answer| answer.status)
+        outcome
+            .map(drop)
+            .map_err(|refused| Response::from(refused).status)
     }
 
     /// Rule 181: <https://atproto.com/specs/xrpc#authentication>
@@ -350,7 +455,8 @@ mod tests {
         ] {
             assert_eq!(status(&admin, Some(&wrong)), Err(401), "{wrong}");
         }
-        let answer = admin.authorise(&request(None), Instant::now()).unwrap_err();
+        let refused = admin.authorise(&request(None), Instant::now());
+        let answer = Response::from(refused.err().unwrap());
         assert_eq!(answer.status, 401);
         assert_eq!(answer.headers[0].0, "WWW-Authenticate");
     }
