@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     admin,
     app::App,
-    crawl, hosts, page,
+    crawl, hosts, page, pages,
     request::{Method, Request},
     response::Response,
     subscribe, xrpc,
@@ -52,6 +52,7 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
             reading(request, || hosts::route(&*app.hosts, path))
         }
         "/admin" => admin::route(app, request),
+        path if path.starts_with(pages::assets::PREFIX) => pages::assets::route(request),
         path if path.starts_with(admin::PREFIX) => admin::route(app, request),
         path if path.starts_with(xrpc::PREFIX) => xrpc::route(&*app.catalog, request),
         _ => Response::error(404, "NotFound", "There is nothing at this path"),

@@ -216,7 +216,11 @@ pub(super) fn alert_sent(request: &Request) -> Result<Order, Response> {
     Ok(Order::Alert { host, kind, sent })
 }
 
-pub(super) fn set_alert(app: &App, host: &str, change: impl FnOnce(&mut Value)) -> Result<(), Response> {
+pub(super) fn set_alert(
+    app: &App,
+    host: &str,
+    change: impl FnOnce(&mut Value),
+) -> Result<(), Response> {
     let changed = app.office.change_note(
         ALERTS,
         Box::new(|alerts| {

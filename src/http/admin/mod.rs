@@ -349,7 +349,9 @@ impl From<Refused> for Response {
             Refused::TooMany(after) => Response::too_many("Too many failed log-ins", after),
             Refused::Missing => unauthorised("Admin password is needed"),
             // Asked for a password in a header, a browser would open a window of its own.
-            Refused::Ended => Response::error(401, "AuthenticationRequired", "The log-in has ended"),
+            Refused::Ended => {
+                Response::error(401, "AuthenticationRequired", "The log-in has ended")
+            }
             Refused::Wrong => unauthorised("Wrong admin credentials"),
         }
     }

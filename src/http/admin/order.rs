@@ -102,10 +102,9 @@ impl Order {
             | Order::BanDomain { .. }
             | Order::Change { .. }
             | Order::Rule { .. } => true,
-            Order::Reset { .. }
-            | Order::Alert { .. }
-            | Order::Set(_)
-            | Order::Dismiss { .. } => false,
+            Order::Reset { .. } | Order::Alert { .. } | Order::Set(_) | Order::Dismiss { .. } => {
+                false
+            }
         }
     }
 
@@ -271,7 +270,10 @@ fn terms(change: &Change, silenced: Option<bool>) -> Value {
     say("lenient", change.lenient.map(Value::from));
     say("trusted", change.trusted.map(Value::from));
     say("repo_limit", change.accounts.map(Value::from));
-    say("events_per_second", change.events_per_second.map(Value::from));
+    say(
+        "events_per_second",
+        change.events_per_second.map(Value::from),
+    );
     say("events_per_hour", change.events_per_hour.map(Value::from));
     say("events_per_day", change.events_per_day.map(Value::from));
     say("account_limit_alerts_silenced", silenced.map(Value::from));
@@ -378,9 +380,18 @@ mod tests {
         ];
         for yes in [true, false] {
             let (banned, block) = (yes, yes);
-            orders.push(Order::Ban { host: host(), banned });
-            orders.push(Order::Disconnect { host: host(), block });
-            orders.push(Order::BanDomain { domain: domain(), banned });
+            orders.push(Order::Ban {
+                host: host(),
+                banned,
+            });
+            orders.push(Order::Disconnect {
+                host: host(),
+                block,
+            });
+            orders.push(Order::BanDomain {
+                domain: domain(),
+                banned,
+            });
         }
         for to in [Place::Oldest, Place::Live, Place::After(5)] {
             orders.push(Order::Reset { host: host(), to });

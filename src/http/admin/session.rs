@@ -194,7 +194,9 @@ fn cookie(request: &Request, value: &str, age: Duration) -> String {
         true => "; Secure",
         false => "",
     };
-    format!("{COOKIE}={value}; Path={COOKIE_PATH}; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")
+    format!(
+        "{COOKIE}={value}; Path={COOKIE_PATH}; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
+    )
 }
 
 /// Whether anything says that the browser spoke TLS: a proxy, or the browser itself, which names the
@@ -244,7 +246,11 @@ mod tests {
         }
         assert!(uses > 2);
         let end = start + ADMIN_SESSION_AGE_MAX;
-        assert!(sessions.find(&token, true, end - Duration::from_millis(1)).is_some());
+        assert!(
+            sessions
+                .find(&token, true, end - Duration::from_millis(1))
+                .is_some()
+        );
         assert_eq!(sessions.find(&token, true, end), None);
         assert!(sessions.lock().is_empty());
 
@@ -263,7 +269,13 @@ mod tests {
         assert_eq!(bytes.len(), TOKEN_BYTES);
         assert_eq!(sessions.lock()[0].token, hash(&bytes));
         let kept = format!("{sessions:?}");
-        assert!(!kept.contains(&format!("{:?}", &bytes[..4]).trim_matches(['[', ']']).to_owned()));
+        assert!(
+            !kept.contains(
+                &format!("{:?}", &bytes[..4])
+                    .trim_matches(['[', ']'])
+                    .to_owned()
+            )
+        );
         assert!(!kept.contains(&one));
         let (a, b) = (
             sessions.find(&one, true, now).unwrap(),
@@ -295,7 +307,11 @@ mod tests {
         let tokens: Vec<_> = (0..ADMIN_SESSIONS_MAX)
             .map(|n| sessions.begin(at(n)).unwrap())
             .collect();
-        assert!(sessions.find(&tokens[0], true, at(ADMIN_SESSIONS_MAX)).is_some());
+        assert!(
+            sessions
+                .find(&tokens[0], true, at(ADMIN_SESSIONS_MAX))
+                .is_some()
+        );
         let now = at(ADMIN_SESSIONS_MAX + 1);
         let latest = sessions.begin(now).unwrap();
         assert_eq!(sessions.lock().len(), ADMIN_SESSIONS_MAX);
@@ -308,7 +324,9 @@ mod tests {
     #[test]
     fn a_notice_is_read_once_and_is_not_long() {
         let (sessions, now) = (Sessions::default(), Instant::now());
-        let visit = sessions.find(&sessions.begin(now).unwrap(), true, now).unwrap();
+        let visit = sessions
+            .find(&sessions.begin(now).unwrap(), true, now)
+            .unwrap();
         sessions.leave_notice(&visit, "done".into());
         assert_eq!(sessions.take_notice(&visit), Some("done".into()));
         assert_eq!(sessions.take_notice(&visit), None);
@@ -339,7 +357,10 @@ mod tests {
             assert_eq!(cookie.ends_with("; Secure"), secure, "{name} {value}");
         }
         let gone = clear_cookie(&request(&[]));
-        assert!(gone.starts_with("zlay_admin=; Path=/admin; Max-Age=0;"), "{gone}");
+        assert!(
+            gone.starts_with("zlay_admin=; Path=/admin; Max-Age=0;"),
+            "{gone}"
+        );
     }
 
     #[test]

@@ -69,7 +69,11 @@ pub(super) fn read(app: &App, form: &Query) -> Result<Order, Response> {
                 .map_err(|_| Response::invalid("id is not the number of a subscriber"))?,
         },
         "settings/change" => Order::Set(vec![setting(app, form)?]),
-        _ => return Err(Response::invalid("This form does nothing that is known here")),
+        _ => {
+            return Err(Response::invalid(
+                "This form does nothing that is known here",
+            ));
+        }
     })
 }
 
@@ -192,7 +196,9 @@ fn said_of_terms(form: &Query, now: &HostTerms) -> Result<Change, Response> {
 /// A number as JSON has it; what is none stays a text, which no limit is.
 fn number(text: &str) -> Value {
     let digits = text.replace(',', "");
-    digits.parse::<u64>().map_or_else(|_| text.into(), Value::from)
+    digits
+        .parse::<u64>()
+        .map_or_else(|_| text.into(), Value::from)
 }
 
 fn place(form: &Query) -> Result<Place, Response> {
@@ -206,7 +212,8 @@ fn place(form: &Query) -> Result<Place, Response> {
 /// A setting and what it is to be; with `reset`, what the configuration says.
 fn setting(app: &App, form: &Query) -> Result<(Setting, Option<Choice>), Response> {
     let name = form.get("setting").unwrap_or_default();
-    let setting = Setting::parse(name).ok_or_else(|| Response::invalid("There is no such setting"))?;
+    let setting =
+        Setting::parse(name).ok_or_else(|| Response::invalid("There is no such setting"))?;
     if form.get("reset") == Some("yes") {
         return Ok((setting, None));
     }

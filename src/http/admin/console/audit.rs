@@ -15,7 +15,10 @@ use crate::{
 pub(super) fn show(context: &Context<'_>) -> Result<Sheet, Response> {
     let before = context.query.get("before").map(str::parse).transpose();
     let before = before.map_err(|_| Response::invalid("before is not the number of an entry"))?;
-    let entries = context.app.office.audit_before(before, CONSOLE_PAGE_ROWS + 1);
+    let entries = context
+        .app
+        .office
+        .audit_before(before, CONSOLE_PAGE_ROWS + 1);
     let mut entries = entries.map_err(|e| unavailable(&e))?;
     let more = entries.len() > CONSOLE_PAGE_ROWS;
     entries.truncate(CONSOLE_PAGE_ROWS);

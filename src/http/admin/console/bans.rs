@@ -5,10 +5,7 @@ use super::{
     Context, Response,
     view::{self, Sheet},
 };
-use crate::http::pages::{
-    html::Html,
-    words::grouped,
-};
+use crate::http::pages::{html::Html, words::grouped};
 
 pub(super) fn show(context: &Context<'_>) -> Result<Sheet, Response> {
     let hosts = context.app.hosts.details().map_err(|e| unavailable(&e))?;

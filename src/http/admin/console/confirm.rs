@@ -102,10 +102,8 @@ fn known(context: &Context<'_>, order: &Order) -> Result<Html, Response> {
                 }
             }
         }
-        Order::Crawl { .. }
-        | Order::Change { .. }
-        | Order::Alert { .. }
-        | Order::Set(_) => Html::default(),
+        Order::Crawl { .. } | Order::Change { .. } | Order::Alert { .. } | Order::Set(_) => {
+            Html::default()
+        }
     })
 }
-

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     control::HostTerms,
+    host::quota::Span,
     http::{
         hosts::{Detail, not_found, page},
         pages::{
@@ -16,7 +17,6 @@ use crate::{
             words::{grouped, when_or},
         },
     },
-    host::quota::Span,
 };
 
 pub(super) fn show(context: &Context<'_>) -> Result<Sheet, Response> {

@@ -297,11 +297,7 @@ fn said_of(host: &Detail) -> String {
 fn add(context: &Context<'_>) -> Html {
     let mut html = Html::default();
     html.markup("<h2>Add a host</h2>");
-    html.add(&view::form(
-        context,
-        "card",
-        &[("act", "pds/requestCrawl")],
-    ));
+    html.add(&view::form(context, "card", &[("act", "pds/requestCrawl")]));
     html.markup(
         "<div class=\"field\"><label for=\"hostname\">Name or address of a PDS</label>\
          <input type=\"text\" class=\"mono\" id=\"hostname\" name=\"hostname\" required \

@@ -58,7 +58,11 @@ fn one(context: &Context<'_>, setting: Setting, choice: Option<&Choice>) -> Html
         &[&name],
     );
     if choice.is_some() {
-        html.add(&view::form(context, "acts", &[act[0], act[1], ("reset", "yes")]));
+        html.add(&view::form(
+            context,
+            "acts",
+            &[act[0], act[1], ("reset", "yes")],
+        ));
         html.put(
             "<button>Reset<span class=\"hidden-text\"> {}</span></button></form>",
             &[&name],

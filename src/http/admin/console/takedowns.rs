@@ -62,10 +62,7 @@ fn account(context: &Context<'_>, text: &str) -> Result<Html, Response> {
     };
     html.put(
         "<div class=\"card\"><h3 class=\"mono\">{}</h3>{}<div class=\"acts\">",
-        &[
-            &did.as_str(),
-            &facts(&account, host.as_ref()),
-        ],
+        &[&did.as_str(), &facts(&account, host.as_ref())],
     );
     if account.local.sanction == Some(Sanction::Takedown) {
         let act = [("act", "repo/reverseTakedown"), ("did", did.as_str())];
@@ -145,7 +142,9 @@ fn list(context: &Context<'_>) -> Result<Html, Response> {
     );
     for did in &dids {
         let found = context.app.accounts.account(did);
-        let host = found.map_err(|e| unavailable(&e))?.and_then(|(_, host)| host);
+        let host = found
+            .map_err(|e| unavailable(&e))?
+            .and_then(|(_, host)| host);
         let act = [("act", "repo/reverseTakedown"), ("did", did.as_str())];
         html.put(
             "<tr><th scope=\"row\"><a class=\"mono\" href=\"{}?did={}\">{}</a></th><td>{}</td>\

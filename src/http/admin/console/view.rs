@@ -2,11 +2,7 @@
 
 use serde_json::Value;
 
-use super::{
-    super::HOME,
-    App, Context, Order, Response,
-    words,
-};
+use super::{super::HOME, Context, Order, Response, words};
 use crate::http::pages::{
     frame::{Frame, Site},
     html::{Html, in_url},
@@ -53,11 +49,6 @@ pub(super) struct Sheet {
     pub(super) main: Html,
 }
 
-fn site(app: &App) -> Site {
-    let _ = app;
-    Site::default()
-}
-
 /// The answer with a page. A person is told what was done last; a script that looks again is not.
 pub(super) fn answer(context: &Context<'_>, sheet: Sheet, is_use: bool) -> Response {
     let Context { app, visit, .. } = context;
@@ -85,17 +76,17 @@ pub(super) fn answer(context: &Context<'_>, sheet: Sheet, is_use: bool) -> Respo
         main,
         ..Frame::default()
     };
-    guarded(frame.answer(&site(app)))
+    guarded(frame.answer(&Site::default()))
 }
 
 /// The answer with a page for who is not logged in.
-pub(super) fn outside(app: &App, title: &str, main: Html, status: u16) -> Response {
+pub(super) fn outside(title: &str, main: Html, status: u16) -> Response {
     let frame = Frame {
         title,
         main,
         ..Frame::default()
     };
-    guarded(frame.answer(&site(app))).status(status)
+    guarded(frame.answer(&Site::default())).status(status)
 }
 
 /// No other page may frame it, load it or hold a handle to its window.
@@ -107,13 +98,13 @@ fn guarded(answer: Response) -> Response {
 }
 
 /// 403: a form that is not of the pages of this log-in.
-pub(super) fn refused(app: &App, title: &str, why: &str) -> Response {
+pub(super) fn refused(title: &str, why: &str) -> Response {
     let main = Html::of(
         "<p class=\"notice bad\" role=\"alert\">{}</p><p><a class=\"button\" href=\"{}\">To the operator \
          page</a></p>",
         &[&why, &HOME],
     );
-    outside(app, title, main, 403)
+    outside(title, main, 403)
 }
 
 /// What the admin API has answered, as a page: what went wrong, and what can be done.
@@ -142,7 +133,10 @@ pub(super) fn failed(context: &Context<'_>, answer: &Response, order: Option<&Or
         main,
     };
     let mut page = self::answer(context, sheet, false).status(answer.status);
-    let retry = answer.headers.iter().find(|(name, _)| *name == "Retry-After");
+    let retry = answer
+        .headers
+        .iter()
+        .find(|(name, _)| *name == "Retry-After");
     page.headers.extend(retry.cloned());
     page
 }

@@ -171,7 +171,9 @@ pub(super) fn done(order: &Order, answer: &Response, siblings: usize) -> String 
         }
         Order::Rule { did, ruling } => match ruling {
             Ruling::Takedown => format!("{did} is taken down, and subscribers are told so."),
-            Ruling::Reversal => format!("{did} is not taken down any more, and subscribers are told so."),
+            Ruling::Reversal => {
+                format!("{did} is not taken down any more, and subscribers are told so.")
+            }
         },
         Order::Dismiss { subscriber } => format!("Subscriber {subscriber} is being disconnected."),
     };
@@ -219,7 +221,9 @@ pub(super) fn advice(status: u16) -> &'static str {
     match status {
         400 => "Nothing was changed. Go back, and correct what the form says.",
         403 => "Nothing was changed.",
-        404 => "Nothing was changed. It may have been removed, or its name may be spelled differently.",
+        404 => {
+            "Nothing was changed. It may have been removed, or its name may be spelled differently."
+        }
         429 => "Nothing was changed. Try again in a moment.",
         503 => {
             "Nothing is in force, but it may have been stored: say it again. Where this lasts, look \
