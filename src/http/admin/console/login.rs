@@ -110,14 +110,13 @@ fn form(next: &str, word: Option<&str>, status: u16) -> Response {
             &[&word],
         );
     }
-    let described = word.map(|_| " aria-describedby=\"why\"");
     main.put(
         "<form class=\"card login\" method=\"post\" action=\"/admin/login\">\
          <input type=\"hidden\" name=\"next\" value=\"{}\">\
          <div class=\"field\"><label for=\"password\">Password</label>",
         &[&next],
     );
-    main.markup(match described {
+    main.markup(match word {
         Some(_) => {
             "<input type=\"password\" id=\"password\" name=\"password\" required autofocus \
              autocomplete=\"current-password\" aria-describedby=\"why\">"

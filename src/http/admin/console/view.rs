@@ -38,7 +38,7 @@ const CONFIRM: &str = "/admin/console/confirm";
 const ACT: &str = "/admin/console/act";
 
 /// A page without what all pages of the operator have.
-pub(super) struct Sheet {
+pub(in super::super) struct Sheet {
     pub(super) title: String,
     /// What stands below it.
     pub(super) lead: Html,
