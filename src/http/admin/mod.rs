@@ -297,7 +297,7 @@ impl Admin {
     fn check(&self, request: &Request, given: &str, now: Instant) -> Result<(), Refused> {
         let password = self.password.as_ref().ok_or(Refused::NoPassword)?;
         self.check_failures(request, now)?;
-        let (ours, given) = (password.hash, hash(given));
+        let (ours, given) = (&password.hash, hash(given));
         let equal = constant_time::verify_slices_are_equal(ours.as_ref(), given.as_ref());
         equal.map_err(|_| {
             // It was allowed just now; a race lets a few more tries through at most.

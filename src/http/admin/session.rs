@@ -75,8 +75,8 @@ impl Sessions {
         rand::fill(&mut token).ok()?;
         let mut open = self.valid(now);
         if open.len() >= ADMIN_SESSIONS_MAX {
-            let oldest = (0..open.len()).min_by_key(|place| open[*place].used);
-            oldest.map(|place| open.swap_remove(place));
+            open.sort_by_key(|session| session.used);
+            open.remove(0);
         }
         open.push(Session {
             token: hash(&token),

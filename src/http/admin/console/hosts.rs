@@ -6,7 +6,7 @@ use super::{
     view::{self, Sheet},
 };
 use crate::{
-    control::HostStatus,
+    control::{HostStatus, HostTerms},
     http::{
         hosts::Detail,
         pages::{
@@ -91,7 +91,7 @@ impl Filter {
             "" => true,
             "connected" => is_connected(host),
             "failing" => host.row.observed.failures > 0,
-            "changed" => host.row.terms != Default::default(),
+            "changed" => host.row.terms != HostTerms::default(),
             status => host.status.name() == status,
         };
         is_named && is_so
