@@ -112,6 +112,27 @@ pub const HOST_WAKE_INTERVAL: Duration = Duration::from_secs(5);
 pub const HOST_BEHIND_SHOWN: Duration = Duration::from_secs(5 * 60);
 /// What is kept of the DID of a host's last refused event, in characters.
 pub const REFUSAL_DID_CHARS_MAX: usize = 128;
+/// Accounts whose last refused event is remembered, for their pages; beyond, the oldest of the host that
+/// has the most is forgotten. Some 300 bytes each.
+pub const REFUSED_ACCOUNTS_MAX: usize = 10_000;
+/// Changes of a host's state that its page shows.
+pub const TIMELINE_ENTRIES_MAX: usize = 8;
+/// What is kept of the reason of each, in characters.
+pub const TIMELINE_WHY_CHARS_MAX: usize = 200;
+/// How often the status page's numbers are sampled.
+pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
+/// Samples that are kept: ten minutes.
+pub const SAMPLES_MAX: usize = 300;
+/// Samples after which the hosts' own rates are taken: ten seconds.
+pub const SAMPLES_PER_HOST_RATE: u64 = 5;
+/// What a page shows is at most this old, and is computed once for all who look meanwhile.
+pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(1);
+/// Hosts on a page of their list.
+pub const HOSTS_PAGE_SIZE: usize = 100;
+/// The longest text that the list of hosts is searched for, in bytes: a hostname.
+pub const HOSTS_FILTER_BYTES_MAX: usize = 253;
+/// Accounts that wait for a place at their host are counted up to this.
+pub const WAITING_SHOWN_MAX: usize = 1_000;
 /// Hosts that are dialed at the same time; the others wait their turn.
 pub const HOST_DIALS_MAX: usize = 64;
 
