@@ -87,6 +87,7 @@ fn account(ordinal: u64) -> Account {
             commit: Cid::of_cbor(&ordinal.to_le_bytes()),
             data: Cid::of_cbor(&ordinal.to_be_bytes()),
         }),
+        listed: None,
         seen: Seen {
             epoch: 0,
             seq: ordinal,

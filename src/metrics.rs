@@ -6,7 +6,7 @@ use self::{
     hosts::{HostTallies, Refusal, Tally},
     refusals::RefusedAccounts,
 };
-use crate::{host::quota::Span, reject::Reject, store::account::HostId};
+use crate::{host::quota::Span, reject::Reject, sequencer::event::Skip, store::account::HostId};
 
 pub mod hosts;
 pub mod refusals;
@@ -101,6 +101,22 @@ impl Delays {
     }
 }
 
+/// Entries of lists that a backfill has not taken, by reason.
+#[derive(Default, Debug)]
+pub struct Skips([Counter; Skip::ALL.len()]);
+
+impl Skips {
+    /// Counts `n`.
+    pub fn add(&self, skip: Skip, n: u64) {
+        self.0[skip as usize].add(n);
+    }
+
+    /// How many for this reason.
+    pub fn get(&self, skip: Skip) -> u64 {
+        self.0[skip as usize].get()
+    }
+}
+
 macro_rules! metrics {
     ($($kind:ident $field:ident = $name:literal $help:literal,)+) => {
         /// Everything the relay counts, shared by all threads.
@@ -110,6 +126,8 @@ macro_rules! metrics {
             pub rejected: Rejects,
             /// Events that waited because their host was over a limit, by the limit.
             pub delayed: Delays,
+            /// Entries that a backfill has not taken, by reason.
+            pub backfill_skipped: Skips,
             /// What is counted of each host.
             pub hosts: HostTallies,
             /// The last refusal of each account.
@@ -196,6 +214,11 @@ metrics! {
         "Requests passed on to sibling relays.",
     Counter siblings_failed = "relay_siblings_failed_total"
         "Requests that a sibling relay did not take.",
+    Gauge backfill_running = "relay_backfill_running" "Whether a backfill runs: 1, or 0.",
+    Counter backfill_imported = "relay_backfill_imported_total"
+        "Entries of lists that a backfill has brought in and that were new.",
+    Counter backfill_failed_pages = "relay_backfill_page_failures_total"
+        "Pages that a backfill could not read.",
     Counter http_requests = "relay_http_requests_total" "Requests answered on the public port.",
     Counter http_refused = "relay_http_refused_total"
         "Connections and requests refused by a limit of the public port.",
@@ -240,6 +263,18 @@ impl Metrics {
             let _ = writeln!(
                 out,
                 "relay_events_delayed_total{{limit=\"{name}\"}} {value}"
+            );
+        }
+        out.push_str(
+            "# HELP relay_backfill_skipped_total Entries of lists that a backfill has not taken, by \
+             reason.\n",
+        );
+        out.push_str("# TYPE relay_backfill_skipped_total counter\n");
+        for skip in Skip::ALL {
+            let (name, value) = (skip.name(), self.backfill_skipped.get(skip));
+            let _ = writeln!(
+                out,
+                "relay_backfill_skipped_total{{reason=\"{name}\"}} {value}"
             );
         }
         out.push_str("# HELP relay_threads Threads running, by role.\n");

@@ -16,10 +16,11 @@ use crossbeam_channel::Sender;
 use self::{
     accounts::AccountsPort,
     health::{RelayHealth, State},
-    ports::{CatalogPort, CrawlPort, HostsPort, MemoryPort, OfficePort},
+    ports::{BackfillPort, CatalogPort, CrawlPort, HostsPort, MemoryPort, OfficePort},
 };
 use crate::{
     atproto::did::Did,
+    backfill::{self, Backfill},
     config::{Config, Fsync},
     control::{
         self, Control, Source,
@@ -69,6 +70,7 @@ pub struct Relay {
     front_door: FrontDoor,
     internal: Internal,
     hosts: Part,
+    backfill: Backfill,
     directory: Part,
     sequencer: Part,
     firehose: Part,
@@ -150,7 +152,7 @@ impl Relay {
         };
         let shared = Shared::new(
             inbox.clone(),
-            directory,
+            directory.clone(),
             outbound.clone(),
             metrics.clone(),
             stop.clone(),
@@ -176,6 +178,16 @@ impl Relay {
         let (siblings, telling) =
             Siblings::start(&config.sibling_relays, &outbound, &metrics, &stop)?;
         hosts.threads.extend(telling);
+        let backfill = Backfill::start(backfill::Parts {
+            outbound: outbound.clone(),
+            control: control.clone(),
+            store: store.clone(),
+            inbox: inbox.clone(),
+            directory,
+            hosts: handle.table().clone(),
+            policy: policy.clone(),
+            metrics: metrics.clone(),
+        });
         let parts = Parts {
             metrics: metrics.clone(),
             memory: Arc::new(Memory::new(Arc::new(memory))),
@@ -211,6 +223,7 @@ impl Relay {
             }),
             policy,
             siblings,
+            backfill: Arc::new(BackfillPort(backfill.clone())),
         };
         let app = Arc::new(App::new(config, parts));
         let internal_at = SocketAddr::new(config.metrics_bind, config.metrics_port);
@@ -229,6 +242,7 @@ impl Relay {
             front_door,
             internal,
             hosts,
+            backfill,
             directory: directory_part,
             sequencer,
             firehose: firehose_part,
@@ -261,6 +275,7 @@ impl Relay {
         drop(self.front_door);
         log::info!("stopping: hosts");
         self.hosts.stop();
+        self.backfill.stop();
         drop(self.directory.threads);
         log::info!("stopping: sequencer");
         self.sequencer.stop();

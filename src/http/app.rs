@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::{
     atproto::{did::Did, hostname::Hostname},
+    backfill,
     config::Config,
     control::AuditEntry,
     host::{admission::Admission, terms::Policy},
@@ -50,6 +51,8 @@ pub struct App {
     pub policy: Arc<Policy>,
     /// Other relays of the operator.
     pub siblings: Siblings,
+    /// Fills the relay with what it has not heard.
+    pub backfill: Arc<dyn Backfills>,
     /// What the status pages show.
     pub status: StatusBoard,
 }
@@ -80,6 +83,8 @@ pub struct Parts {
     pub policy: Arc<Policy>,
     /// Other relays of the operator.
     pub siblings: Siblings,
+    /// Fills the relay with what it has not heard.
+    pub backfill: Arc<dyn Backfills>,
 }
 
 /// Accounts, as far as the operator is concerned. Every error is one line for the log.
@@ -116,6 +121,18 @@ pub trait Office: Send + Sync {
 
     /// Changes a note, which is null where there is none; one change after the other.
     fn change_note(&self, name: &str, change: ChangeNote<'_>) -> Result<(), String>;
+}
+
+/// Backfills, as far as the operator is concerned.
+pub trait Backfills: Send + Sync {
+    /// Begins one, and keeps that: only for requests that may take long.
+    fn begin(&self, wanted: &backfill::Wanted) -> Result<backfill::Status, backfill::Refused>;
+
+    /// How far the last one of a kind is, if there ever was one.
+    fn status(&self, kind: backfill::Kind) -> Option<backfill::Status>;
+
+    /// Ends the one that runs, and says which that was: only for requests that may take long.
+    fn cancel(&self) -> Option<backfill::Kind>;
 }
 
 /// How the relay does. Every error is one line for people; none of the calls may wait.
@@ -155,6 +172,7 @@ impl App {
             office: parts.office,
             policy: parts.policy,
             siblings: parts.siblings,
+            backfill: parts.backfill,
         }
     }
 }

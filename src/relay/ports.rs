@@ -10,6 +10,7 @@ use crate::{
         hostname::{Endpoint, Hostname},
         nsid::Nsid,
     },
+    backfill::{self, Backfill},
     control::{AuditEntry, Control, HostRow, Source, domain::Domain},
     host::{
         self,
@@ -19,7 +20,7 @@ use crate::{
         thread::Start,
     },
     http::{
-        app::{ChangeNote, Office},
+        app::{Backfills, ChangeNote, Office},
         crawl::{Crawl, Standing},
         hosts::{Detail, Hosts},
         xrpc::catalog::{AccountView, Catalog, HostView},
@@ -163,6 +164,23 @@ impl Hosts for HostsPort {
     }
 }
 
+/// The backfills behind their routes.
+pub(super) struct BackfillPort(pub(super) Backfill);
+
+impl Backfills for BackfillPort {
+    fn begin(&self, wanted: &backfill::Wanted) -> Result<backfill::Status, backfill::Refused> {
+        self.0.begin(wanted)
+    }
+
+    fn status(&self, kind: backfill::Kind) -> Option<backfill::Status> {
+        self.0.status(kind)
+    }
+
+    fn cancel(&self) -> Option<backfill::Kind> {
+        self.0.cancel()
+    }
+}
+
 /// What the parts know of their own memory.
 pub(super) struct MemoryPort {
     pub(super) metrics: Arc<Metrics>,
@@ -270,7 +288,7 @@ fn account_view(did: Did, account: &Account) -> AccountView {
         ordinal: account.ordinal,
         host: account.host,
         status: account.effective().clone(),
-        head: account.head,
+        head: account.latest(),
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod event;
 mod held;
+mod import;
 mod inbox;
 mod index;
 mod published;
@@ -26,7 +27,7 @@ pub use self::inbox::{Closed, Inbox};
 #[doc(hidden)]
 pub use self::published::published;
 use self::{
-    event::{Event, Input, Kind, Ruled, Ruling},
+    event::{Event, Imported, Input, Kind, Ruled, Ruling},
     held::Held,
     inbox::{Outbox, Used},
     index::{Collections, IndexForming},
@@ -110,6 +111,7 @@ pub struct Sequencer {
 enum Reply {
     Epoch(Sender<u32>, u32),
     Ruled(Sender<Ruled>, Ruled),
+    Imported(Sender<Imported>, Imported),
     Reached(Sender<()>),
 }
 
@@ -271,6 +273,11 @@ impl Sequencer {
             }
             Input::Reset { host, cursor, done } => {
                 self.begin_epoch(host, cursor.unwrap_or(0), done, forming);
+                Ok(())
+            }
+            Input::Import { import, done } => {
+                let imported = self.import(import, forming)?;
+                self.replies.push(Reply::Imported(done, imported));
                 Ok(())
             }
             Input::Rule { did, ruling, done } => {
@@ -589,6 +596,7 @@ impl Sequencer {
             match reply {
                 Reply::Epoch(done, epoch) => drop(done.send(epoch)),
                 Reply::Ruled(done, ruled) => drop(done.send(ruled)),
+                Reply::Imported(done, imported) => drop(done.send(imported)),
                 Reply::Reached(done) => drop(done.send(())),
             }
         }

@@ -173,6 +173,22 @@ impl Store {
         decoded(collection, Family::Collections, name).map(Some)
     }
 
+    /// The names of the collections that are known, in the order of their bytes, at most `limit`.
+    pub fn collection_names(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        let family = self.db.family(Family::Collections);
+        let mut entries = self.db.rocks.raw_iterator_cf_opt(&family, options::scan(0));
+        let mut names = Vec::new();
+        entries.seek_to_first();
+        while let Some(key) = entries.key().filter(|_| names.len() < limit) {
+            let name = std::str::from_utf8(key).ok().map(str::to_owned);
+            let shown = format_args!("{key:02x?}").to_string();
+            names.push(decoded(name, Family::Collections, shown)?);
+            entries.next();
+        }
+        entries.status()?;
+        Ok(names)
+    }
+
     /// A collection that is not known yet. One of this name may have been, and lost with the end of
     /// a run.
     pub fn new_collection(&self, id: CollectionId) -> Collection {

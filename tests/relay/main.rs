@@ -12,6 +12,7 @@
 #[path = "../support/admin.rs"]
 mod admin;
 mod admission;
+mod backfill;
 mod console;
 mod control;
 mod crashes;

@@ -74,6 +74,9 @@ pub(super) fn lookup(app: &App, request: &Request) -> Result<Response, Response>
         "rev": account.head.map(|head| head.rev.to_string()),
         "commit": account.head.map(|head| head.commit.to_string()),
         "data": account.head.map(|head| head.data.to_string()),
+        "listed": account.listed.map(|listed| {
+            json!({ "rev": listed.rev.to_string(), "commit": listed.commit.to_string() })
+        }),
         "last_upstream_seq": account.seen.seq,
         "number": account.ordinal,
     })))

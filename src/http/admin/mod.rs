@@ -6,6 +6,7 @@
 //! our own. The password is compared in constant time and appears in no log.
 
 mod accounts;
+mod backfill;
 mod console;
 mod hosts;
 mod order;
@@ -52,11 +53,16 @@ enum Act {
     Read(fn(&App, &Request) -> Result<Response, Response>),
     /// Reads what is to be done; [`perform`] does it.
     Write(fn(&Request) -> Result<Order, Response>),
+    /// Looks something up, and begins it.
+    Both(
+        fn(&App, &Request) -> Result<Response, Response>,
+        fn(&Request) -> Result<Order, Response>,
+    ),
 }
 
 /// The route of a path (without [`PREFIX`]).
 fn act(path: &str) -> Option<Act> {
-    use Act::{Read, Write};
+    use Act::{Both, Read, Write};
     Some(match path {
         "pds/list" => Read(hosts::list),
         "hosts" => Read(hosts::details),
@@ -83,6 +89,9 @@ fn act(path: &str) -> Option<Act> {
         "repo/reverseTakedown" | "repo/unban" => Write(accounts::reverse_takedown),
         "repo/takedowns" => Read(accounts::takedowns),
         "repo/lookup" => Read(accounts::lookup),
+        "backfill-collections" => Both(backfill::collections_status, backfill::begin_collections),
+        "backfill-accounts" => Both(backfill::accounts_status, backfill::begin_accounts),
+        "backfill/cancel" => Write(backfill::cancel),
         "consumers/list" => Read(subscribers::list),
         "consumers/disconnect" => Write(subscribers::dismiss),
         _ => return None,
@@ -113,12 +122,13 @@ fn api(app: &App, request: &Request, path: &str) -> Result<Response, Response> {
         return Err(Response::error(501, "MethodNotImplemented", message));
     };
     match act {
-        Act::Read(read) if request.method.reads() => read(app, request),
-        Act::Read(_) => Err(Response::method_not_allowed("GET, HEAD")),
-        Act::Write(read) if request.method == Method::Post => {
+        Act::Read(read) | Act::Both(read, _) if request.method.reads() => read(app, request),
+        Act::Write(read) | Act::Both(_, read) if request.method == Method::Post => {
             let order = read(request)?;
             perform(app, &order, request, actor(request, &access)).map(|done| done.answer)
         }
+        Act::Read(_) => Err(Response::method_not_allowed("GET, HEAD")),
+        Act::Both(..) => Err(Response::method_not_allowed("GET, HEAD, POST")),
         Act::Write(_) => Err(Response::method_not_allowed("POST")),
     }
 }

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    App, Request, Response,
+    App, Request, Response, backfill,
     hosts::{decide, set_alert},
     unavailable,
 };
@@ -13,7 +13,9 @@ use crate::{
     atproto::{
         did::Did,
         hostname::{Endpoint, Hostname},
+        nsid::Nsid,
     },
+    backfill::Wanted,
     control::{
         domain::Domain,
         settings::{Choice, NUMBER_MAX, Setting},
@@ -56,6 +58,10 @@ pub(super) enum Order {
     Rule { did: Did, ruling: Ruling },
     /// A subscriber is sent away.
     Dismiss { subscriber: u64 },
+    /// What was not heard is read from others.
+    Fill(Wanted),
+    /// That is ended.
+    EndFilling,
 }
 
 /// What was done.
@@ -89,11 +95,14 @@ impl Order {
                 ..
             } => "repo/reverseTakedown",
             Order::Dismiss { .. } => "consumers/disconnect",
+            Order::Fill(Wanted::Collections { .. }) => "backfill-collections",
+            Order::Fill(Wanted::Accounts { .. }) => "backfill-accounts",
+            Order::EndFilling => "backfill/cancel",
         }
     }
 
-    /// Whether it holds at the siblings too. Cursors, settings, alerts and subscribers are of each relay
-    /// alone.
+    /// Whether it holds at the siblings too. Cursors, settings, alerts, subscribers and backfills are of
+    /// each relay alone.
     pub(super) fn is_for_siblings(&self) -> bool {
         match self {
             Order::Crawl { .. }
@@ -102,9 +111,12 @@ impl Order {
             | Order::BanDomain { .. }
             | Order::Change { .. }
             | Order::Rule { .. } => true,
-            Order::Reset { .. } | Order::Alert { .. } | Order::Set(_) | Order::Dismiss { .. } => {
-                false
-            }
+            Order::Reset { .. }
+            | Order::Alert { .. }
+            | Order::Set(_)
+            | Order::Dismiss { .. }
+            | Order::Fill(_)
+            | Order::EndFilling => false,
         }
     }
 
@@ -129,6 +141,16 @@ impl Order {
                 (String::new(), body)
             }
             Order::Set(_) => (String::new(), self.detail()),
+            Order::Fill(Wanted::Collections { source, .. }) => {
+                let mut body = self.detail();
+                body["source"] = source.origin().into();
+                (String::new(), body)
+            }
+            Order::Fill(Wanted::Accounts { host }) => {
+                let host = host.as_ref().map(Hostname::as_str);
+                (String::new(), json!({ "host": host }))
+            }
+            Order::EndFilling => (String::new(), Value::Null),
         }
     }
 
@@ -139,7 +161,13 @@ impl Order {
             | Order::Ban { .. }
             | Order::BanDomain { .. }
             | Order::Rule { .. }
-            | Order::Dismiss { .. } => Value::Null,
+            | Order::Dismiss { .. }
+            | Order::Fill(Wanted::Accounts { .. })
+            | Order::EndFilling => Value::Null,
+            Order::Fill(Wanted::Collections { names, .. }) => {
+                let names: Vec<&str> = names.iter().map(Nsid::as_str).collect();
+                json!({ "collections": names })
+            }
             Order::Disconnect { block, .. } => json!({ "block": block }),
             Order::Change {
                 change, silenced, ..
@@ -164,6 +192,8 @@ impl Order {
     pub(super) fn carry_out(&self, app: &App) -> Result<Done, Response> {
         match self {
             Order::Crawl { hostname } => return crawl(app, hostname),
+            Order::Fill(wanted) => return backfill::begin(app, wanted, self.subject()),
+            Order::EndFilling => return Ok(backfill::end(app)),
             Order::Ban { host, banned } => ban(app, host, *banned)?,
             Order::Disconnect { host, block: true } => ban(app, host, true)?,
             Order::Disconnect { host, block: false } => {
@@ -237,6 +267,12 @@ impl Order {
             }
             Order::Rule { did, .. } => did.as_str().to_owned(),
             Order::Dismiss { subscriber } => format!("subscriber {subscriber}"),
+            Order::Fill(Wanted::Collections { source, .. }) => source.origin(),
+            Order::Fill(Wanted::Accounts { host }) => {
+                let host = host.as_ref().map_or("all hosts", Hostname::as_str);
+                host.to_owned()
+            }
+            Order::EndFilling => String::new(),
         }
     }
 }
@@ -377,6 +413,13 @@ mod tests {
                 (Setting::TrustedDomains, None),
             ]),
             Order::Dismiss { subscriber: 7 },
+            Order::Fill(Wanted::Accounts { host: None }),
+            Order::Fill(Wanted::Accounts { host: Some(host()) }),
+            Order::Fill(Wanted::Collections {
+                source: Endpoint::parse("relay.example.com").unwrap(),
+                names: vec![Nsid::parse("a.b.c").unwrap()],
+            }),
+            Order::EndFilling,
         ];
         for yes in [true, false] {
             let (banned, block) = (yes, yes);
@@ -420,7 +463,7 @@ mod tests {
                 Some("Bearer sesame")
             );
             let path = request.path.strip_prefix("/admin/").unwrap();
-            let Some(Act::Write(read)) = act(path) else {
+            let Some(Act::Write(read) | Act::Both(_, read)) = act(path) else {
                 panic!("{path}");
             };
             assert_eq!(read(&request).ok(), Some(order), "{request:?}");

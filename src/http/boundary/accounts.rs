@@ -41,6 +41,7 @@ impl Accounts for Fake {
                     throttled: false,
                 },
                 head: None,
+                listed: None,
                 seen: Seen { epoch: 0, seq: 9 },
             };
             (account, Hostname::parse("pds.example.com").ok())

@@ -2,6 +2,7 @@
 
 use super::{operating::know, *};
 use crate::{
+    backfill::Wanted,
     control::settings::{Choice, Setting},
     host::decision::{Change, Place},
     limits::ADMIN_FAILURES_MAX,
@@ -12,7 +13,7 @@ use crate::{
 const OWN: &str = "Origin: http://r\r\nSec-Fetch-Site: same-origin\r\n";
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 /// Every page of the operator.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "/admin",
     "/admin/",
     "/admin/console/hosts",
@@ -21,6 +22,7 @@ const PAGES: [&str; 10] = [
     "/admin/console/takedowns",
     "/admin/console/subscribers",
     "/admin/console/settings",
+    "/admin/console/backfill",
     "/admin/console/audit",
     "/admin/console/confirm?act=pds/block&host=pds.example.com",
 ];
@@ -512,6 +514,34 @@ fn a_form_does_what_the_api_does_and_asks_first_where_it_can_do_harm() {
         assert_eq!(audited.action, path, "{fields}");
         assert_eq!(audited.actor, "127.0.0.1, operator page");
     }
+    for fields in [
+        "act=backfill-accounts&host=",
+        "act=backfill/cancel&sure=yes",
+        "act=backfill-collections&source=relay.test&collections=a.b.c%0D%0Aa.b.d",
+    ] {
+        *relay.fake.filling.lock().unwrap() = None;
+        assert!(browser.does(fields).contains("backfill"), "{fields}");
+    }
+    let answer = browser.send("act=backfill-accounts&host=pds.example.com");
+    assert_eq!(answer.status, 409);
+    assert!(
+        answer.body.contains("There is one at a time"),
+        "{}",
+        answer.body
+    );
+    assert!(
+        browser
+            .get("/admin/console/backfill")
+            .body
+            .contains("End it")
+    );
+    assert_eq!(browser.send("act=backfill/cancel").status, 200);
+    let wanted = relay.fake.wanted.lock().unwrap();
+    assert_eq!(wanted[0], Wanted::Accounts { host: None });
+    let names = ["a.b.c", "a.b.d"].map(|name| Nsid::parse(name).unwrap());
+    let source = Endpoint::parse("relay.test").unwrap();
+    let names = names.to_vec();
+    assert_eq!(wanted[1..], [Wanted::Collections { source, names }]);
     for (act, ruling) in [
         ("repo/takeDown", Ruling::Takedown),
         ("repo/reverseTakedown", Ruling::Reversal),

@@ -15,6 +15,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 mod accounts;
+mod backfilling;
 mod connections;
 mod console;
 mod crawling;
@@ -25,7 +26,7 @@ mod routes;
 mod subscribing;
 
 use super::{
-    app::{Accounts, App, ChangeNote, Health, Office, Parts},
+    app::{Accounts, App, Backfills, ChangeNote, Health, Office, Parts},
     crawl::{Crawl, Standing},
     front_door::{Bounds, FrontDoor, Times, listen},
     hosts::{Detail, Hosts},
@@ -39,6 +40,7 @@ use crate::{
         hostname::{Endpoint, Hostname},
         nsid::Nsid,
     },
+    backfill,
     config::Cli,
     control::{AuditEntry, Source, domain::Domain, settings::Settings},
     firehose::{Cursor, SubscriberInfo, TooMany},
@@ -90,6 +92,9 @@ pub(super) struct Fake {
     agent: Mutex<Option<String>>,
     /// Accounts that are known, and whether they are taken down.
     rulings: Mutex<BTreeMap<Did, bool>>,
+    /// What was asked to be filled in, and what is shown of that.
+    wanted: Mutex<Vec<backfill::Wanted>>,
+    filling: Mutex<Option<backfill::Status>>,
 }
 
 impl Health for Fake {
@@ -378,6 +383,7 @@ fn app_with(
         office: Arc::clone(fake) as Arc<dyn Office>,
         policy: Arc::new(Policy::new(&config, Settings::default())),
         siblings: Siblings::none(Arc::default()),
+        backfill: Arc::clone(fake) as Arc<dyn Backfills>,
     };
     Arc::new(App::new(&config, parts))
 }

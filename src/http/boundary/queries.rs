@@ -8,16 +8,15 @@ use crate::{
     control::HostStatus,
     http::internal::Internal,
     limits::{LIST_REPOS_CHUNK, LIST_REPOS_SCAN_MAX},
-    store::account::{Head, Status},
+    store::account::{Listed, Status},
 };
 
 const SYNC: &str = "/xrpc/com.atproto.sync";
 
-fn head(n: u64) -> Head {
-    Head {
+fn head(n: u64) -> Listed {
+    Listed {
         rev: Tid::from_micros(n, 0),
         commit: Cid::of_cbor(&n.to_be_bytes()),
-        data: Cid::of_cbor(b""),
     }
 }
 

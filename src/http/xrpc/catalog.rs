@@ -8,7 +8,7 @@ use crate::{
     },
     control::HostStatus,
     store::{
-        account::{Head, HostId, Status},
+        account::{HostId, Listed, Status},
         collections::CollectionPage,
     },
 };
@@ -48,12 +48,12 @@ pub struct AccountView {
     pub did: Did,
     /// The place in the order of first appearance, from 1.
     pub ordinal: u64,
-    /// The host that speaks for it.
+    /// The host that speaks for it; [`HostId::NOWHERE`] where none has done so yet.
     pub host: HostId,
     /// The status in force here.
     pub status: Status,
-    /// The last commit, if any was seen.
-    pub head: Option<Head>,
+    /// The last commit, if any was seen, or else listed by the host.
+    pub head: Option<Listed>,
 }
 
 /// A host as anybody may see it.

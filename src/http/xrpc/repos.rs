@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     limits::{LIST_REPOS_CHUNK, LIST_REPOS_DEFAULT, LIST_REPOS_MAX, LIST_REPOS_SCAN_MAX},
-    store::account::{Head, Status},
+    store::account::{HostId, Listed, Status},
 };
 
-/// `com.atproto.sync.listRepos`: every account of which a commit was seen, in the order of first
+/// `com.atproto.sync.listRepos`: every account of which a commit was seen, or listed by its host, in the order of first
 /// appearance, with its status.
 pub(super) fn list(catalog: &dyn Catalog, params: &Params<'_>) -> Result<Response, Response> {
     let limit = params.limit(1..=LIST_REPOS_MAX, LIST_REPOS_DEFAULT)?;
@@ -68,6 +68,8 @@ pub(super) fn repo(catalog: &dyn Catalog, params: &Params<'_>) -> Result<Respons
 /// The account that is asked about.
 fn known(catalog: &dyn Catalog, params: &Params<'_>) -> Result<AccountView, Response> {
     let account = catalog.account(&params.did()?).map_err(failed)?;
+    // Of one for which no host has spoken nothing is known but its name.
+    let account = account.filter(|account| account.host != HostId::NOWHERE);
     account.ok_or_else(|| not_found("This relay does not know the account"))
 }
 
@@ -98,7 +100,7 @@ fn status_of(account: &AccountView) -> Value {
     body
 }
 
-fn item(account: &AccountView, head: &Head) -> Value {
+fn item(account: &AccountView, head: &Listed) -> Value {
     let mut body = status_of(account);
     body["head"] = head.commit.to_string().into();
     body["rev"] = head.rev.to_string().into();

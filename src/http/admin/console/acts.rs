@@ -5,9 +5,10 @@
 
 use serde_json::Value;
 
-use super::{App, Order, Query, Response, order};
+use super::{super::backfill, App, Order, Query, Response, order};
 use crate::{
-    atproto::hostname::Hostname,
+    atproto::{hostname::Hostname, nsid::Nsid},
+    backfill::Wanted,
     control::{
         HostTerms,
         settings::{Choice, Setting},
@@ -69,6 +70,14 @@ pub(super) fn read(app: &App, form: &Query) -> Result<Order, Response> {
                 .map_err(|_| Response::invalid("id is not the number of a subscriber"))?,
         },
         "settings/change" => Order::Set(vec![setting(app, form)?]),
+        "backfill-collections" => Order::Fill(Wanted::Collections {
+            source: backfill::source(text("source")?)?,
+            names: backfill::named(listed(form.said("collections").unwrap_or_default()))?,
+        }),
+        "backfill-accounts" => Order::Fill(Wanted::Accounts {
+            host: form.get("host").map(|_| host()).transpose()?,
+        }),
+        "backfill/cancel" => Order::EndFilling,
         _ => {
             return Err(Response::invalid(
                 "This form does nothing that is known here",
@@ -117,6 +126,17 @@ pub(super) fn fields(order: &Order) -> Vec<(&'static str, String)> {
         }
         Order::Rule { did, .. } => say("did", did.as_str()),
         Order::Dismiss { subscriber } => say("id", &subscriber.to_string()),
+        Order::Fill(Wanted::Collections { source, names }) => {
+            say("source", &source.origin());
+            let names: Vec<&str> = names.iter().map(Nsid::as_str).collect();
+            say("collections", &names.join("\n"));
+        }
+        Order::Fill(Wanted::Accounts { host }) => {
+            if let Some(host) = host {
+                say("host", host.as_str());
+            }
+        }
+        Order::EndFilling => {}
         Order::Set(changes) => {
             for (setting, choice) in changes {
                 say("setting", setting.name());
@@ -225,13 +245,16 @@ fn setting(app: &App, form: &Query) -> Result<(Setting, Option<Choice>), Respons
             "no" => false.into(),
             other => other.into(),
         },
-        Choice::Domains(_) => {
-            let names = text.split(|c: char| c.is_whitespace() || c == ',');
-            names.filter(|name| !name.is_empty()).collect()
-        }
+        Choice::Domains(_) => listed(text).collect(),
     };
     let choice = setting.choice(&value).map_err(|e| Response::invalid(&e))?;
     Ok((setting, Some(choice)))
+}
+
+/// Names that are written one after the other.
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    let names = text.split(|c: char| c.is_whitespace() || c == ',');
+    names.filter(|name| !name.is_empty())
 }
 
 /// A choice as a field of a form has it.

@@ -102,8 +102,11 @@ fn known(context: &Context<'_>, order: &Order) -> Result<Html, Response> {
                 }
             }
         }
-        Order::Crawl { .. } | Order::Change { .. } | Order::Alert { .. } | Order::Set(_) => {
-            Html::default()
-        }
+        Order::Crawl { .. }
+        | Order::Change { .. }
+        | Order::Alert { .. }
+        | Order::Set(_)
+        | Order::Fill(_)
+        | Order::EndFilling => Html::default(),
     })
 }

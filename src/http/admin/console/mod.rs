@@ -8,6 +8,7 @@
 
 mod acts;
 mod audit;
+mod backfill;
 mod bans;
 mod confirm;
 mod host;
@@ -57,6 +58,7 @@ pub(super) fn page(path: &str) -> Option<Page> {
         "console/takedowns" => Show(takedowns::show),
         "console/subscribers" => Show(subscribers::show),
         "console/settings" => Show(settings::show),
+        "console/backfill" => Show(backfill::show),
         "console/audit" => Show(audit::show),
         "console/confirm" => Show(confirm::show),
         "console/act" => Act,

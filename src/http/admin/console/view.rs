@@ -16,6 +16,7 @@ const LINKS: &[(&str, &str)] = &[
     (TAKEDOWNS, "Takedowns"),
     (SUBSCRIBERS, "Subscribers"),
     (SETTINGS, "Settings"),
+    (BACKFILL, "Backfill"),
     (AUDIT, "Audit log"),
 ];
 /// Every host.
@@ -30,6 +31,8 @@ pub(super) const TAKEDOWNS: &str = "/admin/console/takedowns";
 pub(super) const SUBSCRIBERS: &str = "/admin/console/subscribers";
 /// What can be changed.
 pub(super) const SETTINGS: &str = "/admin/console/settings";
+/// What is read from others.
+pub(super) const BACKFILL: &str = "/admin/console/backfill";
 /// What was done.
 pub(super) const AUDIT: &str = "/admin/console/audit";
 /// Asks whether something is to be done.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{Order, Response, view};
 use crate::{
+    backfill::Wanted,
     control::settings::Choice,
     host::decision::Place,
     http::pages::{html::in_url, words::grouped},
@@ -24,9 +25,16 @@ pub(super) struct Question {
 pub(super) fn asks_first(order: &Order) -> bool {
     match order {
         Order::Ban { banned, .. } | Order::BanDomain { banned, .. } => *banned,
-        Order::Disconnect { .. } | Order::Reset { .. } | Order::Dismiss { .. } => true,
+        Order::Disconnect { .. }
+        | Order::Reset { .. }
+        | Order::Dismiss { .. }
+        | Order::EndFilling => true,
         Order::Rule { ruling, .. } => *ruling == Ruling::Takedown,
-        Order::Crawl { .. } | Order::Change { .. } | Order::Alert { .. } | Order::Set(_) => false,
+        Order::Crawl { .. }
+        | Order::Change { .. }
+        | Order::Alert { .. }
+        | Order::Set(_)
+        | Order::Fill(_) => false,
     }
 }
 
@@ -96,11 +104,21 @@ pub(super) fn question(order: &Order) -> Question {
             ],
             "Disconnect it",
         ),
+        Order::EndFilling => (
+            "End the backfill?".to_owned(),
+            vec![
+                "It ends after the page that it reads now. What it has brought in stays; another one \
+                 begins from the start."
+                    .to_owned(),
+            ],
+            "End it",
+        ),
         Order::Ban { .. }
         | Order::Crawl { .. }
         | Order::Change { .. }
         | Order::Alert { .. }
-        | Order::Set(_) => ("Do it?".to_owned(), Vec::new(), "Do it"),
+        | Order::Set(_)
+        | Order::Fill(_) => ("Do it?".to_owned(), Vec::new(), "Do it"),
     };
     Question {
         title,
@@ -176,6 +194,19 @@ pub(super) fn done(order: &Order, answer: &Response, siblings: usize) -> String 
             }
         },
         Order::Dismiss { subscriber } => format!("Subscriber {subscriber} is being disconnected."),
+        Order::Fill(Wanted::Collections { source, .. }) => {
+            format!(
+                "The backfill of collections from {} has begun.",
+                source.origin()
+            )
+        }
+        Order::Fill(Wanted::Accounts { host: Some(host) }) => {
+            format!("The backfill of the accounts of {host} has begun.")
+        }
+        Order::Fill(Wanted::Accounts { host: None }) => {
+            "The backfill of the accounts of all hosts has begun.".to_owned()
+        }
+        Order::EndFilling => "The backfill is ending.".to_owned(),
     };
     if order.is_for_siblings() && siblings > 0 {
         let plural = if siblings == 1 { "" } else { "s" };
@@ -224,6 +255,7 @@ pub(super) fn advice(status: u16) -> &'static str {
         404 => {
             "Nothing was changed. It may have been removed, or its name may be spelled differently."
         }
+        409 => "Nothing was changed. Wait for its end, or end it.",
         429 => "Nothing was changed. Try again in a moment.",
         503 => {
             "Nothing is in force, but it may have been stored: say it again. Where this lasts, look \
@@ -248,6 +280,7 @@ pub(super) fn back(order: &Order, subject: &str) -> String {
         Order::BanDomain { .. } => view::BANS.to_owned(),
         Order::Rule { did, .. } => format!("{}?did={}", view::TAKEDOWNS, in_url(did.as_str())),
         Order::Dismiss { .. } => view::SUBSCRIBERS.to_owned(),
+        Order::Fill(_) | Order::EndFilling => view::BACKFILL.to_owned(),
         Order::Set(changes) => match changes.first() {
             Some((setting, _)) => format!("{}#{}", view::SETTINGS, setting.name()),
             None => view::SETTINGS.to_owned(),
@@ -267,6 +300,7 @@ pub(super) fn section(order: &Order) -> &'static str {
         Order::BanDomain { .. } => view::BANS,
         Order::Rule { .. } => view::TAKEDOWNS,
         Order::Dismiss { .. } => view::SUBSCRIBERS,
+        Order::Fill(_) | Order::EndFilling => view::BACKFILL,
         Order::Set(_) => view::SETTINGS,
     }
 }
