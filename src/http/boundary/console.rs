@@ -251,20 +251,14 @@ fn without_a_password_the_page_says_so() {
     }
 }
 
-/// The names of the table of the admin API that change something.
-fn writes(relay: &Relay) -> Vec<String> {
-    let table = include_str!("../admin/mod.rs")
-        .split("fn act(")
-        .nth(1)
-        .unwrap();
+/// The paths of the table of the admin API that change something.
+fn writes() -> Vec<String> {
+    let table = include_str!("../admin/mod.rs");
+    let table = table.split("fn act(").nth(1).unwrap();
     let table = table.split("=> return").next().unwrap();
-    let names = table.split('"').skip(1).step_by(2);
-    let paths = names.map(|name| format!("/admin/{name}"));
-    let reads = |path: &String| {
-        let answer = ask(relay, "GET", path, "Authorization: Bearer sesame\r\n", "");
-        answer.status == 405
-    };
-    paths.filter(reads).collect()
+    let routes = table.lines().filter(|line| !line.contains("=> Read("));
+    let names = routes.flat_map(|line| line.split('"').skip(1).step_by(2));
+    names.map(|name| format!("/admin/{name}")).collect()
 }
 
 #[test]
@@ -273,8 +267,8 @@ fn no_other_page_in_the_browser_changes_anything() {
     know(&relay, 1, "pds.example.com", true);
     let browser = Browser::log_in(&relay);
     let before = relay.fake.audited.lock().unwrap().len();
-    let writes = writes(&relay);
-    assert!(writes.len() > 15, "{writes:?}");
+    let writes = writes();
+    assert!(writes.len() > 20, "{writes:?}");
     let (cookie, token) = (&browser.cookie, &browser.token);
     let header = format!("X-Zlay-Token: {token}\r\n");
     let body = r#"{"host":"pds.example.com","hostname":"pds.example.com","domain":"a.b","id":7}"#;
