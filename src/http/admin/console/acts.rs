@@ -185,7 +185,7 @@ fn change(app: &App, host: Hostname, form: &Query) -> Result<Order, Response> {
 
 /// What a form says of a host that is not so yet.
 fn said_of_terms(form: &Query, now: &HostTerms) -> Result<Change, Response> {
-    let limit = |name: &str, now: Option<u64>| {
+    let limit = |name: &str, now: Option<u64>| -> Result<_, Response> {
         let Some(text) = form.said(name) else {
             return Ok(None);
         };
