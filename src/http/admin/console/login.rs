@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    super::{HOME, PREFIX, Refused, session},
+    super::{HOME, PREFIX, access::Refused, session},
     App, Method, Query, Request, Response, Visit, view,
 };
 use crate::{
