@@ -309,6 +309,15 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub identity_cache_size: u32,
+    /// What the relay is called on its pages.
+    #[arg(long, env = "RELAY_NAME", value_name = "NAME", value_parser = name)]
+    pub name: Option<String>,
+    /// How people reach the operator, shown on the pages: an address of mail, or a URL.
+    #[arg(long, env = "RELAY_CONTACT", value_name = "MAIL|URL", value_parser = contact)]
+    pub contact: Option<String>,
+    /// Where people read what holds for those who use the relay, shown on the pages.
+    #[arg(long, env = "RELAY_POLICY_URL", value_name = "URL", value_parser = page_url)]
+    pub policy_url: Option<String>,
     /// The form of log lines; RUST_LOG sets the level.
     #[arg(long, env = "RELAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -435,6 +444,45 @@ fn http_url(text: &str) -> Result<String, String> {
         Some(host) if !host.is_empty() => Ok(text.to_owned()),
         _ => Err("not an http:// or https:// URL".to_owned()),
     }
+}
+
+/// The longest name or address that is shown on pages, in bytes.
+const SHOWN_BYTES_MAX: usize = 200;
+
+fn name(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.is_empty() || text.len() > SHOWN_BYTES_MAX || text.chars().any(char::is_control) {
+        true => Err(format!(
+            "not a name of 1 to {SHOWN_BYTES_MAX} bytes in one line"
+        )),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// An address that a page may link to: no other scheme, so that it can be no script.
+fn page_url(text: &str) -> Result<String, String> {
+    let url = http_url(text.trim())?;
+    match url.len() > SHOWN_BYTES_MAX || url.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        true => Err(format!(
+            "not a URL of at most {SHOWN_BYTES_MAX} bytes without spaces"
+        )),
+        false => Ok(url),
+    }
+}
+
+/// `mailto:`, `https:` or `http:`; an address of mail without `mailto:` gets it.
+fn contact(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let mail = text.strip_prefix("mailto:").unwrap_or(text);
+    let is_mail = |(user, host): (&str, &str)| {
+        let strange = |c: char| c.is_whitespace() || c.is_control() || "<>\"?#&%:/,;".contains(c);
+        !user.is_empty() && host.contains('.') && !mail.contains(strange) && !host.contains('@')
+    };
+    if mail.len() <= SHOWN_BYTES_MAX && mail.split_once('@').is_some_and(is_mail) {
+        return Ok(format!("mailto:{mail}"));
+    }
+    page_url(text).map_err(|_| "neither an address of mail nor an http(s):// URL".to_owned())
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

@@ -112,6 +112,27 @@ pub const HOST_WAKE_INTERVAL: Duration = Duration::from_secs(5);
 pub const HOST_BEHIND_SHOWN: Duration = Duration::from_secs(5 * 60);
 /// What is kept of the DID of a host's last refused event, in characters.
 pub const REFUSAL_DID_CHARS_MAX: usize = 128;
+/// Accounts whose last refused event is remembered, for their pages; beyond, the oldest of the host that
+/// has the most is forgotten. Some 300 bytes each.
+pub const REFUSED_ACCOUNTS_MAX: usize = 10_000;
+/// Changes of a host's state that its page shows.
+pub const TIMELINE_ENTRIES_MAX: usize = 8;
+/// What is kept of the reason of each, in characters.
+pub const TIMELINE_WHY_CHARS_MAX: usize = 200;
+/// How often the status page's numbers are sampled.
+pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
+/// Samples that are kept: ten minutes.
+pub const SAMPLES_MAX: usize = 300;
+/// Samples after which the hosts' own rates are taken: ten seconds.
+pub const SAMPLES_PER_HOST_RATE: u64 = 5;
+/// What a page shows is at most this old, and is computed once for all who look meanwhile.
+pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(1);
+/// Hosts on a page of their list.
+pub const HOSTS_PAGE_SIZE: usize = 100;
+/// The longest text that the list of hosts is searched for, in bytes: a hostname.
+pub const HOSTS_FILTER_BYTES_MAX: usize = 253;
+/// Accounts that wait for a place at their host are counted up to this.
+pub const WAITING_SHOWN_MAX: usize = 1_000;
 /// Hosts that are dialed at the same time; the others wait their turn.
 pub const HOST_DIALS_MAX: usize = 64;
 
@@ -295,6 +316,15 @@ pub const CRAWL_REQUESTS_MAX: u32 = 10;
 pub const CRAWL_REQUESTS_WINDOW: Duration = Duration::from_secs(60);
 /// Failed log-ins of one address in [`CRAWL_REQUESTS_WINDOW`]; one more try is answered 429.
 pub const ADMIN_FAILURES_MAX: u32 = 10;
+/// How long a log-in of the operator's page holds at most: a working day, whatever is done in it.
+pub const ADMIN_SESSION_AGE_MAX: Duration = Duration::from_secs(12 * 3_600);
+/// How long it holds while nobody uses it; a page that is only open does not.
+pub const ADMIN_SESSION_IDLE_MAX: Duration = Duration::from_secs(3_600);
+/// Log-ins that hold at once; with one more, the one that was not used for the longest time ends.
+pub const ADMIN_SESSIONS_MAX: usize = 32;
+/// Bytes of what one log-in is told of the last thing that was done.
+pub const ADMIN_SESSION_NOTICE_BYTES_MAX: usize = 1_024;
+const _: () = assert!(ADMIN_SESSION_IDLE_MAX.as_secs() < ADMIN_SESSION_AGE_MAX.as_secs());
 /// What the operator says of an account waits so long for the sequencer, which is busy writing;
 /// then it is answered 503, though it may still be done.
 pub const RULING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -304,6 +334,12 @@ pub const TAKEDOWNS_PAGE_MAX: usize = 500;
 pub const RATE_ADDRESSES_MAX: usize = 16_384;
 /// Entries of one page of the audit log.
 pub const AUDIT_PAGE_MAX: usize = 500;
+/// Rows of one page of a list of the operator's page: what a person looks through, and a few hundred
+/// kilobytes of HTML at most.
+pub const CONSOLE_PAGE_ROWS: usize = 200;
+/// What was done last, as the first of the operator's pages shows it.
+pub const CONSOLE_RECENT_ACTS: usize = 8;
+const _: () = assert!(CONSOLE_PAGE_ROWS < AUDIT_PAGE_MAX && CONSOLE_PAGE_ROWS < TAKEDOWNS_PAGE_MAX);
 /// Requests that wait to be passed on to one sibling relay; one more is lost, and counted.
 pub const SIBLING_QUEUE_MAX: usize = 1_024;
 /// One attempt at passing a request on: the sibling checks a new host meanwhile.

@@ -2,10 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::hosts::{HostTallies, Refusal, Tally};
-use crate::{host::quota::Span, reject::Reject, sequencer::event::Skip};
+use self::{
+    hosts::{HostTallies, Refusal, Tally},
+    refusals::RefusedAccounts,
+};
+use crate::{host::quota::Span, reject::Reject, sequencer::event::Skip, store::account::HostId};
 
 pub mod hosts;
+pub mod refusals;
 
 /// A number that only grows.
 #[derive(Default, Debug)]
@@ -126,6 +130,8 @@ macro_rules! metrics {
             pub backfill_skipped: Skips,
             /// What is counted of each host.
             pub hosts: HostTallies,
+            /// The last refusal of each account.
+            pub refused_accounts: RefusedAccounts,
             $(#[doc = $help] pub $field: $kind,)+
         }
 
@@ -219,9 +225,11 @@ metrics! {
 }
 
 impl Metrics {
-    /// Counts an event that was not forwarded, of all hosts and of its own.
-    pub fn refuse(&self, tally: &Tally, refusal: Refusal) {
+    /// Counts an event of `host` that was not forwarded, of all hosts and of its own, and remembers
+    /// it of its account.
+    pub fn refuse(&self, host: HostId, tally: &Tally, refusal: Refusal) {
         self.rejected.inc(refusal.reject);
+        self.refused_accounts.note(host, &refusal);
         tally.refuse(refusal);
     }
 

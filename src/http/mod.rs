@@ -20,6 +20,7 @@ mod head;
 pub mod hosts;
 pub mod internal;
 mod page;
+pub mod pages;
 pub mod query;
 pub mod rate;
 pub mod request;

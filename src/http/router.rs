@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     admin,
     app::App,
-    crawl, hosts, page,
+    crawl, hosts, page, pages,
     request::{Method, Request},
     response::Response,
     subscribe, xrpc,
@@ -51,6 +51,8 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         path if path.starts_with(hosts::PREFIX) => {
             reading(request, || hosts::route(&*app.hosts, path))
         }
+        "/admin" => admin::route(app, request),
+        path if path.starts_with(pages::assets::PREFIX) => pages::assets::route(request),
         path if path.starts_with(admin::PREFIX) => admin::route(app, request),
         path if path.starts_with(xrpc::PREFIX) => xrpc::route(&*app.catalog, request),
         _ => Response::error(404, "NotFound", "There is nothing at this path"),
@@ -62,7 +64,7 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
 pub fn waits(request: &Request) -> bool {
     let reads = [xrpc::PREFIX, hosts::PREFIX, admin::PREFIX];
     let is_health = matches!(request.path.as_str(), HEALTH | XRPC_HEALTH);
-    request.path == MEMORY
+    matches!(request.path.as_str(), MEMORY | admin::HOME)
         || !is_health && reads.iter().any(|prefix| request.path.starts_with(prefix))
 }
 

@@ -335,7 +335,7 @@ impl Sequencer {
         let tally = self.metrics.hosts.of(event.host);
         let (did, seq) = (event.did.as_str(), event.upstream.seq);
         self.metrics
-            .refuse(&tally, Refusal::new(reject, did, seq, now_ms));
+            .refuse(event.host, &tally, Refusal::new(reject, did, seq, now_ms));
         log::debug!(
             "rejected did={did} host={} upstream_seq={seq} reason={reject}",
             event.host

@@ -2,44 +2,48 @@
 
 use serde_json::{Value, json};
 
-use super::{App, Deed, Request, Response, parameter, text, unavailable};
+use super::{
+    App, Request, Response,
+    order::{self, Done, Order},
+    parameter, text, unavailable,
+};
 use crate::{
-    atproto::{
-        datetime,
-        hostname::{Endpoint, Hostname},
-        nsid::Nsid,
-    },
+    atproto::{datetime, hostname::Endpoint, nsid::Nsid},
     backfill::{Kind, Refused, Status, Wanted},
     http::hosts::not_found,
 };
 
 /// Who has records of what, from another relay.
-pub(super) fn begin_collections(app: &App, request: &Request) -> Result<Deed, Response> {
-    let source = Endpoint::parse(&text(request, &["source"])?)
-        .map_err(|error| Response::invalid(&format!("source is {error}")))?;
+pub(super) fn begin_collections(request: &Request) -> Result<Order, Response> {
+    let source = source(&text(request, &["source"])?)?;
     let names = collections(request)?;
-    let subject = source.origin();
-    let given: Vec<&str> = names.iter().map(Nsid::as_str).collect();
-    let detail = json!({ "collections": given });
-    begin(app, &Wanted::Collections { source, names }, subject, detail)
+    Ok(Order::Fill(Wanted::Collections { source, names }))
 }
 
 /// Accounts, from one host or from all.
-pub(super) fn begin_accounts(app: &App, request: &Request) -> Result<Deed, Response> {
+pub(super) fn begin_accounts(request: &Request) -> Result<Order, Response> {
     let host = match parameter(request, &["host", "hostname"])? {
         None | Some(Value::Null) => None,
-        Some(_) => Some(host(request)?),
+        Some(_) => Some(order::host(&text(request, &["host", "hostname"])?)?),
     };
-    let subject = host.as_ref().map_or("all hosts", Hostname::as_str);
-    let subject = subject.to_owned();
-    begin(app, &Wanted::Accounts { host }, subject, Value::Null)
+    Ok(Order::Fill(Wanted::Accounts { host }))
 }
 
-fn begin(app: &App, wanted: &Wanted, subject: String, detail: Value) -> Result<Deed, Response> {
+/// Ends the one that runs; saying it twice is no error.
+pub(super) fn cancel(_: &Request) -> Result<Order, Response> {
+    Ok(Order::EndFilling)
+}
+
+/// Another relay, or an index.
+pub(super) fn source(name: &str) -> Result<Endpoint, Response> {
+    Endpoint::parse(name).map_err(|error| Response::invalid(&format!("source is {error}")))
+}
+
+/// Begins a backfill. The audit log has it under `subject`.
+pub(super) fn begin(app: &App, wanted: &Wanted, subject: String) -> Result<Done, Response> {
     match app.backfill.begin(wanted) {
-        Ok(status) => Ok(Deed {
+        Ok(status) => Ok(Done {
             subject,
-            detail,
             answer: Response::json(&shown(status.progress.kind, Some(&status))),
         }),
         Err(refused @ Refused::Running(..)) => {
@@ -58,6 +62,19 @@ fn begin(app: &App, wanted: &Wanted, subject: String, detail: Value) -> Result<D
     }
 }
 
+/// Ends the one that runs.
+pub(super) fn end(app: &App) -> Done {
+    let cancelled = app.backfill.cancel().map(Kind::name);
+    Done {
+        subject: cancelled.unwrap_or_default().to_owned(),
+        answer: Response::json(&json!({
+            "success": "true",
+            "was_running": cancelled.is_some(),
+            "cancelled": cancelled,
+        })),
+    }
+}
+
 /// How far the last backfill of collections is.
 pub(super) fn collections_status(app: &App, _: &Request) -> Result<Response, Response> {
     let status = app.backfill.status(Kind::Collections);
@@ -68,20 +85,6 @@ pub(super) fn collections_status(app: &App, _: &Request) -> Result<Response, Res
 pub(super) fn accounts_status(app: &App, _: &Request) -> Result<Response, Response> {
     let status = app.backfill.status(Kind::Accounts);
     Ok(Response::json(&shown(Kind::Accounts, status.as_ref())))
-}
-
-/// Ends the one that runs; saying it twice is no error.
-pub(super) fn cancel(app: &App, _: &Request) -> Result<Deed, Response> {
-    let cancelled = app.backfill.cancel().map(Kind::name);
-    Ok(Deed {
-        subject: cancelled.unwrap_or_default().to_owned(),
-        detail: Value::Null,
-        answer: Response::json(&json!({
-            "success": "true",
-            "was_running": cancelled.is_some(),
-            "cancelled": cancelled,
-        })),
-    })
 }
 
 /// The names in `collections`: separated by commas, or an array of JSON.
@@ -97,21 +100,18 @@ fn collections(request: &Request) -> Result<Vec<Nsid>, Response> {
         }
         Some(_) => return Err(wrong()),
     };
-    let named = names.iter().filter(|name| !name.is_empty());
+    named(names.iter().map(String::as_str))
+}
+
+/// Collections by name; empty names are none.
+pub(super) fn named<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Nsid>, Response> {
+    let named = names.filter(|name| !name.is_empty());
     let parsed = named.map(|name| {
         let shown: String = name.chars().take(Nsid::LEN_MAX).collect();
         Nsid::parse(name)
             .map_err(|error| Response::invalid(&format!("{shown:?} in collections is {error}")))
     });
     parsed.collect()
-}
-
-/// As [`super::hosts`] names one.
-fn host(request: &Request) -> Result<Hostname, Response> {
-    let name = text(request, &["host", "hostname"])?;
-    Endpoint::parse(&name)
-        .map(|endpoint| endpoint.host)
-        .map_err(|error| Response::invalid(&format!("host is {error}")))
 }
 
 /// How far a backfill is; none: there was none of this kind.

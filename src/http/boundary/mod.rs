@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 mod accounts;
 mod backfilling;
 mod connections;
+mod console;
 mod crawling;
 mod described;
 mod operating;
@@ -91,6 +92,10 @@ pub(super) struct Fake {
     hosts: Mutex<Vec<HostView>>,
     subscribed: Mutex<Vec<Seen>>,
     full: AtomicBool,
+    /// Subscribers that were sent away.
+    dismissed: Mutex<Vec<u64>>,
+    /// How the one subscriber calls itself; none: jetstream.
+    agent: Mutex<Option<String>>,
     /// Accounts that are known, and whether they are taken down.
     rulings: Mutex<BTreeMap<Did, bool>>,
     /// What was asked to be filled in, and what is shown of that.
@@ -344,12 +349,26 @@ impl Subscribe for Fake {
         vec![SubscriberInfo {
             id: 7,
             peer: "203.0.113.7:1234".parse().unwrap(),
-            user_agent: "jetstream".into(),
+            user_agent: self
+                .agent
+                .lock()
+                .unwrap()
+                .clone()
+                .unwrap_or("jetstream".into()),
             since: SystemTime::UNIX_EPOCH,
             frames: 5,
             bytes: 600,
             position: 0,
         }]
+    }
+
+    fn dismiss(&self, id: u64) -> bool {
+        self.dismissed.lock().unwrap().push(id);
+        id == 7
+    }
+
+    fn written_ms(&self, _seq: u64) -> Option<u64> {
+        Some(1_000)
     }
 }
 
