@@ -176,6 +176,8 @@ fn read(relay: &Relay, path: &str) -> (u16, Value) {
 fn know(relay: &Relay, id: u32, name: &str, connected: bool) {
     let endpoint = Endpoint::parse(name).unwrap();
     let detail = Detail {
+        timeline: crate::host::timeline::Timeline::default(),
+        waiting: None,
         row: HostRow::new(HostId(id), &endpoint, Source::Request, 784_111_777_000),
         status: HostStatus::Active,
         state: connected.then_some(State::Connected { at_ms: 1_000 }),
