@@ -116,8 +116,8 @@ mod tests {
             html.contains(&format!("aria-label=\"Events. {spoken}\"")),
             "{html}"
         );
-        assert!(html.contains("<span>10 min 0 s ago</span>"), "{html}");
-        assert!(html.contains("L600.0,60.2\""), "{html}");
+        assert!(html.contains("<span>10 min ago</span>"), "{html}");
+        assert!(html.contains("L600.0,59.8\""), "{html}");
         assert!(html.contains("top of the chart: 50"), "{html}");
         let empty = rates("c", "Events", &[], 2, 300);
         assert!(empty.as_str().contains("nothing measured yet"));

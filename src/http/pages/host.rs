@@ -213,12 +213,16 @@ fn page(app: &App, detail: &Detail, query: &str) -> Response {
     limits(&mut main, detail, tally);
     main.markup("</section></div>");
     let (words, since, _) = in_words(detail);
+    let word = state(detail);
     let mut lead = Html::of(
-        "<p id=\"state\" data-live><span class=\"{}\">{}</span> {}",
-        &[&tone(state(detail)), &state(detail), &words],
+        "<p id=\"state\" data-live><span class=\"{}\">{}</span>",
+        &[&tone(word), &word],
     );
+    if words != word {
+        lead.put(" {};", &[&words]);
+    }
     if let Some(since) = since {
-        lead.put(", since {}", &[&when(since, now)]);
+        lead.put(" since {}", &[&when(since, now)]);
     }
     lead.markup("</p>");
     let twin = format!("{}{}{}", hosts::PREFIX, in_url(name), hosts::SUFFIX);
@@ -501,7 +505,7 @@ fn rejected(main: &mut Html, tally: &Tally, now: u64) {
         main.markup("<br><span class=\"dim small\">");
         main.marked_up(reject.advice());
         main.put(
-            " <a href=\"{}\">The rule</a></span></td><td>",
+            " <a href=\"{}\">The rule</a></span></td><td class=\"did\">",
             &[&reject.rule()],
         );
         if let Some(last) = last.iter().find(|last| last.reject == reject) {

@@ -155,14 +155,14 @@ fn figures(main: &mut Html, now: &Snapshot) {
             format!("of {} known", grouped(known)),
         ),
         (
-            "Delay, half of all events",
+            "Delay, median",
             seconds(now.delay_seconds.p50),
-            "from event to publishing, last minute".to_owned(),
+            "event to publishing, last minute".to_owned(),
         ),
         (
-            "Delay, 99 in 100 events",
+            "Delay, 99th percentile",
             seconds(now.delay_seconds.p99),
-            "at most, last minute".to_owned(),
+            "of the last minute".to_owned(),
         ),
         (
             "Replay window",
@@ -249,7 +249,7 @@ fn rejected(main: &mut Html, now: &Snapshot) {
     main.put(
         "<h2>Events not forwarded</h2><div class=\"table\" id=\"rejected\" data-live><table>\
          <caption>{} since the start, by reason</caption><thead><tr><th scope=\"col\">Reason</th>\
-         <th scope=\"col\">What it means</th><th scope=\"col\" class=\"num\">Events</th></tr></thead>\
+         <th scope=\"col\" class=\"num\">Events</th><th scope=\"col\">What it means</th></tr></thead>\
          <tbody>",
         &[&counted(now.rejected_total, "event")],
     );
@@ -262,11 +262,11 @@ fn rejected(main: &mut Html, now: &Snapshot) {
     }
     for (reject, count) in counts {
         main.put(
-            "<tr><th scope=\"row\">{}</th><td class=\"wide\">",
-            &[&reason(reject)],
+            "<tr><th scope=\"row\">{}</th><td class=\"num\">{}</td><td class=\"wide\">",
+            &[&reason(reject), &grouped(count)],
         );
         main.marked_up(reject.meaning());
-        main.put("</td><td class=\"num\">{}</td></tr>", &[&grouped(count)]);
+        main.markup("</td></tr>");
     }
     main.markup("</tbody></table></div>");
 }
