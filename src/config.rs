@@ -533,6 +533,42 @@ mod tests {
     }
 
     #[test]
+    fn what_pages_link_to_can_be_no_script() {
+        let contact = |text: &str| parse(&["--contact", text]).map(|c| c.contact.unwrap()).ok();
+        for (text, expected) in [
+            ("ops@example.com", "mailto:ops@example.com"),
+            ("mailto:ops@example.com", "mailto:ops@example.com"),
+            ("https://example.com/contact", "https://example.com/contact"),
+        ] {
+            assert_eq!(contact(text).as_deref(), Some(expected));
+        }
+        let long = format!("https://example.com/{}", "x".repeat(300));
+        for bad in [
+            "javascript:alert(1)@a.b",
+            "ops",
+            "a@b",
+            "a b@example.com",
+            "",
+            &long,
+        ] {
+            assert_eq!(contact(bad), None, "{bad}");
+        }
+        let policy = |text: &str| parse(&["--policy-url", text]).is_ok();
+        assert!(policy("https://example.com/policy") && policy("http://localhost"));
+        for bad in [
+            "javascript:alert(1)",
+            "mailto:a@b.c",
+            "https://",
+            "https://a b",
+            &long,
+        ] {
+            assert!(!policy(bad), "{bad}");
+        }
+        assert!(parse(&["--name", "Our relay"]).is_ok());
+        assert!(parse(&["--name", "two\nlines"]).is_err() && parse(&["--name", " "]).is_err());
+    }
+
+    #[test]
     fn values_are_checked_and_explained() {
         assert_eq!(
             parse(&["--retention-bytes", "20GiB"])

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::metrics::histogram::Scale;
+
 /// A whole websocket message, in bytes, in and out: the protocol's hard maximum
 /// (<https://atproto.com/specs/sync#limits>). A host that sends more loses its connection.
 pub const FRAME_BYTES_MAX: usize = 5_000_000;
@@ -123,6 +125,8 @@ pub const TIMELINE_WHY_CHARS_MAX: usize = 200;
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
 /// Samples that are kept: ten minutes.
 pub const SAMPLES_MAX: usize = 300;
+/// Samples of delays that are kept: one minute.
+pub const DELAY_SAMPLES: usize = 30;
 /// Samples after which the hosts' own rates are taken: ten seconds.
 pub const SAMPLES_PER_HOST_RATE: u64 = 5;
 /// What a page shows is at most this old, and is computed once for all who look meanwhile.
@@ -561,6 +565,16 @@ pub const CONTROL_COPY_ROWS: usize = 4_096;
 /// Open files below which the log warns at the start: thousands of hosts, [`STORE_OPEN_FILES_MAX`],
 /// [`HTTP_CONNECTIONS_MAX`], and two of each subscriber.
 pub const OPEN_FILES_WANTED: u64 = 8_192;
+
+/// Bounds for the time from an event to its publishing, in milliseconds: finest from the fastest host
+/// nearby to what a person notices, and up to the backlog that a host has kept for a relay (days).
+pub const EVENT_DELAY_SCALE: Scale = Scale {
+    bounds: &[
+        5, 10, 25, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000,
+        300_000, 3_600_000, 86_400_000,
+    ],
+    per_unit: 1_000.0,
+};
 
 /// The stack of threads that are neither hosts nor subscribers.
 pub const SERVICE_STACK_BYTES: usize = 1 << 20;

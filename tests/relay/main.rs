@@ -26,6 +26,7 @@ mod lab;
 mod limits;
 mod memory;
 mod operator;
+mod pages;
 #[path = "../conformance/plain.rs"]
 mod plain;
 #[path = "../support/postgres.rs"]

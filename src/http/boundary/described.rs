@@ -20,7 +20,9 @@ fn operations() -> Vec<(&'static str, String)> {
         }
         for (key, method) in [("    get:", "GET"), ("    post:", "POST")] {
             if line.starts_with(key) {
-                let path = path.replace("{name}", "pds.example.com");
+                let path = path
+                    .replace("{name}", "pds.example.com")
+                    .replace("{did}", "did:web:a.b");
                 operations.push((method, format!("/{path}")));
             }
         }
