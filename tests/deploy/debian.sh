@@ -48,7 +48,9 @@ it_installs_on_a_clean_debian() {
   inside getent passwd zlay | grep ':/var/lib/zlay:/usr/sbin/nologin$'
   inside zlay --version | grep '^zlay '
   # The manual is one.
-  gzip -dc "$root/usr/share/man/man1/zlay.1.gz" | silent man --warnings --local-file --encoding=utf8 - >/dev/null
+  man --warnings --local-file "$root/usr/share/man/man1/zlay.1.gz" >"$scratch/manual" 2>"$scratch/warnings"
+  equal "what man says of it" "" "$(cat "$scratch/warnings")"
+  grep 'RELAY_RETENTION_BYTES' "$scratch/manual"
 }
 
 # What systemd would do, with the means at hand: directories, user, environment, ExecStart, NOTIFY_SOCKET.
