@@ -38,7 +38,7 @@ use crate::{
         thread::Start,
     },
     http::{
-        app::{App, Parts},
+        app::{App, Health, Parts},
         front_door::{self, Bounds, FrontDoor},
         internal::Internal,
         siblings::Siblings,
@@ -79,6 +79,8 @@ pub struct Relay {
     keeper: Part,
     state: Arc<State>,
     store: Arc<Store>,
+    health: Arc<RelayHealth>,
+    metrics: Arc<Metrics>,
 }
 
 /// Threads that are told to stop together.
@@ -189,14 +191,15 @@ impl Relay {
             policy: policy.clone(),
             metrics: metrics.clone(),
         });
+        let health = Arc::new(RelayHealth::new(
+            state.clone(),
+            metrics.clone(),
+            control.clone(),
+        ));
         let parts = Parts {
             metrics: metrics.clone(),
             memory: Arc::new(Memory::new(Arc::new(memory))),
-            health: Arc::new(RelayHealth::new(
-                state.clone(),
-                metrics.clone(),
-                control.clone(),
-            )),
+            health: health.clone(),
             firehose,
             catalog: Arc::new(CatalogPort {
                 store: store.clone(),
@@ -252,6 +255,8 @@ impl Relay {
             keeper,
             state,
             store,
+            health,
+            metrics,
         })
     }
 
@@ -263,6 +268,16 @@ impl Relay {
     /// Where the internal port listens.
     pub fn internal_address(&self) -> SocketAddr {
         self.internal.address()
+    }
+
+    /// How it does.
+    pub fn health(&self) -> Arc<dyn Health> {
+        self.health.clone()
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     /// Ends everything: no new clients, no new events, what is under way is written, subscribers

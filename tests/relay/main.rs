@@ -35,6 +35,7 @@ mod postgres;
 mod process;
 #[path = "../support/scripted.rs"]
 mod scripted;
+mod service;
 mod settings;
 mod siblings;
 #[path = "../support/site.rs"]
