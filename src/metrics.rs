@@ -152,6 +152,7 @@ macro_rules! metrics {
                     delayed: Delays::default(),
                     hosts: HostTallies::default(),
                     refused_accounts: RefusedAccounts::default(),
+                    backfill_skipped: Skips::default(),
                     $($field: $kind::default(),)+
                     $($histogram: Histogram::new($scale),)+
                 }

@@ -80,7 +80,7 @@ pub struct Relay {
     state: Arc<State>,
     store: Arc<Store>,
     health: Arc<RelayHealth>,
-    metrics: Arc<Metrics>,
+    board: Arc<StatusBoard>,
 }
 
 /// Threads that are told to stop together.
@@ -242,7 +242,7 @@ impl Relay {
         hosts
             .threads
             .extend(start_discovery(config, &outbound, &handle, control, stop)?);
-        let retention = start_retention(config, &store, &metrics, board)?;
+        let retention = start_retention(config, &store, &metrics, board.clone())?;
         Ok(Relay {
             front_door,
             internal,
@@ -256,7 +256,7 @@ impl Relay {
             state,
             store,
             health,
-            metrics,
+            board,
         })
     }
 
@@ -275,9 +275,9 @@ impl Relay {
         self.health.clone()
     }
 
-    /// What it counts.
-    pub fn metrics(&self) -> Arc<Metrics> {
-        self.metrics.clone()
+    /// What it shows of itself.
+    pub fn board(&self) -> Arc<StatusBoard> {
+        self.board.clone()
     }
 
     /// Ends everything: no new clients, no new events, what is under way is written, subscribers

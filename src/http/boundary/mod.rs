@@ -70,7 +70,7 @@ type Listing = (BTreeMap<u64, Did>, u64);
 
 /// Everything that the ports are connected to, and what came out of them.
 #[derive(Default)]
-pub(in crate::http) struct Fake {
+pub(crate) struct Fake {
     storage_fails: AtomicBool,
     known: Mutex<Vec<String>>,
     crawled: Mutex<Vec<String>>,
