@@ -54,7 +54,7 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         path if path.starts_with(pages::assets::PREFIX) => pages::assets::route(request),
         path if path.starts_with(admin::PREFIX) => admin::route(app, request),
         path if path.starts_with(xrpc::PREFIX) => xrpc::route(&*app.catalog, request),
-        _ => Response::error(404, "NotFound", "There is nothing at this path"),
+        _ => pages::nothing(app, request),
     }
 }
 

@@ -163,6 +163,7 @@ fn every_page_is_whole_safe_and_says_whose_it_is() {
         ("/accounts/did:web:unknown.example", 404),
         ("/accounts/%3Cscript%3Ealert(1)%3C/script%3E", 400),
         ("/reasons", 200),
+        ("/accounts.json", 404),
     ] {
         let answer = browse(&relay, target);
         assert_eq!(answer.status, status, "{target}: {}", answer.body);

@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use super::{
-    account, failed,
+    account, as_page, failed,
     frame::{self, Frame},
     hosts::tone,
     html::{Html, in_url},
     list::state,
-    reason,
+    overview, reason,
     words::{counted, grouped, when, when_or},
 };
 use crate::{
@@ -39,11 +39,11 @@ pub(super) fn route(app: &App, request: &Request) -> Response {
         return hosts::route(&*app.hosts, &request.path);
     }
     let Some(name) = hosts::name(text) else {
-        return unknown(app, None);
+        return unknown(app, request, None);
     };
     match app.hosts.detail(&name) {
         Ok(Some(detail)) => page(app, &detail, &request.query),
-        Ok(None) => unknown(app, Some(&name)),
+        Ok(None) => unknown(app, request, Some(&name)),
         Err(error) => failed(app, &format!("host={name}"), &error),
     }
 }
@@ -53,14 +53,18 @@ pub(super) fn route(app: &App, request: &Request) -> Response {
 pub(super) fn retry(app: &App, request: &Request, name: &str) -> Response {
     if !is_same_origin(request) {
         let message = "Only a page of this relay may ask for this";
-        return Response::error(403, "Forbidden", message);
+        let answer = Response::error(403, "Forbidden", message);
+        return match frame::wants_html(request) {
+            true => as_page(app, "This is not allowed", &answer),
+            false => answer,
+        };
     }
     let Some(name) = hosts::name(name) else {
-        return unknown(app, None);
+        return unknown(app, request, None);
     };
     let detail = match app.hosts.detail(&name) {
         Ok(Some(detail)) => detail,
-        Ok(None) => return unknown(app, Some(&name)),
+        Ok(None) => return unknown(app, request, Some(&name)),
         Err(error) => return failed(app, &format!("host={name}"), &error),
     };
     let body = json!({ "hostname": detail.row.endpoint().origin() });
@@ -155,7 +159,7 @@ fn is_same_origin(request: &Request) -> bool {
 }
 
 /// 404, and how to be crawled.
-fn unknown(app: &App, name: Option<&Hostname>) -> Response {
+fn unknown(app: &App, request: &Request, name: Option<&Hostname>) -> Response {
     let Some(name) = name else {
         let main = Html::of(
             "<p>A host is named as in <code>pds.example.com</code>. \
@@ -170,10 +174,15 @@ fn unknown(app: &App, name: Option<&Hostname>) -> Response {
          for it:</p>",
         &[&name.as_str()],
     );
+    let relay = match overview::reached_at(request) {
+        Some((true, host)) => format!("https://{host}"),
+        Some((false, host)) => format!("http://{host}"),
+        None => "https://THIS-RELAY".to_owned(),
+    };
     main.put(
         "<pre tabindex=\"0\" aria-label=\"Command\">curl -X POST {}{} \\\n  \
          -H 'Content-Type: application/json' \\\n  -d '{\"hostname\":\"{}\"}'</pre>",
-        &[&"https://THIS-RELAY", &crawl::PATH, &name.as_str()],
+        &[&relay, &crawl::PATH, &name.as_str()],
     );
     main.markup(
         "<p>With the reference PDS: set <code>PDS_CRAWLERS</code> to this relay, separated by commas from \

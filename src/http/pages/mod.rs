@@ -89,7 +89,16 @@ pub fn route(app: &App, request: &Request) -> Response {
         "/reasons.json" => reasons::json(),
         _ if path.starts_with(super::hosts::PREFIX) => host::route(app, request),
         _ if path.starts_with(accounts::PREFIX) => accounts::route(app, request),
-        _ => Response::error(404, "NotFound", "There is nothing at this path"),
+        _ => nothing(app, request),
+    }
+}
+
+/// Where there is nothing.
+pub fn nothing(app: &App, request: &Request) -> Response {
+    let answer = Response::error(404, "NotFound", "There is nothing at this path");
+    match frame::wants_html(request) {
+        true => as_page(app, "Nothing is here", &answer),
+        false => answer,
     }
 }
 

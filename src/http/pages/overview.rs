@@ -44,18 +44,21 @@ pub(super) fn json(app: &App) -> Response {
 
 /// Where the firehose is, by the name by which the client has reached us.
 fn firehose(request: &Request) -> String {
+    match reached_at(request) {
+        Some((true, host)) => format!("wss://{host}{}", subscribe::PATH),
+        Some((false, host)) => format!("ws://{host}{}", subscribe::PATH),
+        None => subscribe::PATH.to_owned(),
+    }
+}
+
+/// The name by which the client has reached us, and whether over TLS; none: it says none that is one.
+pub(super) fn reached_at(request: &Request) -> Option<(bool, &str)> {
     let own = |c: char| c.is_ascii_alphanumeric() || "-.:[]_".contains(c);
-    let host = request.headers.first("host");
-    let host = host.filter(|host| !host.is_empty() && host.len() <= 255 && host.chars().all(own));
-    let Some(host) = host else {
-        return subscribe::PATH.to_owned();
-    };
-    // Of who ends TLS before us.
-    let scheme = match request.headers.lists("x-forwarded-proto", "https") {
-        true => "wss",
-        false => "ws",
-    };
-    format!("{scheme}://{host}{}", subscribe::PATH)
+    let host = request.headers.first("host")?;
+    let is_name = !host.is_empty() && host.len() <= 255 && host.chars().all(own);
+    // Whoever ends TLS before us says so.
+    let is_secure = request.headers.lists("x-forwarded-proto", "https");
+    is_name.then_some((is_secure, host))
 }
 
 /// For terminals.
