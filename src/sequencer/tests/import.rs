@@ -214,7 +214,6 @@ fn a_host_lists_its_accounts_within_its_limit_and_the_operators_word() {
     f.close();
 }
 
-/// Rule 39: <https://atproto.com/specs/sync#event-ordering>
 #[test]
 fn a_claim_never_makes_a_commit_stale_and_ends_with_the_first() {
     let dir = TempDir::new().unwrap();
