@@ -101,7 +101,8 @@ bench-relay *args: build
 
 # the optimised binaries, in $CARGO_TARGET_DIR/release
 build *args:
-    {{ release }} cargo build --locked --release --bins {{ args }}
+    ZLAY_COMMIT="${ZLAY_COMMIT:-$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)}" \
+        {{ release }} cargo build --locked --release --bins {{ args }}
 
 # remove what was built for this crate; its dependencies (RocksDB: 12 to 25 minutes) stay
 clean:

@@ -4,9 +4,15 @@
 //! one: a misspelt limit must not silently be the default. Secrets are taken from the environment
 //! only, never from the command line, where every user of the machine could read them.
 
+mod effective;
+
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+pub use self::effective::Setting;
+use self::effective::{secret_setting, settings};
+use crate::limits::{TOP_INTERVAL_MAX, TOP_INTERVAL_MIN};
 
 /// The command line of `zlay`.
 #[derive(Parser, Debug)]
@@ -18,6 +24,9 @@ pub struct Cli {
     /// The configuration of `serve`.
     #[command(flatten)]
     pub config: Config,
+    /// Every variable and what it is set to, for people.
+    #[arg(skip)]
+    pub settings: Vec<Setting>,
 }
 
 const LONG_ABOUT: &str = "zlay is an AT Protocol relay: it subscribes to the firehose of every PDS \
@@ -32,10 +41,15 @@ what is known of hosts; unset: RELAY_DATA_DIR does. Options: ?sslmode=disable, p
 require. Wherever TLS is used the certificate is verified (RELAY_EXTRA_CA_FILE)\n\n\
 Examples:\n  zlay                                  crawl the whole network\n  \
 zlay --upstream none                  only hosts that ask for it (requestCrawl)\n  \
-RELAY_PORT=8080 RUST_LOG=debug zlay   another port, more to read\n\n\
-RUST_LOG sets the log level (error, warn, info, debug, trace), also per module \
-(RUST_LOG=info,zlay::host=debug).\n\n\
-Exit codes: 0 after SIGTERM or SIGINT; 1 when it could not start, or a host was not taken (crawl); \
+RELAY_PORT=8080 RUST_LOG=debug zlay   another port, more to read\n  \
+zlay top                              what it does, live in the terminal\n\n\
+RUST_LOG sets the log level (error, warn, info, debug, trace), also per module:\n  \
+RUST_LOG=info,zlay::rejected=debug    every event that is not forwarded, and why\n  \
+RUST_LOG=info,zlay::host=debug        connections to hosts\n  \
+RUST_LOG=warn                         only what is wrong\n\
+Lines of one kind are limited to 10 a second; left_out= counts the others.\n\n\
+Exit codes: 0 after SIGTERM or SIGINT; 1 when it could not start, a host was not taken (crawl), or the relay can \
+not be reached (top); \
 2 for a wrong option or variable; 70 after a fault in a thread that it needs; 71 when the store can \
 not be written; 72 when a stop took over 30 seconds.";
 
@@ -58,6 +72,22 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: HostsCommand,
+    },
+    /// A running relay, live in the terminal: events, delay, subscribers, and its hosts by rate.
+    #[command(after_help = TOP_AFTER_HELP)]
+    Top {
+        /// The relay to look at.
+        #[arg(long, default_value = "http://localhost:3000", value_name = "URL")]
+        relay: String,
+        /// The time between two looks: 500ms, 1s, 1m.
+        #[arg(long, default_value = "1s", value_name = "TIME", value_parser = interval)]
+        interval: Duration,
+        /// Print it once, as plain text, and end; exit code 1 when the relay can not be reached.
+        #[arg(long)]
+        once: bool,
+        /// Hosts in plain text, the first of the order; all of them when left out.
+        #[arg(long, value_name = "NUMBER")]
+        hosts: Option<usize>,
     },
     /// The control store: what the operator decides, and what is known of hosts.
     Control {
@@ -90,6 +120,15 @@ events, which stay where they are. All of it arrives, and is read back, or nothi
 stays as it is.\n\nExamples:\n  \
 DATABASE_URL=postgres://relay:PASSWORD@db/zlay zlay control copy --to postgres\n  \
 zlay --data-dir /var/lib/zlay control copy --to embedded --overwrite";
+
+const TOP_AFTER_HELP: &str = "Keys: q quit; s sort by the next column; f failing hosts only, or all \
+again; arrows, page up and down, home and end scroll.\n\n\
+Where there is no terminal (a pipe, TERM=dumb) it prints plain text once in each interval. What is not \
+known is shown as -. Everything shown is public; with RELAY_ADMIN_PASSWORD in the environment, and \
+over https or on this machine only, it is also told how far the slowest subscriber is behind.\n\n\
+Examples:\n  zlay top --relay https://relay.example.com\n  \
+zlay top --once --hosts 20 | mail -s relay me@example.com\n  \
+NO_COLOR=1 zlay top --interval 5s";
 
 /// The two places for a control store.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -344,13 +383,14 @@ impl fmt::Debug for Secret {
 }
 
 /// Variables that have no flag.
-const SECRETS: [&str; 1] = ["RELAY_ADMIN_PASSWORD"];
+const SECRETS: [&str; 2] = ["RELAY_ADMIN_PASSWORD", "DATABASE_URL"];
 
 impl Cli {
     /// Parses the command line and the environment; prints the error and ends the process where
     /// one of them is wrong.
     pub fn parse_or_exit() -> Cli {
-        let mut cli = Cli::parse();
+        let matches = Cli::command().get_matches();
+        let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         let names: Vec<String> = std::env::vars_os()
             .filter_map(|(name, _)| name.into_string().ok())
             .collect();
@@ -366,6 +406,11 @@ impl Cli {
         };
         cli.config.admin_password = secret("RELAY_ADMIN_PASSWORD");
         cli.config.database_url = secret("DATABASE_URL");
+        cli.settings = settings(&Cli::command(), &matches);
+        let secrets = [&cli.config.admin_password, &cli.config.database_url];
+        let secrets = SECRETS.iter().zip(secrets);
+        cli.settings
+            .extend(secrets.map(|(name, value)| secret_setting(name, value.as_ref())));
         cli
     }
 }
@@ -389,7 +434,7 @@ impl Config {
 
 /// Every variable that the configuration knows.
 pub fn variables() -> Vec<String> {
-    let command = <Cli as clap::CommandFactory>::command();
+    let command = Cli::command();
     let mut names: Vec<String> = command
         .get_arguments()
         .filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned))
@@ -424,6 +469,26 @@ fn port(text: &str) -> Result<u16, String> {
             "not a port (0 to 65535)".to_owned()
         }
     })
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let ms_per_unit = match &text[number.len()..] {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        _ => return Err("not a time such as 500ms, 1s or 1m".to_owned()),
+    };
+    let n: u64 = number
+        .parse()
+        .map_err(|_| "not a time such as 500ms, 1s or 1m".to_owned())?;
+    let interval = Duration::from_millis(n.saturating_mul(ms_per_unit));
+    match (TOP_INTERVAL_MIN..=TOP_INTERVAL_MAX).contains(&interval) {
+        true => Ok(interval),
+        false => Err(format!(
+            "not between {TOP_INTERVAL_MIN:?} and {TOP_INTERVAL_MAX:?}"
+        )),
+    }
 }
 
 fn http_url(text: &str) -> Result<String, String> {
@@ -506,8 +571,30 @@ mod tests {
     }
 
     #[test]
+    fn an_interval_has_a_unit() {
+        let ms = |text| interval(text).map(|interval| interval.as_millis());
+        assert_eq!(
+            (ms("500ms"), ms("2"), ms("3s"), ms("1m")),
+            (Ok(500), Ok(2_000), Ok(3_000), Ok(60_000))
+        );
+        for wrong in [
+            "",
+            "s",
+            "0s",
+            "1h",
+            "-1s",
+            "1.5s",
+            "99999999999999999999s",
+            "9999m",
+            "1ms",
+        ] {
+            assert!(interval(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn flags_and_variables_carry_the_same_names() {
-        let command = <Cli as clap::CommandFactory>::command();
+        let command = Cli::command();
         for arg in command.get_arguments() {
             let Some(env) = arg.get_env() else { continue };
             let flag = arg.get_long().unwrap().replace('-', "_").to_uppercase();
@@ -518,7 +605,7 @@ mod tests {
     #[test]
     fn the_readme_lists_every_variable_with_its_default() {
         let readme = include_str!("../README.md");
-        let command = <Cli as clap::CommandFactory>::command();
+        let command = Cli::command();
         for arg in command.get_arguments() {
             let Some(env) = arg.get_env().and_then(|env| env.to_str()) else {
                 continue;

@@ -21,8 +21,10 @@ pub mod reject;
 pub mod relay;
 pub mod sequencer;
 pub mod sim;
+pub mod startup;
 pub mod store;
 pub mod threads;
+pub mod top;
 
 /// The `Server` header of every answer and the marker by which relays recognise each other: a host
 /// that sends `atproto-relay` in it is never crawled, so that two relays cannot feed on each other.

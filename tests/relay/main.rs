@@ -22,6 +22,7 @@ mod hosts;
 mod http;
 mod lab;
 mod limits;
+mod log;
 mod memory;
 mod operator;
 #[path = "../conformance/plain.rs"]
@@ -42,3 +43,4 @@ mod smoke;
 mod stage;
 #[path = "../support/subscriber.rs"]
 mod subscriber;
+mod top;
