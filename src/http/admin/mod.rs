@@ -145,21 +145,19 @@ fn note(app: &App, request: &Request, path: &str, deed: Deed) -> Response {
         detail: deed.detail,
     };
     log::info!(
-        "admin: {} {} {} by {}",
-        entry.action,
-        entry.subject,
-        entry.detail,
-        entry.actor
+        action:% = entry.action, subject:% = entry.subject, detail:% = entry.detail,
+        client:% = entry.actor;
+        "the operator decides"
     );
     if let Err(error) = app.office.audit(&entry) {
-        log::error!("admin: what was done is not in the audit log: {error}");
+        log::error!(error:% = error; "what the operator has decided is not in the audit log");
     }
     deed.answer
 }
 
 /// What can not be done now, and may be later.
 fn unavailable(error: &str) -> Response {
-    log::error!("admin: {error}");
+    log::error!(error:% = error; "what the operator asks for can not be done now");
     let message = "The relay can not do that now";
     Response::error(503, "InternalServerError", message).retry_after(HTTP_RETRY_AFTER)
 }
@@ -248,7 +246,7 @@ impl Admin {
         equal.map_err(|_| {
             // It was allowed just now; a race lets a few more tries through at most.
             let _ = self.failures.take(request.client, ADMIN_FAILURES_MAX, now);
-            log::warn!("admin: wrong credentials from {}", request.client);
+            log::warn!(client:% = request.client; "a log-in with wrong credentials");
             unauthorised("Wrong admin credentials")
         })
     }
