@@ -123,6 +123,7 @@ impl Events {
             did: commit.did.clone(),
             authority_at: Some(1),
             kind: Kind::Commit(proven),
+            happened_ms: Some(1),
             frame: commit.frame.clone(),
             seq_at: commit.seq_at.clone(),
         }

@@ -14,7 +14,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 pub use self::effective::Setting;
 use self::{
     effective::{secret_setting, settings},
-    values::{bytes, http_url, interval, port},
+    values::{bytes, contact, http_url, interval, name, page_url, port},
 };
 
 /// The command line of `zlay`.
@@ -351,6 +351,15 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub identity_cache_size: u32,
+    /// What the relay is called on its pages.
+    #[arg(long, env = "RELAY_NAME", value_name = "NAME", value_parser = name)]
+    pub name: Option<String>,
+    /// How people reach the operator, shown on the pages: an address of mail, or a URL.
+    #[arg(long, env = "RELAY_CONTACT", value_name = "MAIL|URL", value_parser = contact)]
+    pub contact: Option<String>,
+    /// Where people read what holds for those who use the relay, shown on the pages.
+    #[arg(long, env = "RELAY_POLICY_URL", value_name = "URL", value_parser = page_url)]
+    pub policy_url: Option<String>,
     /// The form of log lines; RUST_LOG sets the level.
     #[arg(long, env = "RELAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -487,6 +496,42 @@ mod tests {
             unknown_variable(variables().iter().map(String::as_str)),
             None
         );
+    }
+
+    #[test]
+    fn what_pages_link_to_can_be_no_script() {
+        let contact = |text: &str| parse(&["--contact", text]).map(|c| c.contact.unwrap()).ok();
+        for (text, expected) in [
+            ("ops@example.com", "mailto:ops@example.com"),
+            ("mailto:ops@example.com", "mailto:ops@example.com"),
+            ("https://example.com/contact", "https://example.com/contact"),
+        ] {
+            assert_eq!(contact(text).as_deref(), Some(expected));
+        }
+        let long = format!("https://example.com/{}", "x".repeat(300));
+        for bad in [
+            "javascript:alert(1)@a.b",
+            "ops",
+            "a@b",
+            "a b@example.com",
+            "",
+            &long,
+        ] {
+            assert_eq!(contact(bad), None, "{bad}");
+        }
+        let policy = |text: &str| parse(&["--policy-url", text]).is_ok();
+        assert!(policy("https://example.com/policy") && policy("http://localhost"));
+        for bad in [
+            "javascript:alert(1)",
+            "mailto:a@b.c",
+            "https://",
+            "https://a b",
+            &long,
+        ] {
+            assert!(!policy(bad), "{bad}");
+        }
+        assert!(parse(&["--name", "Our relay"]).is_ok());
+        assert!(parse(&["--name", "two\nlines"]).is_err() && parse(&["--name", " "]).is_err());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::metrics::histogram::Scale;
+
 /// A whole websocket message, in bytes, in and out: the protocol's hard maximum
 /// (<https://atproto.com/specs/sync#limits>). A host that sends more loses its connection.
 pub const FRAME_BYTES_MAX: usize = 5_000_000;
@@ -112,6 +114,29 @@ pub const HOST_WAKE_INTERVAL: Duration = Duration::from_secs(5);
 pub const HOST_BEHIND_SHOWN: Duration = Duration::from_secs(5 * 60);
 /// What is kept of the DID of a host's last refused event, in characters.
 pub const REFUSAL_DID_CHARS_MAX: usize = 128;
+/// Accounts whose last refused event is remembered, for their pages; beyond, the oldest of the host that
+/// has the most is forgotten. Some 300 bytes each.
+pub const REFUSED_ACCOUNTS_MAX: usize = 10_000;
+/// Changes of a host's state that its page shows.
+pub const TIMELINE_ENTRIES_MAX: usize = 8;
+/// What is kept of the reason of each, in characters.
+pub const TIMELINE_WHY_CHARS_MAX: usize = 200;
+/// How often the status page's numbers are sampled.
+pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
+/// Samples that are kept: ten minutes.
+pub const SAMPLES_MAX: usize = 300;
+/// Samples of delays that are kept: one minute.
+pub const DELAY_SAMPLES: usize = 30;
+/// Samples after which the hosts' own rates are taken: ten seconds.
+pub const SAMPLES_PER_HOST_RATE: u64 = 5;
+/// What a page shows is at most this old, and is computed once for all who look meanwhile.
+pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(1);
+/// Hosts on a page of their list.
+pub const HOSTS_PAGE_SIZE: usize = 100;
+/// The longest text that the list of hosts is searched for, in bytes: a hostname.
+pub const HOSTS_FILTER_BYTES_MAX: usize = 253;
+/// Accounts that wait for a place at their host are counted up to this.
+pub const WAITING_SHOWN_MAX: usize = 1_000;
 /// Hosts that are dialed at the same time; the others wait their turn.
 pub const HOST_DIALS_MAX: usize = 64;
 
@@ -507,6 +532,15 @@ pub const LOG_REPORT_AFTER: Duration = Duration::from_secs(27);
 pub const LOG_REPORT_INTERVAL: Duration = Duration::from_secs(3);
 /// A reason in the log by which lines are told apart, in characters.
 pub const LOG_REASON_CHARS_MAX: usize = 64;
+/// Bounds for the time from an event to its publishing, in milliseconds: finest from the fastest host
+/// nearby to what a person notices, and up to the backlog that a host has kept for a relay (days).
+pub const EVENT_DELAY_SCALE: Scale = Scale {
+    bounds: &[
+        5, 10, 25, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000,
+        300_000, 3_600_000, 86_400_000,
+    ],
+    per_unit: 1_000.0,
+};
 
 /// The stack of threads that are neither hosts nor subscribers.
 pub const SERVICE_STACK_BYTES: usize = 1 << 20;

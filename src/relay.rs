@@ -41,6 +41,7 @@ use crate::{
         front_door::{self, Bounds, FrontDoor},
         internal::Internal,
         siblings::Siblings,
+        status::StatusBoard,
     },
     identity::Directory,
     limits::{RETENTION_INTERVAL, SERVICE_STACK_BYTES},
@@ -214,6 +215,7 @@ impl Relay {
             siblings,
         };
         let app = Arc::new(App::new(config, parts));
+        let board = app.status.clone();
         let internal_at = SocketAddr::new(config.metrics_bind, config.metrics_port);
         let internal = Internal::start(internal_at, app.clone())
             .map_err(|error| format!("can not listen on {internal_at} (internal): {error}"))?;
@@ -225,7 +227,7 @@ impl Relay {
         hosts
             .threads
             .extend(start_discovery(config, &outbound, &handle, control, stop)?);
-        let retention = start_retention(config, &store, &metrics)?;
+        let retention = start_retention(config, &store, &metrics, board)?;
         Ok(Relay {
             front_door,
             internal,
@@ -370,6 +372,7 @@ fn start_retention(
     config: &Config,
     store: &Arc<Store>,
     metrics: &Arc<Metrics>,
+    board: Arc<StatusBoard>,
 ) -> Result<Part, StartError> {
     let (stopper, stop) = stop_pair();
     let retention = Retention {
@@ -377,14 +380,21 @@ fn start_retention(
         bytes_max: config.retention_bytes,
         interval: RETENTION_INTERVAL,
     };
+    let samples_of = store.clone();
     let (store, metrics, until) = (store.clone(), metrics.clone(), stop.clone());
     let body = move || retention::run(&store, retention, &metrics, &stop);
     let retaining = threads::spawn(Role::Retention, "", SERVICE_STACK_BYTES, body)?;
+    let told = until.clone();
     let trimming = threads::spawn(Role::Memory, "", SERVICE_STACK_BYTES, move || {
-        trim::run(&until);
+        trim::run(&told);
+    })?;
+    let events = samples_of.clone();
+    let oldest_ms = move || events.oldest_ms().unwrap_or_default();
+    let sampling = threads::spawn(Role::Metrics, "sampler", SERVICE_STACK_BYTES, move || {
+        board.run(oldest_ms, &until);
     })?;
     Ok(Part {
         stopper,
-        threads: vec![retaining, trimming],
+        threads: vec![retaining, trimming, sampling],
     })
 }

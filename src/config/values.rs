@@ -50,6 +50,46 @@ pub(super) fn http_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// The longest name or address that is shown on pages, in bytes.
+const SHOWN_BYTES_MAX: usize = 200;
+
+/// A name to show.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.is_empty() || text.len() > SHOWN_BYTES_MAX || text.chars().any(char::is_control) {
+        true => Err(format!(
+            "not a name of 1 to {SHOWN_BYTES_MAX} bytes in one line"
+        )),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// An address that a page may link to: no other scheme, so that it can be no script.
+pub(super) fn page_url(text: &str) -> Result<String, String> {
+    let url = http_url(text.trim())?;
+    match url.len() > SHOWN_BYTES_MAX || url.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        true => Err(format!(
+            "not a URL of at most {SHOWN_BYTES_MAX} bytes without spaces"
+        )),
+        false => Ok(url),
+    }
+}
+
+/// `mailto:`, `https:` or `http:`; an address of mail without `mailto:` gets it.
+pub(super) fn contact(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let mail = text.strip_prefix("mailto:").unwrap_or(text);
+    let is_mail = |(user, host): (&str, &str)| {
+        let strange = |c: char| c.is_whitespace() || c.is_control() || "<>\"?#&%:/,;".contains(c);
+        !user.is_empty() && host.contains('.') && !mail.contains(strange) && !host.contains('@')
+    };
+    if mail.len() <= SHOWN_BYTES_MAX && mail.split_once('@').is_some_and(is_mail) {
+        return Ok(format!("mailto:{mail}"));
+    }
+    page_url(text).map_err(|_| "neither an address of mail nor an http(s):// URL".to_owned())
+}
+
 /// A number of bytes, with a unit or without.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -1,6 +1,9 @@
 //! What HTTP may ask of the other parts, connected to them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde_json::Value;
 
@@ -25,7 +28,7 @@ use crate::{
         xrpc::catalog::{AccountView, Catalog, HostView},
     },
     identity::CACHE_ENTRY_BYTES,
-    limits::RULING_TIMEOUT,
+    limits::{RULING_TIMEOUT, WAITING_SHOWN_MAX},
     memory::{Part, Parts},
     metrics::Metrics,
     sequencer::{Inbox, event::Input},
@@ -125,6 +128,7 @@ impl HostsPort {
             banned_domain: table.banned_domain_over(&entry.row.name),
             cursor: record.cursor,
             accounts: record.accounts,
+            waiting: None,
             account_limit: policy.account_limit(&entry.row),
             limits: policy.limits(&entry.row, record.accounts),
             trusted: policy.trusts(&entry.row),
@@ -133,20 +137,33 @@ impl HostsPort {
             counted_since_ms: self.started_ms,
             row: entry.row,
             state: entry.state,
+            timeline: entry.timeline,
         })
     }
 }
 
 impl Hosts for HostsPort {
     fn detail(&self, host: &Hostname) -> Result<Option<Detail>, String> {
-        let entry = self.crawler.table().get(host);
-        entry.map(|entry| self.detail_of(entry)).transpose()
+        let Some(entry) = self.crawler.table().get(host) else {
+            return Ok(None);
+        };
+        let waiting = self.store.throttled(entry.row.id, WAITING_SHOWN_MAX);
+        let waiting = waiting.map_err(text)?.len() as u64;
+        let detail = self.detail_of(entry)?;
+        Ok(Some(Detail {
+            waiting: Some(waiting),
+            ..detail
+        }))
     }
 
     fn details(&self) -> Result<Vec<Detail>, String> {
         let entries = self.crawler.table().after(HostId(0), usize::MAX);
         let details = entries.into_iter().map(|entry| self.detail_of(entry));
         details.collect()
+    }
+
+    fn statuses(&self) -> BTreeMap<&'static str, u64> {
+        self.crawler.table().statuses()
     }
 
     fn banned_domains(&self) -> Vec<Domain> {

@@ -25,6 +25,7 @@ mod limits;
 mod log;
 mod memory;
 mod operator;
+mod pages;
 #[path = "../conformance/plain.rs"]
 mod plain;
 #[path = "../support/postgres.rs"]

@@ -46,6 +46,10 @@ impl Accounts for Fake {
             (account, Hostname::parse("pds.example.com").ok())
         }))
     }
+
+    fn collections(&self, _ordinal: u64) -> Result<usize, String> {
+        Ok(2)
+    }
 }
 
 fn rule(relay: &Relay, path: &str, body: &str) -> (u16, Value) {

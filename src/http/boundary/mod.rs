@@ -19,6 +19,7 @@ mod connections;
 mod crawling;
 mod described;
 mod operating;
+mod pages;
 mod queries;
 mod routes;
 mod subscribing;
@@ -62,7 +63,7 @@ type Listing = (BTreeMap<u64, Did>, u64);
 
 /// Everything that the ports are connected to, and what came out of them.
 #[derive(Default)]
-pub(super) struct Fake {
+pub(in crate::http) struct Fake {
     storage_fails: AtomicBool,
     known: Mutex<Vec<String>>,
     crawled: Mutex<Vec<String>>,
@@ -193,6 +194,14 @@ impl Hosts for Fake {
     fn details(&self) -> Result<Vec<Detail>, String> {
         self.storage()?;
         Ok(self.details.lock().unwrap().clone())
+    }
+
+    fn statuses(&self) -> BTreeMap<&'static str, u64> {
+        let mut statuses = BTreeMap::new();
+        for detail in self.details.lock().unwrap().iter() {
+            *statuses.entry(detail.status.name()).or_default() += 1;
+        }
+        statuses
     }
 
     fn banned_domains(&self) -> Vec<Domain> {
