@@ -84,14 +84,9 @@ pub fn run(
     if options.once {
         let wish = plain_wish(options);
         let mut snapshot = source.snapshot(wish).map_err(TopError::Source)?;
-        State::default().see(Duration::ZERO, &mut snapshot);
-        return finish(print(
-            &source,
-            Some(&snapshot),
-            None,
-            &State::default(),
-            options,
-        ));
+        let mut state = State::default();
+        state.see(Duration::ZERO, &mut snapshot);
+        return finish(print(&source, Some(&snapshot), None, &state, options));
     }
     let shown = match terminal::is_there() {
         true => live(&source, options),

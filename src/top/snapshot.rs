@@ -14,6 +14,8 @@ pub(super) struct Snapshot {
     pub(super) uptime_seconds: Option<u64>,
     pub(super) events_total: Option<u64>,
     pub(super) events_per_second: Option<f64>,
+    /// How that was before, the latest last.
+    pub(super) history: Vec<f64>,
     pub(super) rejected_total: Option<u64>,
     pub(super) rejected_per_second: Option<f64>,
     /// From the time in an event to its publishing, half of the events at most.
@@ -73,7 +75,10 @@ impl Snapshot {
             let counts = counts.filter_map(|(name, n)| Some((name.clone(), n.as_u64()?)));
             counts.collect()
         });
+        let history = status.find(&["/history/events_per_second"], Value::as_array);
+        let history = history.into_iter().flatten();
         Snapshot {
+            history: history.filter_map(Value::as_f64).collect(),
             version: status.text(&["/version"]),
             uptime_seconds: status.number(&["/uptime_seconds"]),
             events_total: status.number(&["/events_sequenced"]),
@@ -94,8 +99,7 @@ impl Snapshot {
         }
     }
 
-    /// Reads a page of `/hosts.json` or of `listHosts`, and adds its hosts. Pages are of one moment
-    /// each: a host that has moved to the next one meanwhile is there once.
+    /// Reads a page of `/hosts.json` and adds its hosts. Pages are of one moment each: a host that has moved to the next one meanwhile is there once.
     /// `now_ms` is the time, in milliseconds since 1970.
     pub(super) fn read_hosts(&mut self, answer: &Value, now_ms: u64) {
         let list = Fields(answer).find(&["/hosts"], Value::as_array);
@@ -118,11 +122,11 @@ impl Host {
     fn read(fields: &Fields<'_>, now_ms: u64) -> Option<Host> {
         let last = fields.time(&["/last_event"]);
         Some(Host {
-            name: fields.text(&["/hostname", "/name"])?,
+            name: fields.text(&["/hostname"])?,
             state: fields.text(&["/state", "/status"]),
-            accounts: fields.number(&["/accounts", "/accountCount"]),
+            accounts: fields.number(&["/accounts"]),
             account_limit: fields.number(&["/account_limit"]),
-            events_total: fields.number(&["/received", "/seq"]),
+            events_total: fields.number(&["/received"]),
             events_per_second: fields.decimal(&["/per_second"]),
             rejected_total: fields.number(&["/rejected"]),
             rejected_per_second: None,
@@ -176,13 +180,14 @@ mod tests {
     fn a_status_is_read_as_far_as_it_goes() {
         let status = json!({
             "version": "0.1.0", "uptime_seconds": 7, "events_sequenced": 900,
-            "events_per_second": 12.5, "hosts": {"active": 2, "offline": 1},
+            "events_per_second": 12.5, "history": {"events_per_second": [1, 2.5]}, "hosts": {"active": 2, "offline": 1},
             "delay_seconds": {"p50": 0.21, "p99": null}, "subscribers": 3, "last_seq": 900,
             "window": {"seconds": 60, "oldest_time": "2026-01-01T00:00:00.000Z"},
             "something_new": [1, 2, 3],
         });
         let read = Snapshot::read(&status);
         assert_eq!(read.events_per_second, Some(12.5));
+        assert_eq!(read.history, [1.0, 2.5]);
         assert_eq!((read.delay_p50_ms, read.delay_p99_ms), (Some(210), None));
         assert_eq!((read.states["active"], read.states["offline"]), (2, 1));
         assert_eq!((read.window_seconds, read.oldest_seq), (Some(60), None));
@@ -206,7 +211,7 @@ mod tests {
                 "failing": false, "accounts": 4, "account_limit": 100, "received": 50,
                 "per_second": 1.5, "rejected": 3, "last_event": "2026-01-01T00:00:00.000Z",
             },
-            {"hostname": "b.example", "seq": 9, "accountCount": 2, "status": "offline"},
+            {"hostname": "b.example", "received": 9, "status": "offline"},
             {"no": "name"},
             null,
         ]});
@@ -220,7 +225,7 @@ mod tests {
         assert_eq!((a.lag_ms, a.account_limit), (Some(2_500), Some(100)));
         assert_eq!(
             (b.events_total, b.accounts, b.lag_ms),
-            (Some(9), Some(2), None)
+            (Some(9), None, None)
         );
         assert!(b.is_failing() && !a.is_failing());
         assert_eq!(read.matching, Some(250));

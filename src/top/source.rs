@@ -17,10 +17,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer, in bytes: ten thousand hosts take a few of these.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// The hosts of any relay (<https://github.com/bluesky-social/atproto>, lexicon of the same name).
-const LIST_PATH: &str = "/xrpc/com.atproto.sync.listHosts";
-/// Pages of a thousand hosts each.
-const LIST_PAGES_MAX: usize = 20;
 /// Pages of `/hosts.json`, of a hundred hosts each.
 const PAGES_MAX: u64 = 200;
 
@@ -93,10 +89,7 @@ impl Source {
     pub(super) fn snapshot(&self, wish: Wish) -> Result<Snapshot, SourceError> {
         let status = self.get("/status.json", None)?;
         let mut snapshot = Snapshot::read(&status);
-        match self.hosts(&mut snapshot, wish) {
-            Err(SourceError::NotZlay(..)) => self.list_hosts(&mut snapshot)?,
-            done => done?,
-        }
+        self.hosts(&mut snapshot, wish)?;
         if let Some(operator) = &self.operator {
             // Without the password, or with a wrong one, the rest is shown all the same.
             if let Ok(list) = self.get("/admin/consumers/list", Some(operator)) {
@@ -122,23 +115,6 @@ impl Source {
             let is_enough = wish.hosts.is_some_and(|most| snapshot.hosts.len() >= most);
             if is_enough || page >= pages {
                 break;
-            }
-        }
-        Ok(())
-    }
-
-    /// What every relay lists of its hosts, page by page: less than a zlay says of them.
-    fn list_hosts(&self, snapshot: &mut Snapshot) -> Result<(), SourceError> {
-        let mut cursor = String::new();
-        for _ in 0..LIST_PAGES_MAX {
-            let page = self.get(&format!("{LIST_PATH}?limit=1000{cursor}"), None)?;
-            snapshot.read_hosts(&page, now_ms());
-            match page.get("cursor").and_then(Value::as_str) {
-                // It goes into a URL as it is.
-                Some(next) if next.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-                    cursor = format!("&cursor={next}");
-                }
-                _ => break,
             }
         }
         Ok(())

@@ -140,12 +140,12 @@ impl State {
                 fill_in(&mut snapshot.hosts, &before.hosts, seconds);
             }
         }
-        if let Some(now) = snapshot.events_per_second {
-            self.history.push_back(now);
-            while self.history.len() > HISTORY {
-                self.history.pop_front();
-            }
+        if self.before.is_none() {
+            self.history.extend(&snapshot.history);
         }
+        self.history.extend(snapshot.events_per_second);
+        let old = self.history.len().saturating_sub(HISTORY);
+        self.history.drain(..old);
         self.before = Some((at, snapshot.clone()));
     }
 
@@ -246,8 +246,24 @@ mod tests {
     }
 
     #[test]
-    fn history_is_bounded() {
+    fn history_is_bounded_and_begins_with_that_of_the_relay() {
         let mut state = State::default();
+        let mut first = Snapshot {
+            history: (0..100).map(f64::from).collect(),
+            events_per_second: Some(7.0),
+            ..Snapshot::default()
+        };
+        state.see(Duration::ZERO, &mut first.clone());
+        assert_eq!(state.history.len(), HISTORY);
+        assert_eq!(
+            state.history.iter().rev().take(2).collect::<Vec<_>>(),
+            [&7.0, &99.0]
+        );
+        state.see(Duration::from_secs(1), &mut first);
+        assert_eq!(
+            state.history.iter().rev().take(2).collect::<Vec<_>>(),
+            [&7.0, &7.0]
+        );
         for n in 0..1_000 {
             let mut snapshot = Snapshot {
                 events_per_second: Some(f64::from(n)),
