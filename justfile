@@ -107,7 +107,8 @@ bench-relay *args: build
 
 # the optimised binaries, in $CARGO_TARGET_DIR/release
 build *args:
-    {{ release }} cargo build --locked --release --bins {{ args }}
+    ZLAY_COMMIT="${ZLAY_COMMIT:-$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)}" \
+        {{ release }} cargo build --locked --release --bins {{ args }}
 
 # Where it goes is below DESTDIR, if that is set; `--dry-run` says what would be done.
 

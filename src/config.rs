@@ -5,7 +5,9 @@
 
 #[cfg(test)]
 mod described;
+mod effective;
 mod secret;
+mod values;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -13,7 +15,13 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+pub use self::effective::Setting;
+use self::{
+    effective::{secret_setting, settings},
+    values::{bytes, contact, http_url, interval, name, page_url, port},
+};
 
 pub use self::secret::Secret;
 
@@ -27,6 +35,9 @@ pub struct Cli {
     /// The configuration of `serve`.
     #[command(flatten)]
     pub config: Config,
+    /// Every variable and what it is set to, for people.
+    #[arg(skip)]
+    pub settings: Vec<Setting>,
 }
 
 const LONG_ABOUT: &str = "zlay is an AT Protocol relay: it subscribes to the firehose of every PDS \
@@ -42,11 +53,15 @@ what is known of hosts; unset: RELAY_DATA_DIR does. Options: ?sslmode=disable, p
 require. Wherever TLS is used the certificate is verified (RELAY_EXTRA_CA_FILE)\n\n\
 Examples:\n  zlay                                  crawl the whole network\n  \
 zlay --upstream none                  only hosts that ask for it (requestCrawl)\n  \
-RELAY_PORT=8080 RUST_LOG=debug zlay   another port, more to read\n\n\
-RUST_LOG sets the log level (error, warn, info, debug, trace), also per module \
-(RUST_LOG=info,zlay::host=debug).\n\n\
-Exit codes: 0 after SIGTERM or SIGINT; 1 when it could not start, a host was not taken (crawl), or the \
-relay is not well (health); \
+RELAY_PORT=8080 RUST_LOG=debug zlay   another port, more to read\n  \
+zlay top                              what it does, live in the terminal\n\n\
+RUST_LOG sets the log level (error, warn, info, debug, trace), also per module:\n  \
+RUST_LOG=info,zlay::rejected=debug    every event that is not forwarded, and why\n  \
+RUST_LOG=info,zlay::host=debug        connections to hosts\n  \
+RUST_LOG=warn                         only what is wrong\n\
+Lines of one kind are limited to 10 a second; left_out= counts the others.\n\n\
+Exit codes: 0 after SIGTERM or SIGINT; 1 when it could not start, a host was not taken (crawl), the relay can not \
+be reached (top), or is not well (health); \
 2 for a wrong option or variable; 70 after a fault in a thread that it needs; 71 when the store can \
 not be written; 72 when a stop took over 30 seconds.";
 
@@ -81,6 +96,22 @@ pub enum Command {
         #[command(subcommand)]
         command: HostsCommand,
     },
+    /// A running relay, live in the terminal: events, delay, subscribers, and its hosts by rate.
+    #[command(after_help = TOP_AFTER_HELP)]
+    Top {
+        /// The relay to look at.
+        #[arg(long, default_value = "http://localhost:3000", value_name = "URL")]
+        relay: String,
+        /// The time between two looks: 500ms, 1s, 1m.
+        #[arg(long, default_value = "1s", value_name = "TIME", value_parser = interval)]
+        interval: Duration,
+        /// Print it once, as plain text, and end; exit code 1 when the relay can not be reached.
+        #[arg(long)]
+        once: bool,
+        /// Hosts in plain text, the first of the order; all of them when left out.
+        #[arg(long, value_name = "NUMBER")]
+        hosts: Option<usize>,
+    },
     /// The control store: what the operator decides, and what is known of hosts.
     Control {
         /// What to do.
@@ -112,6 +143,15 @@ events, which stay where they are. All of it arrives, and is read back, or nothi
 stays as it is.\n\nExamples:\n  \
 DATABASE_URL=postgres://relay:PASSWORD@db/zlay zlay control copy --to postgres\n  \
 zlay --data-dir /var/lib/zlay control copy --to embedded --overwrite";
+
+const TOP_AFTER_HELP: &str = "Keys: q quit; s sort by the next column; f failing hosts only, or all \
+again; arrows, page up and down, home and end scroll.\n\n\
+Where there is no terminal (a pipe, TERM=dumb) it prints plain text once in each interval. What is not \
+known is shown as -. Everything shown is public; with RELAY_ADMIN_PASSWORD in the environment, and \
+over https or on this machine only, it is also told how far the slowest subscriber is behind.\n\n\
+Examples:\n  zlay top --relay https://relay.example.com\n  \
+zlay top --once --hosts 20 | mail -s relay me@example.com\n  \
+NO_COLOR=1 zlay top --interval 5s";
 
 /// The two places for a control store.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -355,7 +395,8 @@ impl Cli {
     /// Parses the command line and the environment; prints the error and ends the process where
     /// one of them is wrong.
     pub fn parse_or_exit() -> Cli {
-        let mut cli = Cli::parse();
+        let matches = Cli::command().get_matches();
+        let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         let names: Vec<String> = std::env::vars_os()
             .filter_map(|(name, _)| name.into_string().ok())
             .collect();
@@ -371,6 +412,12 @@ impl Cli {
         };
         cli.config.admin_password = secret("RELAY_ADMIN_PASSWORD");
         cli.config.database_url = secret("DATABASE_URL");
+        cli.settings = settings(&Cli::command(), &matches);
+        let secrets = [&cli.config.admin_password, &cli.config.database_url];
+        for (name, value) in secret::NAMES.iter().zip(secrets) {
+            cli.settings.push(secret_setting(name, value.as_ref()));
+            cli.settings.push(secret::file_setting(name));
+        }
         cli
     }
 }
@@ -404,7 +451,7 @@ impl Config {
 
 /// Every variable that the configuration knows.
 pub fn variables() -> Vec<String> {
-    let command = <Cli as clap::CommandFactory>::command();
+    let command = Cli::command();
     let mut names: Vec<String> = command
         .get_arguments()
         .filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned))
@@ -427,88 +474,6 @@ fn unknown_variable<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> 
         "unknown environment variable {unknown}; did you mean {}? (`zlay --help` lists all)",
         nearest.map_or("another one", String::as_str)
     ))
-}
-
-fn port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| {
-        if text.starts_with("tcp://") {
-            "looks like a variable that Kubernetes injects for a Service named `relay`; set \
-             `enableServiceLinks: false` on the pod"
-                .to_owned()
-        } else {
-            "not a port (0 to 65535)".to_owned()
-        }
-    })
-}
-
-fn http_url(text: &str) -> Result<String, String> {
-    let text = text.trim_end_matches('/');
-    let rest = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
-    match rest {
-        Some(host) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err("not an http:// or https:// URL".to_owned()),
-    }
-}
-
-/// The longest name or address that is shown on pages, in bytes.
-const SHOWN_BYTES_MAX: usize = 200;
-
-fn name(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    match text.is_empty() || text.len() > SHOWN_BYTES_MAX || text.chars().any(char::is_control) {
-        true => Err(format!(
-            "not a name of 1 to {SHOWN_BYTES_MAX} bytes in one line"
-        )),
-        false => Ok(text.to_owned()),
-    }
-}
-
-/// An address that a page may link to: no other scheme, so that it can be no script.
-fn page_url(text: &str) -> Result<String, String> {
-    let url = http_url(text.trim())?;
-    match url.len() > SHOWN_BYTES_MAX || url.contains(|c: char| c.is_whitespace() || c.is_control())
-    {
-        true => Err(format!(
-            "not a URL of at most {SHOWN_BYTES_MAX} bytes without spaces"
-        )),
-        false => Ok(url),
-    }
-}
-
-/// `mailto:`, `https:` or `http:`; an address of mail without `mailto:` gets it.
-fn contact(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    let mail = text.strip_prefix("mailto:").unwrap_or(text);
-    let is_mail = |(user, host): (&str, &str)| {
-        let strange = |c: char| c.is_whitespace() || c.is_control() || "<>\"?#&%:/,;".contains(c);
-        !user.is_empty() && host.contains('.') && !mail.contains(strange) && !host.contains('@')
-    };
-    if mail.len() <= SHOWN_BYTES_MAX && mail.split_once('@').is_some_and(is_mail) {
-        return Ok(format!("mailto:{mail}"));
-    }
-    page_url(text).map_err(|_| "neither an address of mail nor an http(s):// URL".to_owned())
-}
-
-fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..]
-        .to_ascii_lowercase()
-        .trim_end_matches("ib")
-    {
-        "" | "b" => 0,
-        "k" | "kb" => 10,
-        "m" | "mb" => 20,
-        "g" | "gb" => 30,
-        "t" | "tb" => 40,
-        unit => return Err(format!("unknown unit {unit:?}; use K, M, G or T")),
-    };
-    let n: u64 = digits
-        .parse()
-        .map_err(|_| "not a number of bytes".to_owned())?;
-    n.checked_mul(1 << shift)
-        .ok_or_else(|| "too large".to_owned())
 }
 
 #[cfg(test)]
@@ -605,7 +570,7 @@ mod tests {
 
     #[test]
     fn flags_and_variables_carry_the_same_names() {
-        let command = <Cli as clap::CommandFactory>::command();
+        let command = Cli::command();
         for arg in command.get_arguments() {
             let Some(env) = arg.get_env() else { continue };
             let flag = arg.get_long().unwrap().replace('-', "_").to_uppercase();
@@ -616,7 +581,7 @@ mod tests {
     #[test]
     fn the_readme_lists_every_variable_with_its_default() {
         let readme = include_str!("../README.md");
-        let command = <Cli as clap::CommandFactory>::command();
+        let command = Cli::command();
         for arg in command.get_arguments() {
             let Some(env) = arg.get_env().and_then(|env| env.to_str()) else {
                 continue;

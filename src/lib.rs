@@ -23,8 +23,10 @@ pub mod relay;
 pub mod sequencer;
 pub mod service;
 pub mod sim;
+pub mod startup;
 pub mod store;
 pub mod threads;
+pub mod top;
 
 /// The `Server` header of every answer and the marker by which relays recognise each other: a host
 /// that sends `atproto-relay` in it is never crawled, so that two relays cannot feed on each other.

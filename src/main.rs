@@ -2,22 +2,25 @@
 
 use std::{io, process::ExitCode};
 
+use log::LevelFilter;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 use zlay::{
-    config::{Cli, Command, Config, ControlCommand, HostsCommand},
+    config::{Cli, Command, Config, ControlCommand, HostsCommand, Setting},
     control::copy::copy,
     descriptors,
     http::client,
     limits::{SERVICE_STACK_BYTES, STOP_TIMEOUT},
-    logging,
+    logging::{self, Reporter},
     memory::heap,
     outbound::Outbound,
     relay::{Relay, StartError},
     service::Service,
+    startup::{self, Machine},
     threads::{self, Role},
+    top,
 };
 
 #[cfg(all(feature = "mimalloc", feature = "jemalloc"))]
@@ -38,13 +41,27 @@ fn main() -> ExitCode {
     // Before there is anything in it, and before there are threads.
     let allocator = heap::configure();
     let cli = Cli::parse_or_exit();
-    logging::init(cli.config.log_format);
-    log::debug!("allocator={} {allocator}", heap::ALLOCATOR);
+    logging::init(cli.config.log_format, LevelFilter::Info);
+    log::debug!(allocator = heap::ALLOCATOR; "{allocator}");
     let done = match &cli.command {
-        None | Some(Command::Serve) => serve(&cli.config).map(|()| true),
+        None | Some(Command::Serve) => serve(&cli.config, &cli.settings).map(|()| true),
         Some(Command::Crawl { hosts, relay }) => crawl(&cli.config, hosts, relay),
         Some(Command::Health { url, ready }) => health(&cli.config, url.as_deref(), *ready),
         Some(Command::Hosts { command }) => hosts(&cli.config, command),
+        Some(Command::Top {
+            relay,
+            interval,
+            once,
+            hosts,
+        }) => {
+            let options = top::Options {
+                relay: relay.clone(),
+                interval: *interval,
+                once: *once,
+                hosts: *hosts,
+            };
+            look(&cli.config, &options).map(|()| true)
+        }
         Some(Command::Control { command }) => control(&cli.config, command).map(|()| true),
     };
     match done {
@@ -58,35 +75,26 @@ fn main() -> ExitCode {
 }
 
 /// Runs the relay until SIGTERM or SIGINT.
-fn serve(config: &Config) -> Result<(), StartError> {
+fn serve(config: &Config, settings: &[Setting]) -> Result<(), StartError> {
     // Before anything else, so that a signal during the start is not lost.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    log::info!(
-        "{} data={} pid={}",
-        zlay::SERVER,
-        config.data_dir.display(),
-        std::process::id()
-    );
-    // A host and a subscriber need some each, and so does the store.
-    let files = descriptors::raise();
-    log::info!("{files}");
-    if let Some(warning) = files.warning() {
-        log::warn!("{warning}");
-    }
+    // A host and a subscriber need some files each, and so does the store.
+    let machine = Machine::read(descriptors::raise());
+    startup::announce(config, settings, &machine);
+    // Dropped last: what the stop leaves out is counted too.
+    let _reporter = Reporter::start()?;
     let service = Service::from_environment();
     let relay = Relay::start(config)?;
-    log::info!(
-        "listening public={} internal={}",
-        relay.public_address(),
-        relay.internal_address()
-    );
+    let (public, internal) = (relay.public_address(), relay.internal_address());
+    log::info!(public:% = public, internal:% = internal; "listening");
     service.ready(relay.health(), relay.board());
     let signal = signals.forever().next();
     service.stopping();
-    log::info!("stopping signal={}", signal.unwrap_or_default());
+    log::info!(signal = signal; "stopping");
     let watchdog = threads::spawn(Role::Signals, "watchdog", SERVICE_STACK_BYTES, || {
         std::thread::sleep(STOP_TIMEOUT);
         log::error!("the stop took longer than {STOP_TIMEOUT:?}; ending at once");
+        logging::flush();
         std::process::exit(EXIT_STOP_TIMEOUT);
     })?;
     watchdog.detach();
@@ -121,6 +129,16 @@ fn hosts(config: &Config, command: &HostsCommand) -> Result<bool, StartError> {
     let password = config.admin_password.as_ref();
     let relay = client::Relay::new(&outbound, relay, password)?;
     Ok(relay.pull(from, &mut io::stdout())?)
+}
+
+/// Shows a running relay.
+fn look(config: &Config, options: &top::Options) -> Result<(), StartError> {
+    let outbound = Outbound::new(config)?;
+    Ok(top::run(
+        options,
+        &outbound,
+        config.admin_password.as_ref(),
+    )?)
 }
 
 /// Looks after the control store.

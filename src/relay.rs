@@ -46,6 +46,7 @@ use crate::{
     },
     identity::Directory,
     limits::{RETENTION_INTERVAL, SERVICE_STACK_BYTES},
+    logging,
     memory::{Memory, trim},
     metrics::Metrics,
     outbound::Outbound,
@@ -169,7 +170,7 @@ impl Relay {
         };
         let (mut crawler, handle) = Crawler::new(shared, keeping.clone(), store.clone())?;
         if let Some(why) = restore::too_long(missed, &policy, host::now_ms()) {
-            log::warn!("hosts are read from now on: {why}");
+            log::warn!("hosts are read from now on, not from where they were left: {why}");
             crawler.pass_over(why);
         }
         let keeper = start_keeper(keeping, &store)?;
@@ -303,7 +304,9 @@ impl Relay {
         drop(self.internal);
         self.retention.stop();
         self.store.close()?;
-        log::info!("stopped at seq {}", self.store.last_seq());
+        // The last line is the last word.
+        logging::flush();
+        log::info!(seq = self.store.last_seq(); "stopped");
         Ok(())
     }
 }
@@ -328,7 +331,8 @@ fn start_sequencer(
         if let Err(error) = sequencer.run(&stop) {
             // The store is the truth, and it can not be written: nothing may be published any more.
             state.set_broken();
-            log::error!("the sequencer ends: {error}");
+            log::error!(error:% = error; "the sequencer ends: the store can not be written");
+            logging::flush();
             std::process::exit(EXIT_STORE);
         }
     };
@@ -364,7 +368,7 @@ fn start_discovery(
             return Offered::Known;
         }
         if let Err(refused) = admission.probe(&endpoint) {
-            log::debug!("host={name} not added: {refused}");
+            log::debug!(host = name, error:% = refused; "a host of the upstream relay is not added");
             return Offered::Refused;
         }
         match crawler.crawl(&endpoint, Start::Live, Source::Discovery) {

@@ -46,13 +46,17 @@ pub enum Role {
     Memory,
     /// Waits for signals.
     Signals,
+    /// Says how many log lines were left out.
+    Log,
+    /// Asks another relay, for `zlay top`.
+    Client,
     /// Anything of the simulator.
     Simulator,
 }
 
 impl Role {
     /// Every role, for reports.
-    pub const ALL: [Role; 14] = [
+    pub const ALL: [Role; 16] = [
         Role::Host,
         Role::Sequencer,
         Role::Resolver,
@@ -66,6 +70,8 @@ impl Role {
         Role::Control,
         Role::Memory,
         Role::Signals,
+        Role::Log,
+        Role::Client,
         Role::Simulator,
     ];
 
@@ -85,6 +91,8 @@ impl Role {
             Role::Control => "control",
             Role::Memory => "memory",
             Role::Signals => "signals",
+            Role::Log => "log",
+            Role::Client => "client",
             Role::Simulator => "sim",
         }
     }
@@ -201,9 +209,10 @@ pub fn spawn(
         let thread = thread::current();
         let name = thread.name().unwrap_or("?");
         if role.is_expendable() {
-            log::error!("thread {name} panicked; its connection ends, the relay goes on");
+            log::error!(thread_name = name; "a thread has panicked; its connection ends, the relay goes on");
         } else {
-            log::error!("thread {name} panicked; the relay can not go on without it");
+            log::error!(thread_name = name; "a thread has panicked; the relay can not go on without it");
+            crate::logging::flush();
             std::process::exit(EXIT_PANIC);
         }
     });

@@ -3,9 +3,11 @@
 
 use std::{env, fmt, fs::File, io::Read};
 
+use super::Setting;
+
 /// Every secret. Each can be in a file, which `…_FILE` names: as a credential of systemd, or a secret of
 /// a container.
-const NAMES: [&str; 2] = ["RELAY_ADMIN_PASSWORD", "DATABASE_URL"];
+pub(super) const NAMES: [&str; 2] = ["RELAY_ADMIN_PASSWORD", "DATABASE_URL"];
 /// A file with a secret, in bytes; a longer one is something else.
 const FILE_BYTES_MAX: u64 = 16 << 10;
 
@@ -41,6 +43,17 @@ pub(super) fn variables() -> impl Iterator<Item = String> {
 
 fn file_variable(name: &str) -> String {
     format!("{name}_FILE")
+}
+
+/// Where the file with a secret is, which is no secret itself.
+pub(super) fn file_setting(name: &str) -> Setting {
+    let name = file_variable(name);
+    let path = env::var_os(&name).filter(|path| !path.is_empty());
+    Setting {
+        value: path.map(|path| path.to_string_lossy().into_owned()),
+        default: None,
+        name,
+    }
 }
 
 /// The secret `name` of the environment; the error is for the operator, and says nothing of the value.

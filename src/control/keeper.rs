@@ -11,6 +11,7 @@ use std::{
 use super::{Control, ControlError, Cursor, Mirror, Observed};
 use crate::{
     limits::{KEEP_INTERVAL, MIRROR_CURSORS_INTERVAL, MIRROR_SEQ_INTERVAL},
+    logging::HostName,
     store::{Store, account::HostId},
     threads::Stop,
 };
@@ -41,7 +42,7 @@ impl Keeper {
                 }
                 Err(error) if !troubled => {
                     troubled = true;
-                    log::error!("what was seen of hosts waits to be kept: {error}");
+                    log::warn!(error:% = error; "control store: what was seen of hosts waits to be kept");
                 }
                 Ok(()) | Err(_) => {}
             }
@@ -72,7 +73,9 @@ impl Keeper {
             }
             drop(later);
             match gone {
-                Some(id) => log::error!("host number {id} is not in the control store any more"),
+                Some(id) => {
+                    log::error!(host:% = HostName(id); "control store: a host is not in it any more")
+                }
                 None => return Err(error),
             }
         }

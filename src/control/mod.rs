@@ -336,12 +336,21 @@ pub fn open(config: &Config) -> Result<Arc<dyn Control>, ControlError> {
     let store = postgres::Postgres::open(url, config.extra_ca_file.as_deref())?;
     if config.data_dir.join("control").is_dir() && store.hosts()?.is_empty() {
         log::warn!(
-            "the database of DATABASE_URL has no hosts, and there is a control store in {} that is \
-             not used now; `zlay control copy --to postgres` would copy it",
-            config.data_dir.display()
+            data_dir:% = config.data_dir.display();
+            "the database of DATABASE_URL has no hosts, and there is a control store in the data \
+             directory that is not used now; `zlay control copy --to postgres` would copy it"
         );
     }
     Ok(Arc::new(store))
+}
+
+/// Which control store the configuration names, in words; of a URL the database and the server.
+pub fn describe(config: &Config) -> String {
+    match config.database_url.as_ref().map(postgres::describe) {
+        None => "in the data directory".to_owned(),
+        Some(Ok(name)) => format!("Postgres, {name}"),
+        Some(Err(_)) => "Postgres, but DATABASE_URL is wrong".to_owned(),
+    }
 }
 
 /// Why the control store could not do what it was asked.

@@ -204,7 +204,7 @@ impl Settings {
         let mut settings = Settings::default();
         for (name, value) in stored {
             let Some(setting) = Setting::parse(name) else {
-                log::warn!("control store: the setting {name} is not known and has no effect");
+                log::warn!(setting:% = name; "control store: a setting is not known and has no effect");
                 continue;
             };
             let choice = setting

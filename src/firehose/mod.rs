@@ -253,7 +253,7 @@ impl Firehose {
         let patience = 2 * self.settings.timing.close_timeout;
         if !self.registry.wait_empty(patience) {
             let left = self.registry.list().len();
-            log::warn!("{left} subscribers did not end in time");
+            log::warn!(subscribers = left; "subscribers did not end in time");
         }
     }
 }

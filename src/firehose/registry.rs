@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    io,
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::{
@@ -17,9 +17,9 @@ use rustix::event::{EventfdFlags, eventfd};
 /// One subscriber as others see it: numbers that it updates and nobody has to lock.
 #[derive(Debug)]
 pub(super) struct Entry {
-    id: u64,
-    peer: SocketAddr,
-    user_agent: String,
+    pub(super) id: u64,
+    pub(super) peer: SocketAddr,
+    pub(super) user_agent: String,
     since: SystemTime,
     pub(super) frames: AtomicU64,
     pub(super) bytes: AtomicU64,
@@ -208,17 +208,6 @@ impl Entry {
     /// Its number.
     pub(super) fn id(&self) -> u64 {
         self.id
-    }
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What strangers say of themselves is quoted.
-        write!(
-            f,
-            "subscriber {} {} {:?}",
-            self.id, self.peer, self.user_agent
-        )
     }
 }
 

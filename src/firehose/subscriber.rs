@@ -205,10 +205,12 @@ impl Subscriber {
             End::Failed(_) => log::Level::Error,
             End::Future | End::Violation | End::Stopping => log::Level::Debug,
         };
+        let position = entry.position.load(Ordering::Relaxed);
         log::log!(
             level,
-            "{entry} ends at {}: {end}",
-            entry.position.load(Ordering::Relaxed)
+            id = entry.id, client:% = entry.peer, agent:% = entry.user_agent, seq = position,
+            error:% = end;
+            "a subscriber ends"
         );
     }
 
@@ -307,7 +309,7 @@ impl Subscriber {
         let started = Ahead::start(Arc::clone(store), turns, self.position, bytes);
         // Without a thread it takes longer.
         started.unwrap_or_else(|error| {
-            log::warn!("no thread to read ahead: {error}");
+            log::warn!(error:% = error; "no thread to read ahead for a subscriber");
             None
         })
     }

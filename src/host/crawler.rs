@@ -37,6 +37,7 @@ use crate::{
     limits::{
         HOST_ACCOUNTS_INTERVAL, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL, HOST_SEEN_INTERVAL,
     },
+    logging,
     sequencer::event::Input,
     store::{Store, account::HostId},
     threads::{self, Role, Thread},
@@ -228,7 +229,7 @@ impl Crawler {
     /// Starts every host, then works until the stop is asked for; returns when all host threads
     /// have ended.
     pub fn run(mut self) {
-        log::info!("hosts known={}", self.hosts.len());
+        log::info!(known = self.hosts.len(); "hosts are started");
         let mut known: Vec<HostId> = self.hosts.keys().copied().collect();
         known.sort_unstable();
         let first = match self.passes_over.take() {
@@ -299,6 +300,7 @@ impl Crawler {
     fn add(&mut self, row: HostRow) -> HostId {
         let id = row.id;
         self.names.insert(row.name.clone(), id);
+        logging::name_host(id, row.name.as_str());
         let host = Host::new(row, &self.shared.policy);
         self.table.put(&host.row, None);
         self.hosts.insert(id, host);
@@ -318,7 +320,7 @@ impl Crawler {
         let record = match self.store.host(id) {
             Ok(record) => record.unwrap_or_default(),
             Err(error) => {
-                log::error!("host={name} can not read its cursor: {error}");
+                log::error!(host:% = name, error:% = error; "the cursor of a host can not be read");
                 return false;
             }
         };
@@ -374,7 +376,7 @@ impl Crawler {
                 true
             }
             Err(error) => {
-                log::error!("host={name} no thread for it: {error}");
+                log::error!(host:% = name, error:% = error; "no thread for a host");
                 false
             }
         }
@@ -395,7 +397,7 @@ impl Crawler {
             };
             if host.running.is_some() {
                 let name = &host.row.name;
-                log::warn!("host={name} its thread has ended and is started anew");
+                log::warn!(host:% = name; "the thread of a host has ended and is started anew");
             }
             host.leaving = None;
             self.start(id, Start::Live);
@@ -472,13 +474,13 @@ impl Crawler {
         let metrics = &self.shared.metrics;
         let offline = |host: &&Host| host.row.status() == HostStatus::Offline;
         log::info!(
-            "hosts known={} connected={} offline={} seq={} rejected={} subscribers={}",
-            self.hosts.len(),
-            metrics.hosts_connected.get(),
-            self.hosts.values().filter(offline).count(),
-            metrics.last_seq.get(),
-            metrics.rejected.total(),
-            metrics.subscribers.get(),
+            known = self.hosts.len(),
+            connected = metrics.hosts_connected.get(),
+            offline = self.hosts.values().filter(offline).count(),
+            seq = metrics.last_seq.get(),
+            rejected = metrics.rejected.total(),
+            subscribers = metrics.subscribers.get();
+            "how it goes"
         );
     }
 }

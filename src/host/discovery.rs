@@ -218,10 +218,7 @@ impl Discovery {
     fn pass(&self, offer: &Arc<impl Fn(&str) -> Offered + Send + Sync + 'static>) {
         let progress = Arc::new(Progress::default());
         let kept = self.kept().begin(now_ms());
-        log::info!(
-            "discovery: asking {} for its hosts",
-            self.list.pages.endpoint.host
-        );
+        log::info!(upstream:% = self.list.pages.endpoint.host; "discovery: asking for hosts");
         self.list_all(kept, offer, &progress);
         let end = if self.stop.requested() {
             "stopped"
@@ -252,7 +249,7 @@ impl Discovery {
                 Err(error) => {
                     let delay = self.delay(failures);
                     failures += 1;
-                    log::warn!("discovery: {error}; again in {} ms", delay.as_millis());
+                    log::warn!(error:% = error, next_attempt_ms = delay.as_millis() as u64; "discovery: the upstream relay does not answer");
                     if self.stop.wait(delay) {
                         return;
                     }
@@ -309,7 +306,7 @@ impl Discovery {
             let detail = format!("check:{n}");
             match threads::spawn(Role::Crawler, &detail, HTTP_STACK_BYTES, body) {
                 Ok(thread) => checkers.push(thread),
-                Err(error) => log::warn!("discovery: thread {n}: {error}"),
+                Err(error) => log::warn!(n = n, error:% = error; "discovery: no thread"),
             }
         }
         if checkers.is_empty() {
@@ -328,7 +325,7 @@ impl Discovery {
         match self.control.note(&self.note_name()) {
             Ok(note) => note.as_ref().map(Kept::parse).unwrap_or_default(),
             Err(error) => {
-                log::warn!("discovery: {error}");
+                log::warn!(error:% = error; "discovery: how far it was can not be read");
                 Kept::default()
             }
         }
@@ -337,7 +334,7 @@ impl Discovery {
     fn keep(&self, kept: &Kept) {
         let kept = self.control.set_note(&self.note_name(), Some(&kept.note()));
         if let Err(error) = kept {
-            log::warn!("discovery: how far it is can not be kept: {error}");
+            log::warn!(error:% = error; "discovery: how far it is can not be kept");
         }
     }
 

@@ -25,6 +25,7 @@ use crate::{
     limits::{
         HOST_PARKED_BYTES_FAIR, HOST_PARKED_BYTES_MAX, HOST_PARKED_EVENTS_MAX, PARKED_BYTES_MAX,
     },
+    logging::REJECTED,
     metrics::hosts::{EventKind, Refusal, Tally},
     reject::Reject,
     sequencer::event::{Event, Input, Upstream},
@@ -168,19 +169,16 @@ impl Lane {
             Ok(Message::Info { name, message }) => {
                 self.tally.kinds.inc(EventKind::Other);
                 log::debug!(
-                    "host={} info name={} {}",
-                    self.name,
-                    printable(name),
-                    printable(message.unwrap_or_default())
+                    host:% = self.name, name = name, info = message;
+                    "the host says something"
                 );
                 return self.ignore();
             }
             Ok(Message::Error { error, message }) => {
                 let error = printable(error);
                 log::debug!(
-                    "host={} error={error} {}",
-                    self.name,
-                    printable(message.unwrap_or_default())
+                    host:% = self.name, error = error, info = message;
+                    "the host sends an error"
                 );
                 return Frame::Error(error);
             }
@@ -189,7 +187,7 @@ impl Lane {
                 return Frame::Malformed;
             }
             Err(FrameError::Schema) => {
-                self.reject(Reject::SchemaInvalid, "", 0);
+                self.reject_unread(Reject::SchemaInvalid);
                 return Frame::Event;
             }
         };
@@ -201,13 +199,13 @@ impl Lane {
         match position.last {
             None if position.cursor.is_some_and(|cursor| seq < cursor) => return Frame::WentBack,
             Some(last) if seq <= last => {
-                self.reject(Reject::SeqNotIncreasing, event.did, seq);
+                self.reject(Reject::SeqNotIncreasing, &event);
                 return Frame::Event;
             }
             _ => position.last = Some(seq),
         }
         if let Err(reject) = self.begin(&event, frame) {
-            self.reject(reject, event.did, seq);
+            self.reject(reject, &event);
             self.lock().read = seq;
         }
         Frame::Event
@@ -244,7 +242,7 @@ impl Lane {
 
     /// Counts a message of which nothing could be read.
     pub(super) fn malformed(&self) {
-        self.refuse(Reject::FrameMalformed, "", 0);
+        self.reject_unread(Reject::FrameMalformed);
     }
 
     /// What is counted of the host.
@@ -266,12 +264,28 @@ impl Lane {
         self.shared.metrics.refuse(self.id, &self.tally, refusal);
     }
 
-    fn reject(&self, reject: Reject, did: &str, seq: u64) {
+    fn reject(&self, reject: Reject, event: &Parsed<'_>) {
+        let (did, seq) = (event.did, event.seq.get());
         self.refuse(reject, did, seq);
+        let rev = match &event.body {
+            Body::Commit(commit) => Some(commit.rev),
+            Body::Sync(sync) => Some(sync.rev),
+            Body::Identity { .. } | Body::Account { .. } => None,
+        };
         log::debug!(
-            "rejected host={} did={} upstream_seq={seq} reason={reject}",
-            self.name,
-            printable(did)
+            target: REJECTED,
+            host:% = self.name, did = did, seq = seq, rev = rev, reason = reject.name();
+            "an event is not forwarded"
+        );
+    }
+
+    /// The same where nothing could be read that would say more.
+    fn reject_unread(&self, reject: Reject) {
+        self.refuse(reject, "", 0);
+        log::debug!(
+            target: REJECTED,
+            host:% = self.name, reason = reject.name();
+            "a message is not forwarded"
         );
     }
 
@@ -474,7 +488,7 @@ impl Lane {
                 return !self.ask(did, How::Forced);
             }
             Next::Refresh(reject) | Next::Reject(reject) => {
-                self.reject(reject, did.as_str(), waiting.seq);
+                self.reject(reject, &event);
             }
         }
         self.left(&waiting);

@@ -170,8 +170,9 @@ impl HostThread {
             let retry = retries.ended(progressed, lasted, fastrand::f64());
             let (failures, delay) = (retry.failures, retry.delay);
             log::debug!(
-                "host={} {why}; next attempt in {delay:?}",
-                self.endpoint.host
+                host:% = self.endpoint.host, failures = failures, error = why,
+                next_attempt_ms = delay.as_millis() as u64;
+                "not connected"
             );
             self.report(match (future, retry.is_offline) {
                 (true, _) => State::Idle { why },
@@ -219,7 +220,7 @@ impl HostThread {
         };
         metrics.host_connects.inc();
         let connected = Connected::count(&self.shared);
-        log::debug!("host={} connected cursor={cursor:?}", self.endpoint.host);
+        log::debug!(host:% = self.endpoint.host, seq = cursor; "connected");
         self.throttled = Throttled::default();
         self.connected_ms = now_ms();
         self.report_connected();
@@ -227,7 +228,7 @@ impl HostThread {
         let ended = self.listen(connection, Position { cursor, last: None }, poison);
         drop(connected);
         self.plug.clear();
-        log::debug!("host={} disconnected: {ended}", self.endpoint.host);
+        log::debug!(host:% = self.endpoint.host, error:% = ended; "disconnected");
         let lasted = since.elapsed();
         Attempt { ended, lasted }
     }
@@ -237,8 +238,8 @@ impl HostThread {
     fn panicked(&mut self, poison: &mut Poison) -> Attempt {
         self.plug.clear();
         log::error!(
-            "host={} its thread panicked; it is retried",
-            self.endpoint.host
+            host:% = self.endpoint.host;
+            "the thread of a host has panicked: a fault of this relay; the host is tried again"
         );
         if poison.strikes(self.lane.read()) && self.lane.read() > 0 {
             self.shared.metrics.frames_skipped.inc();
@@ -352,7 +353,7 @@ impl HostThread {
                 self.lane.tally().received_at_ms.set(now_ms());
                 let mut frame = self.lane.take(payload, position);
                 if frame == Frame::WentBack {
-                    log::debug!("host={} its sequence has started anew", self.endpoint.host);
+                    log::info!(host:% = self.endpoint.host; "the sequence of a host has started anew");
                     if !self.restart() {
                         return Some(Ended::Stopped);
                     }
@@ -373,8 +374,8 @@ impl HostThread {
             Frame::Malformed if poison.strikes(self.lane.read()) => {
                 log::log!(
                     poison.level(),
-                    "host={} skipped a frame: {ended}",
-                    self.endpoint.host
+                    host:% = self.endpoint.host, error:% = ended;
+                    "a frame is skipped"
                 );
                 self.shared.metrics.frames_skipped.inc();
                 None
@@ -396,8 +397,8 @@ impl HostThread {
                 if poison.strikes(self.lane.read()) && self.lane.read() > 0 {
                     log::log!(
                         poison.level(),
-                        "host={} passes over a message: too large",
-                        self.endpoint.host
+                        host:% = self.endpoint.host;
+                        "a message is passed over: it is too large"
                     );
                     self.shared.metrics.frames_skipped.inc();
                     self.lane.skip_one();

@@ -78,25 +78,10 @@ impl<'a> Relay<'a> {
         url: &str,
         password: Option<&Secret>,
     ) -> Result<Relay<'a>, CrawlError> {
-        let wrong = || CrawlError::Url(url.to_owned());
-        let trimmed = url.trim();
-        let (scheme, rest) = match trimmed.split_once("://") {
-            Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
-            Some(_) => return Err(wrong()),
-            None => ("https", trimmed),
-        };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ', '\r', '\n']) {
-            return Err(wrong());
-        }
-        let basic = |secret: &Secret| {
-            let pair = format!("admin:{}", secret.expose());
-            format!("Basic {}", BASE64.encode(pair.as_bytes()))
-        };
         Ok(Relay {
             outbound,
-            url: format!("{scheme}://{authority}"),
-            operator: password.map(basic),
+            url: base_url(url)?,
+            operator: password.map(authorization),
         })
     }
 
@@ -256,6 +241,28 @@ impl<'a> Relay<'a> {
             Ok(!count.ended && (count.taken > 0 || total == 0))
         })
     }
+}
+
+/// The scheme and the authority of a relay's URL, without a slash at the end; a bare host means `https`.
+pub(crate) fn base_url(url: &str) -> Result<String, CrawlError> {
+    let wrong = || CrawlError::Url(url.to_owned());
+    let trimmed = url.trim();
+    let (scheme, rest) = match trimmed.split_once("://") {
+        Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
+        Some(_) => return Err(wrong()),
+        None => ("https", trimmed),
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ', '\r', '\n']) {
+        return Err(wrong());
+    }
+    Ok(format!("{scheme}://{authority}"))
+}
+
+/// The `Authorization` of an operator.
+pub(crate) fn authorization(password: &Secret) -> String {
+    let pair = format!("admin:{}", password.expose());
+    format!("Basic {}", BASE64.encode(pair.as_bytes()))
 }
 
 #[derive(Default)]

@@ -173,7 +173,7 @@ impl CrawlDesk {
             None
         };
         self.probe(&endpoint)?;
-        log::info!("requestCrawl: {} is new", endpoint.host);
+        log::info!(host:% = endpoint.host; "a new host is asked for (requestCrawl)");
         self.add(&endpoint, asker)
     }
 
@@ -258,13 +258,13 @@ fn answer(endpoint: &Endpoint, answer: &CrawlAnswer) -> Result<Response, Respons
         ),
         CrawlAnswer::Banned => return Err(refusal(Refused::Banned)),
         CrawlAnswer::Unavailable(error) => {
-            log::error!("requestCrawl: {error}");
+            log::error!(host:% = endpoint.host, error:% = error; "a new host can not be kept now");
             let message = "New hosts can not be kept now";
             let answer = Response::error(503, "InternalServerError", message);
             return Err(answer.retry_after(HTTP_RETRY_AFTER));
         }
         CrawlAnswer::Failed(error) => {
-            log::error!("requestCrawl: {error}");
+            log::error!(host:% = endpoint.host, error:% = error; "a new host can not be added");
             let message = "The host could not be added now";
             return Err(Response::error(500, "InternalServerError", message));
         }

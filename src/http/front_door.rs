@@ -150,7 +150,7 @@ impl Drop for FrontDoor {
         drop(self.refuser.take());
         let left = self.gate.wait_empty(HTTP_STOP_TIMEOUT);
         if left > 0 {
-            log::warn!("http: {left} connections did not end in time");
+            log::warn!(connections = left; "connections of the public port did not end in time");
         }
     }
 }
@@ -175,7 +175,7 @@ fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, refused: &Sender<Tcp
         if last_logged.is_none_or(|at| at.elapsed() >= ACCEPT_ERROR_LOG_INTERVAL) {
             last_logged = Some(Instant::now());
             let hint = descriptors::hint(&error);
-            log::error!("http: can not accept connections: {error}{hint}; trying on");
+            log::error!(error:% = error; "the public port can not accept connections{hint}; trying on");
         }
         if shared.wake.rest(HTTP_ACCEPT_RETRY) {
             return;
@@ -210,7 +210,7 @@ fn take_in(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, refused: &
         Ok(thread) => thread.detach(),
         Err(error) => {
             shared.app.metrics.http_refused.inc();
-            log::warn!("http: no thread for a connection: {error}");
+            log::warn!(error:% = error; "no thread for a connection of the public port");
         }
     }
 }
@@ -321,6 +321,6 @@ fn hand_over(
         user_agent: upgrade.user_agent,
     });
     if let Err(error) = taken {
-        log::warn!("http: no thread for a subscriber: {error}");
+        log::warn!(error:% = error; "no thread for a subscriber");
     }
 }

@@ -93,7 +93,7 @@ pub fn route(hosts: &dyn Hosts, path: &str) -> Response {
         Ok(Some(detail)) => Response::json(&page(&detail)).with("Cache-Control", "no-store"),
         Ok(None) => not_found(),
         Err(error) => {
-            log::error!("host={name} can not be shown: {error}");
+            log::error!(host:% = name, error:% = error; "a host can not be shown");
             Response::error(500, "InternalServerError", "The host can not be shown")
         }
     }

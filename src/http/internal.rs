@@ -123,7 +123,7 @@ impl Shared {
         if self.stop.requested() || !Arc::ptr_eq(&current, failed) {
             return;
         }
-        log::error!("internal port: {error}; setting it up again");
+        log::error!(error:% = error; "the internal port fails; it is set up again");
         loop {
             if self.stop.wait(INTERNAL_RETRY) {
                 return;
@@ -133,7 +133,9 @@ impl Shared {
                     *current = Arc::new(server);
                     break;
                 }
-                Err(error) => log::error!("internal port: {error}; trying on"),
+                Err(error) => {
+                    log::error!(error:% = error; "the internal port can not be set up; trying on")
+                }
             }
         }
         // In this order: whoever looks for requests takes a word to unblock away.
@@ -176,7 +178,7 @@ impl Shared {
             // The request went with the closure; tiny_http has answered 500.
             Err(error) => {
                 self.slow.fetch_sub(1, Ordering::Relaxed);
-                log::warn!("internal port: no thread: {error}");
+                log::warn!(error:% = error; "no thread for a request of the internal port");
             }
         }
     }
@@ -205,10 +207,8 @@ fn safe_to_drop(request: tiny_http::Request) -> Option<tiny_http::Request> {
     {
         return Some(request);
     }
-    log::warn!(
-        "internal port: a body of {} bytes is refused",
-        request.body_length().unwrap_or(0)
-    );
+    let bytes = request.body_length().unwrap_or(0);
+    log::warn!(bytes = bytes; "the internal port refuses a body");
     let answer = tiny_http::Response::empty(413);
     std::mem::forget(request.upgrade("HTTP/1.1", answer));
     None
@@ -267,7 +267,7 @@ fn respond(incoming: tiny_http::Request, response: &Response) {
         }
     }
     if let Err(error) = incoming.respond(answer) {
-        log::debug!("internal port: {error}");
+        log::debug!(error:% = error; "an answer of the internal port can not be sent");
     }
 }
 

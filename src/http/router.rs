@@ -102,7 +102,7 @@ fn health(app: &App) -> Response {
     match app.health.storage() {
         Ok(()) => Response::json(&json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })),
         Err(error) => {
-            log::error!("health: {error}");
+            log::error!(error:% = error; "the health check fails: storage is not available");
             Response::error(503, "InternalServerError", "Storage is not available")
         }
     }
@@ -117,7 +117,7 @@ fn memory(app: &App) -> Response {
     match app.memory.document() {
         Ok(document) => Response::json(&document).with("Cache-Control", "no-store"),
         Err(error) => {
-            log::error!("memory.json: {error}");
+            log::error!(error:% = error; "the memory can not be shown");
             Response::error(500, "InternalServerError", "The memory can not be shown")
         }
     }

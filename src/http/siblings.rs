@@ -144,7 +144,8 @@ impl Siblings {
             if let Err(TrySendError::Full(_)) = queue.try_send(passed.clone()) {
                 self.metrics.siblings_failed.inc();
                 log::error!(
-                    "a sibling relay has not taken {SIBLING_QUEUE_MAX} requests; one is lost"
+                    waiting = SIBLING_QUEUE_MAX;
+                    "a sibling relay does not take requests; one is lost"
                 );
             }
         }
@@ -180,15 +181,15 @@ impl Sending {
             match self.attempt(passed) {
                 Ok(()) => {
                     self.metrics.siblings_told.inc();
-                    log::info!("sibling={sibling} told {target}");
+                    log::info!(sibling:% = sibling, target_path:% = target; "a sibling relay is told");
                     return;
                 }
                 Err(Failure::Refused(status)) => {
-                    log::error!("sibling={sibling} refused {target} with status {status}");
+                    log::error!(sibling:% = sibling, target_path:% = target, status = status; "a sibling relay refuses what it is told");
                     break;
                 }
                 Err(Failure::Unreachable(error)) => {
-                    log::warn!("sibling={sibling} {target}: {error} (attempt {attempt})");
+                    log::warn!(sibling:% = sibling, target_path:% = target, attempt = attempt, error:% = error; "a sibling relay is not reached");
                 }
             }
             if attempt == SIBLING_ATTEMPTS || self.stop.wait(delay) {

@@ -430,14 +430,14 @@ impl Directory {
             }
             Fetched::Limited => {
                 self.metrics.identity_failures.inc();
-                log::debug!("{did}: the directory asks us to be slower");
+                log::debug!(did:% = did; "the directory asks us to be slower");
                 state.lookups.pause_plc(now);
                 self.wake_timer();
                 self.without_answer(&mut state, did, doubt, now)?
             }
             Fetched::Unreachable(words) => {
                 self.metrics.identity_failures.inc();
-                log::debug!("{did}: no document: {words}");
+                log::debug!(did:% = did, error:% = words; "no DID document");
                 self.without_answer(&mut state, did, doubt, now)?
             }
         };

@@ -53,10 +53,8 @@ pub(super) fn agree(control: &dyn Control, store: &Store) -> Result<Option<u64>,
     if store.last_seq() < mirror.seq {
         let floor = seq_beyond(&mirror, now_ms());
         log::warn!(
-            "the last seq of the event store is {}, and {} was given before: the seq goes on after \
-             {floor}",
-            store.last_seq(),
-            mirror.seq
+            seq = store.last_seq(), given_before = mirror.seq, goes_on_after = floor;
+            "the event store has lost the last events: the seq jumps ahead"
         );
         store.raise_seq(floor)?;
         // So that it holds if everything is lost once more before the next time it is mirrored.

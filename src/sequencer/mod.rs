@@ -39,6 +39,7 @@ use crate::{
     atproto::{did::Did, seq::Seq},
     firehose::{Frame, frame},
     limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX},
+    logging::{HostName, REJECTED},
     metrics::{Metrics, hosts::Refusal},
     reject::Reject,
     store::{
@@ -339,9 +340,15 @@ impl Sequencer {
         let (did, seq) = (event.did.as_str(), event.upstream.seq);
         self.metrics
             .refuse(event.host, &tally, Refusal::new(reject, did, seq, now_ms));
+        let rev = match &event.kind {
+            Kind::Commit(proven) | Kind::Sync(proven) => Some(&proven.rev),
+            Kind::Identity | Kind::Account(_) => None,
+        };
         log::debug!(
-            "rejected did={did} host={} upstream_seq={seq} reason={reject}",
-            event.host
+            target: REJECTED,
+            host:% = HostName(event.host), did = did, seq = seq,
+            rev = rev.map(ToString::to_string).as_deref(), reason = reject.name();
+            "an event is not forwarded"
         );
     }
 
@@ -437,7 +444,7 @@ impl Sequencer {
                 .iter()
                 .any(|event| matches!(event.kind, Kind::Account(_)))
         {
-            log::info!("did={did} its host says that it is active again");
+            log::debug!(host:% = HostName(account.host), did:% = did; "its host says that it is active again");
             let (known, had_place) = (account.clone(), account.is_live());
             status::apply(&mut account, Cause::Answered(&said));
             let room = self.has_room(account.host, forming);

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     atproto::did::Did,
     limits::BATCH_LET_IN_MAX,
+    logging::HostName,
     store::{
         StoreError,
         account::{Account, HostId},
@@ -106,7 +107,7 @@ impl Sequencer {
                 count += u64::from(self.let_in_one(host, ordinal, &did, forming)?);
             }
             if count > 0 {
-                log::info!("host={host} has room: {count} accounts are no longer throttled");
+                log::info!(host:% = HostName(host), accounts = count; "accounts are no longer throttled: the host has room");
             }
             if !is_all && self.has_room(host, forming) {
                 self.rooms.queue(host);

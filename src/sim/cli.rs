@@ -25,8 +25,10 @@ use super::{
     traffic::{Mix, Sent, Traffic},
 };
 use crate::{
+    config::LogFormat,
     descriptors,
     limits::SERVICE_STACK_BYTES,
+    logging,
     threads::{self, Role, Stop, Thread},
 };
 
@@ -219,7 +221,7 @@ const EXIT_NOTHING: u8 = 2;
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    logging::init(LogFormat::Text, log::LevelFilter::Warn);
     let cli = Cli::parse();
     // Every host has some open, and so has a relay that is started from here.
     log::info!("{}", descriptors::raise());

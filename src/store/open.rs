@@ -184,8 +184,8 @@ fn recover(db: &Db, options: &Options) -> Result<Window, StoreError> {
     let mut losses = number(Meta::Losses)?;
     let margin = if ending == Ending::Unsynced {
         log::warn!(
-            "the last run ended without closing the store and did not sync it: the seq jumps by {}",
-            limits::SEQ_JUMP
+            by = limits::SEQ_JUMP;
+            "the last run ended without closing the store and did not sync it: the seq jumps ahead"
         );
         losses += 1;
         limits::SEQ_JUMP

@@ -54,7 +54,7 @@ pub(super) fn recount(db: &Db) -> Result<(), StoreError> {
         batch.put_cf(&hosts, host_key(host), record.encode());
     }
     if count > 0 {
-        log::info!("the store was of an earlier version: {count} accounts are counted anew");
+        log::info!(accounts = count; "the store was of an earlier version: accounts are counted anew");
     }
     db.write_synced(batch, &[(Meta::Counting, LIVE)])
 }

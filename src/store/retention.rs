@@ -27,13 +27,15 @@ pub fn run(store: &Store, retention: Retention, metrics: &Metrics, stop: &Stop) 
         let before = store.window().pruned;
         match store.prune(keep_after, retention.bytes_max) {
             Ok(pruned) if pruned.through > before => log::info!(
-                "retention pruned_through={} events_mb={} before_mb={}",
-                pruned.through,
-                pruned.bytes_after >> 20,
-                pruned.bytes_before >> 20,
+                through_seq = pruned.through,
+                events_mb = pruned.bytes_after >> 20,
+                before_mb = pruned.bytes_before >> 20;
+                "events that have left the window are freed"
             ),
             Ok(_) => {}
-            Err(error) => log::error!("freeing old events failed, tried again later: {error}"),
+            Err(error) => {
+                log::error!(error:% = error; "old events can not be freed; tried again later")
+            }
         }
         let window = store.window();
         metrics.oldest_seq.set(window.oldest.unwrap_or(0));

@@ -43,21 +43,12 @@ fn status(relay: &Relay, host: &str) -> String {
 
 /// The delays between attempts at a host that the relay has announced in its log.
 fn delays(relay: &Relay, host: &str) -> Vec<Duration> {
-    let host = format!("host={host} ");
+    let host = format!(" host={host} ");
     let log = relay.log.lock().unwrap();
     let lines = log.iter().filter(|line| line.contains(&host));
-    let delays = lines.filter_map(|line| line.rsplit_once("next attempt in "));
-    delays.map(|(_, delay)| parse(delay)).collect()
-}
-
-/// A duration as Rust writes it.
-fn parse(text: &str) -> Duration {
-    let units = [("ms", 1e-3), ("µs", 1e-6), ("s", 1.0)];
-    let mut parsed = units.iter().filter_map(|(unit, seconds)| {
-        let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
-        Some(Duration::from_secs_f64(number * seconds))
-    });
-    parsed.next().unwrap_or_else(|| panic!("{text}"))
+    let delays = lines.filter_map(|line| line.rsplit_once(" next_attempt_ms="));
+    let delays = delays.map(|(_, ms)| ms.split(' ').next().unwrap().parse().unwrap());
+    delays.map(Duration::from_millis).collect()
 }
 
 /// Each delay is twice the one before, up to the longest, but for the half that is left to chance.

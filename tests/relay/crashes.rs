@@ -139,7 +139,7 @@ fn a_stop_is_orderly_and_the_rest_comes_after_the_next_start() {
     assert_eq!(status.code(), Some(0));
     assert!(
         log.last()
-            .is_some_and(|line| line.contains("stopped at seq"))
+            .is_some_and(|line| line.contains(" stopped seq="))
     );
     assert!(seen.len() >= 200);
 

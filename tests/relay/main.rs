@@ -24,6 +24,7 @@ mod hosts;
 mod http;
 mod lab;
 mod limits;
+mod log;
 mod memory;
 mod operator;
 mod pages;
@@ -46,3 +47,4 @@ mod smoke;
 mod stage;
 #[path = "../support/subscriber.rs"]
 mod subscriber;
+mod top;

@@ -309,6 +309,11 @@ pub(crate) fn answer(mut response: ureq::http::Response<ureq::Body>) -> (u16, Va
 
 /// The two addresses of the line that says where the relay listens.
 fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    if let Ok(said) = serde_json::from_str::<Value>(line) {
+        let address = |name: &str| said[name].as_str()?.parse().ok();
+        let is_it = said["message"] == "listening";
+        return is_it.then(|| Some((address("public")?, address("internal")?)))?;
+    }
     let (_, rest) = line.split_once("listening public=")?;
     let (public, internal) = rest.split_once(" internal=")?;
     Some((public.parse().ok()?, internal.trim().parse().ok()?))

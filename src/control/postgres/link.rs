@@ -331,7 +331,7 @@ impl Worker {
                 Ok((client, id)) => {
                     self.shared.id.store(id, Ordering::Relaxed);
                     self.shared.set(State::Idle);
-                    log::info!("control store: {}", self.name);
+                    log::info!(database = self.name.as_str(); "control store: connected");
                     return Ok(client);
                 }
                 Err(Refused::Never(error)) => return Err(error),
@@ -342,7 +342,7 @@ impl Worker {
                 return Err(ControlError::Unavailable(format!("{}: {why}", self.name)));
             }
             if reported.is_none_or(|at| at.elapsed() >= CONTROL_START_REPORT_INTERVAL) {
-                log::warn!("control store: waiting for {}: {why}", self.name);
+                log::warn!(database = self.name.as_str(), error:% = why; "control store: waiting for the database");
                 reported = Some(Instant::now());
             }
             // A relay before this one is leaving, or the server starts: neither takes long.
@@ -356,7 +356,7 @@ impl Worker {
     /// Works until nobody has anything to ask any more.
     fn run(&self, mut client: Client) {
         while let Some((lost, pending)) = self.serve(&mut client) {
-            log::warn!("control store: lost {}: {lost}", self.name);
+            log::warn!(database = self.name.as_str(), error:% = lost; "control store: the database is lost");
             self.shared.set(State::Down(lost.clone()));
             // What is sent and not answered ends here; the session on the server ends with it.
             drop(client);
@@ -407,7 +407,7 @@ impl Worker {
                 Ok((mut client, _)) => {
                     self.shared.set(State::Idle);
                     let seconds = since.elapsed().as_secs();
-                    log::info!("control store: {} is back after {seconds} s", self.name);
+                    log::info!(database = self.name.as_str(), seconds = seconds; "control store: the database is back");
                     let job = pending.take();
                     let lost = job.and_then(|job| self.shared.busy(|| job.begin(Ok(&mut client))));
                     let Some(lost) = lost else {
@@ -418,7 +418,7 @@ impl Worker {
                 Err(refused) => {
                     let text = refused.text();
                     if text != why {
-                        log::warn!("control store: {} is not back: {text}", self.name);
+                        log::warn!(database = self.name.as_str(), error:% = text; "control store: the database is not back");
                     }
                     why = text;
                 }

@@ -38,6 +38,11 @@ use crate::{
     store::{RocksMemory, account::HostId},
 };
 
+/// The name of the database and of the server that `url` names, and nothing else of it.
+pub(super) fn describe(url: &Secret) -> Result<String, String> {
+    target::Target::parse(url).map(|target| target.name)
+}
+
 /// The control store in a database.
 pub struct Postgres {
     link: Link,

@@ -42,7 +42,7 @@ pub(super) fn prepare(client: &mut Client) -> Result<u64, Failure> {
             "INSERT INTO migrations (version, name) VALUES ($1, $2)",
             &[&version, &name],
         )?;
-        log::info!("control store: migration {version} ({name}) applied");
+        log::info!(version = version, name:% = name; "control store: a migration is applied");
     }
     let fresh = i64::try_from(new_id()).unwrap_or(i64::MAX);
     change.execute(

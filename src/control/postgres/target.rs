@@ -126,7 +126,7 @@ fn complete(config: &mut Config) {
     if config.get_target_session_attrs() == TargetSessionAttrs::Any {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
-    config.notice_callback(|notice| log::debug!("control store: {}", notice.message()));
+    config.notice_callback(|notice| log::debug!(notice = notice.message(); "control store: the database says something"));
 }
 
 #[cfg(test)]

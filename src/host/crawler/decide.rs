@@ -103,7 +103,7 @@ impl Crawler {
         host.set_terms(&self.shared.policy);
         host.look_again();
         self.table.put(&host.row, host.state.as_ref());
-        log::info!("host={} has the terms {terms:?}", host.row.name);
+        log::info!(host:% = host.row.name, terms:? = terms; "the terms of a host are others");
         let limit = |row| self.shared.policy.account_limit(row);
         if limit(&before) != limit(&host.row) {
             self.tell_account_limit(id);
@@ -115,14 +115,12 @@ impl Crawler {
 
     fn ban_domain(&mut self, domain: &Domain, banned: bool) {
         self.table.set_banned(domain, banned);
-        log::info!(
-            "domain={domain} is {}",
-            if banned {
-                "banned"
-            } else {
-                "not banned any more"
-            }
-        );
+        let words = if banned {
+            "banned"
+        } else {
+            "not banned any more"
+        };
+        log::info!(domain:% = domain; "a domain is {words}");
         let hosts = self.hosts.iter();
         let below = hosts.filter(|(_, host)| domain.covers(&host.row.name));
         let below: Vec<HostId> = below.map(|(id, _)| *id).collect();
@@ -157,7 +155,7 @@ impl Crawler {
         let Some(host) = self.hosts.get_mut(&id) else {
             return CrawlAnswer::Failed("there is no such host".into());
         };
-        log::info!("host={} is to be read from {place:?}", host.row.name);
+        log::info!(host:% = host.row.name, place:? = place; "a host is read from elsewhere");
         let was_running = host.running.is_some();
         host.end();
         self.table.put(&host.row, None);

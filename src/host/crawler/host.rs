@@ -103,19 +103,21 @@ impl Host {
         match state {
             State::Connected { .. } => {
                 if self.row.observed.last_connected_ms.is_none() {
-                    log::info!("host={name} connected for the first time");
+                    log::info!(host:% = name; "connected for the first time");
                 } else if self.in_trouble {
-                    log::info!("host={name} connected again");
+                    log::info!(host:% = name; "connected again");
                 }
                 self.in_trouble = false;
             }
             State::BackingOff { why, failures, .. } | State::Offline { why, failures, .. } => {
                 if *failures >= HOST_FAILURES_LOGGED && !self.in_trouble {
                     self.in_trouble = true;
-                    log::info!("host={name} fails failures={failures}: {why}");
+                    log::warn!(host:% = name, failures = failures, error = why; "a host fails again and again");
                 }
             }
-            State::Idle { why } => log::warn!("host={name} is read from now on: {why}"),
+            State::Idle { why } => {
+                log::warn!(host:% = name, error = why; "a host is read from now on, not from where it was left")
+            }
             State::Throttled { .. } => {}
         }
     }

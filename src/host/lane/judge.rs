@@ -54,9 +54,8 @@ impl Lane {
         let judged = threads::survive(|| self.decide(event, did, frame, outcome));
         judged.unwrap_or_else(|| {
             log::error!(
-                "host={} did={did} judging an event of {} bytes panicked; it is rejected",
-                self.name,
-                frame.len()
+                host:% = self.name, did:% = did, bytes = frame.len();
+                "judging an event has panicked: a fault of this relay; the event is rejected"
             );
             Next::Reject(Reject::Internal)
         })

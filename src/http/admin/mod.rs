@@ -156,14 +156,12 @@ fn perform(app: &App, order: &Order, request: &Request, actor: String) -> Result
         detail: order.detail(),
     };
     log::info!(
-        "admin: {} {} {} by {}",
-        entry.action,
-        entry.subject,
-        entry.detail,
-        entry.actor
+        action:% = entry.action, subject:% = entry.subject, detail:% = entry.detail,
+        client:% = entry.actor;
+        "the operator decides"
     );
     if let Err(error) = app.office.audit(&entry) {
-        log::error!("admin: what was done is not in the audit log: {error}");
+        log::error!(error:% = error; "what the operator has decided is not in the audit log");
     }
     Ok(done)
 }
@@ -183,7 +181,7 @@ fn actor(request: &Request, access: &Access) -> String {
 
 /// What can not be done now, and may be later.
 fn unavailable(error: &str) -> Response {
-    log::error!("admin: {error}");
+    log::error!(error:% = error; "what the operator asks for can not be done now");
     let message = "The relay can not do that now";
     Response::error(503, "InternalServerError", message).retry_after(HTTP_RETRY_AFTER)
 }

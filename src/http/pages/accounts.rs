@@ -119,7 +119,7 @@ fn for_programs(app: &App, text: &str) -> Response {
             Response::json(&answer).status(404)
         }
         Err(error) => {
-            log::error!("did={did} can not be shown: {error}");
+            log::error!(did:% = did, error:% = error; "an account can not be shown");
             Response::error(500, "InternalServerError", "The account can not be shown")
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn json(app: &App, request: &Request) -> Response {
     let lines = match lines(app) {
         Ok(lines) => lines,
         Err(error) => {
-            log::error!("hosts can not be listed: {error}");
+            log::error!(error:% = error; "hosts can not be listed");
             let message = "The hosts can not be listed";
             return Response::error(500, "InternalServerError", message);
         }

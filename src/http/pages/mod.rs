@@ -134,7 +134,7 @@ fn host_link(name: &str) -> Html {
 
 /// 500 for a browser.
 fn failed(app: &App, what: &str, error: &str) -> Response {
-    log::error!("{what} can not be shown: {error}");
+    log::error!(error = error; "{what} can not be shown");
     let main = Html::of(
         "<p>What this page shows can not be read now. The relay's log says why.</p>",
         &[],

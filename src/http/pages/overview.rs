@@ -36,7 +36,7 @@ pub(super) fn json(app: &App) -> Response {
     match serde_json::to_value(&*now) {
         Ok(value) => Response::json(&value).with("Cache-Control", "no-store"),
         Err(error) => {
-            log::error!("status.json: {error}");
+            log::error!(error:% = error; "the status can not be shown");
             Response::error(500, "InternalServerError", "The status can not be shown")
         }
     }

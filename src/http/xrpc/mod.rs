@@ -44,7 +44,7 @@ fn query(path: &str) -> Option<Query> {
 
 /// 500: the catalog could not be read.
 fn failed(error: String) -> Response {
-    log::error!("xrpc: {error}");
+    log::error!(error:% = error; "a query can not be answered");
     Response::error(
         500,
         "InternalServerError",
