@@ -69,7 +69,11 @@ fn every_operation_that_is_described_is_there_and_has_no_other_method() {
 fn every_route_is_described() {
     let xrpc = quoted(include_str!("../xrpc/mod.rs"), "fn query(", "_ => return");
     let admin = quoted(include_str!("../admin/mod.rs"), "fn act(", "=> return");
-    let mut paths = quoted(include_str!("../router.rs"), "fn route(", "_ => pages::nothing");
+    let mut paths = quoted(
+        include_str!("../router.rs"),
+        "fn route(",
+        "_ => pages::nothing",
+    );
     // Those of the internal port, and what no route answers.
     paths.retain(|path| path.starts_with('/') && get_public(path) != 404);
     paths.extend(xrpc.iter().map(|name| format!("/xrpc/{name}")));
