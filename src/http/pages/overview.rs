@@ -160,12 +160,12 @@ fn figures(main: &mut Html, now: &Snapshot) {
         (
             "Delay, median",
             seconds(now.delay_seconds.p50),
-            "event to publishing, last minute".to_owned(),
+            "from event to publishing".to_owned(),
         ),
         (
-            "Delay, 99th percentile",
+            "Delay, p99",
             seconds(now.delay_seconds.p99),
-            "of the last minute".to_owned(),
+            "in the last minute".to_owned(),
         ),
         (
             "Replay window",
