@@ -9,7 +9,10 @@ use super::{
 use crate::{
     control::AuditEntry,
     host::now_ms,
-    http::pages::{html::Html, words::duration},
+    http::pages::{
+        html::Html,
+        words::{counted, duration},
+    },
     limits::{ADMIN_SESSION_AGE_MAX, ADMIN_SESSION_IDLE_MAX},
 };
 
@@ -131,8 +134,8 @@ fn form(next: &str, word: Option<&str>, status: u16) -> Response {
          for {}, or {} without use, and until the relay is restarted.</p>\
          <p><button class=\"main\">Log in</button></p></form>",
         &[
-            &duration(ADMIN_SESSION_AGE_MAX.as_secs()),
-            &duration(ADMIN_SESSION_IDLE_MAX.as_secs()),
+            &counted(ADMIN_SESSION_AGE_MAX.as_secs() / 3_600, "hour"),
+            &counted(ADMIN_SESSION_IDLE_MAX.as_secs() / 3_600, "hour"),
         ],
     );
     view::outside("Operator log-in", main, status)
