@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::metrics::histogram::Scale;
+
 /// A whole websocket message, in bytes, in and out: the protocol's hard maximum
 /// (<https://atproto.com/specs/sync#limits>). A host that sends more loses its connection.
 pub const FRAME_BYTES_MAX: usize = 5_000_000;
@@ -123,6 +125,8 @@ pub const TIMELINE_WHY_CHARS_MAX: usize = 200;
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
 /// Samples that are kept: ten minutes.
 pub const SAMPLES_MAX: usize = 300;
+/// Samples of delays that are kept: one minute.
+pub const DELAY_SAMPLES: usize = 30;
 /// Samples after which the hosts' own rates are taken: ten seconds.
 pub const SAMPLES_PER_HOST_RATE: u64 = 5;
 /// What a page shows is at most this old, and is computed once for all who look meanwhile.
@@ -292,19 +296,22 @@ pub const LIST_HOSTS_DEFAULT: usize = 200;
 pub const LIST_REPOS_MAX: usize = 1_000;
 /// Accounts of one page of listRepos where no number is given.
 pub const LIST_REPOS_DEFAULT: usize = 500;
-/// Accounts that listRepos looks at for one page, more or less; beyond, the page ends early.
+/// Accounts that listRepos looks at for one page that has some, more or less; beyond, it ends early.
 pub const LIST_REPOS_SCAN_MAX: usize = 4_000;
 /// Accounts of one page of listReposByCollection; who asks for more is answered 400.
 pub const LIST_COLLECTION_MAX: usize = 2_000;
 /// Accounts of one page of listReposByCollection where no number is given.
 pub const LIST_COLLECTION_DEFAULT: usize = 500;
-/// Accounts, hidden ones included, that listReposByCollection looks at for one page; beyond, the page
-/// ends early.
+/// Accounts, hidden ones included, that listReposByCollection looks at in one scan; beyond, a page that
+/// has some ends early, and another scan begins for one that has none.
 pub const LIST_COLLECTION_SCAN_MAX: usize = 10_000;
 /// The same where nothing but gaps is found, in numbers of the collection.
 pub const LIST_COLLECTION_SPAN_MAX: u64 = 1 << 18;
 /// Accounts that listRepos reads at once, at least.
 pub const LIST_REPOS_CHUNK: usize = 100;
+/// Accounts that are looked up together: the blocks in which they are found, of 4 KiB each, are all in
+/// memory meanwhile, beside the cache where it has no room for them.
+pub const LOOKUPS_MAX: usize = 128;
 
 /// requestCrawl of one address (an IPv6 /64 counts as one) in [`CRAWL_REQUESTS_WINDOW`]; one more
 /// is answered 429.
@@ -386,11 +393,12 @@ pub const BACKFILL_PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const BACKFILL_PAGE_BYTES_MAX: usize = 4 << 20;
 /// At least so much time lies between two questions to the same service.
 pub const BACKFILL_PAGE_INTERVAL: Duration = Duration::from_millis(200);
-/// Entries that a backfill hands to the sequencer in a second: a tenth of what it takes when it has
-/// nothing else to do, so that events do not wait for it.
-pub const BACKFILL_ACCOUNTS_A_SECOND: usize = 5_000;
+/// Entries that a backfill hands to the sequencer in a second. One that is new takes it less than a tenth
+/// of a millisecond, also without optimisation and on a busy machine, so this is a fifth of its time at
+/// the most, and events do not wait for it.
+pub const BACKFILL_ACCOUNTS_A_SECOND: usize = 2_500;
 /// Entries that are handed to it at once, which takes it a few milliseconds. Events wait behind them.
-pub const BACKFILL_IMPORT_MAX: usize = 100;
+pub const BACKFILL_IMPORT_MAX: usize = 50;
 /// Between two lookups of documents for a backfill: hosts that are not trusted list accounts slower
 /// than others for it, and live events do not.
 pub const BACKFILL_LOOKUP_INTERVAL: Duration = Duration::from_millis(20);
@@ -559,10 +567,34 @@ pub const CONTROL_COPY_ROWS: usize = 4_096;
 /// [`HTTP_CONNECTIONS_MAX`], and two of each subscriber.
 pub const OPEN_FILES_WANTED: u64 = 8_192;
 
+/// Bounds for the time from an event to its publishing, in milliseconds: finest from the fastest host
+/// nearby to what a person notices, and up to the backlog that a host has kept for a relay (days).
+pub const EVENT_DELAY_SCALE: Scale = Scale {
+    bounds: &[
+        5, 10, 25, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000,
+        300_000, 3_600_000, 86_400_000,
+    ],
+    per_unit: 1_000.0,
+};
+
 /// The stack of threads that are neither hosts nor subscribers.
 pub const SERVICE_STACK_BYTES: usize = 1 << 20;
 /// How long a stop may take before the process ends all the same.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between two words to the service manager; less where its watchdog wants them sooner.
+pub const SERVICE_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// How much longer than now the service manager is asked to wait for a start that goes on: some
+/// intervals, so that one word that is late does not end it.
+pub const SERVICE_EXTENSION: Duration = Duration::from_secs(60);
+/// How long a start may ask for more time. Counting a large store anew takes minutes; what takes longer
+/// than this hangs, and the service manager ends it.
+pub const SERVICE_START_MAX: Duration = Duration::from_secs(3600);
+/// A word to a service manager that does not read; then it is dropped.
+pub const SERVICE_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+const _: () = assert!(SERVICE_REPORT_INTERVAL.as_secs() * 4 < SERVICE_EXTENSION.as_secs());
+const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < SERVICE_EXTENSION.as_secs());
 
 const _: () = assert!(CONTROL_TIMEOUT.as_secs() < CONTROL_START_TIMEOUT.as_secs());
 const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < CONTROL_COPY_TIMEOUT.as_secs());

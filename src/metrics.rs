@@ -3,11 +3,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::{
+    histogram::Histogram,
     hosts::{HostTallies, Refusal, Tally},
     refusals::RefusedAccounts,
 };
-use crate::{host::quota::Span, reject::Reject, sequencer::event::Skip, store::account::HostId};
+use crate::{
+    host::quota::Span, limits::EVENT_DELAY_SCALE, reject::Reject, sequencer::event::Skip,
+    store::account::HostId,
+};
 
+pub mod histogram;
 pub mod hosts;
 pub mod refusals;
 
@@ -118,9 +123,13 @@ impl Skips {
 }
 
 macro_rules! metrics {
-    ($($kind:ident $field:ident = $name:literal $help:literal,)+) => {
+    (
+        $($kind:ident $field:ident = $name:literal $help:literal,)+
+        @histograms
+        $($histogram:ident($scale:ident) = $histogram_name:literal $histogram_help:literal,)+
+    ) => {
         /// Everything the relay counts, shared by all threads.
-        #[derive(Default, Debug)]
+        #[derive(Debug)]
         pub struct Metrics {
             /// Events that were not forwarded, by reason.
             pub rejected: Rejects,
@@ -133,9 +142,29 @@ macro_rules! metrics {
             /// The last refusal of each account.
             pub refused_accounts: RefusedAccounts,
             $(#[doc = $help] pub $field: $kind,)+
+            $(#[doc = $histogram_help] pub $histogram: Histogram,)+
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                Metrics {
+                    rejected: Rejects::default(),
+                    delayed: Delays::default(),
+                    hosts: HostTallies::default(),
+                    refused_accounts: RefusedAccounts::default(),
+                    backfill_skipped: Skips::default(),
+                    $($field: $kind::default(),)+
+                    $($histogram: Histogram::new($scale),)+
+                }
+            }
         }
 
         impl Metrics {
+            /// Every histogram as `(name, help, histogram)`.
+            fn histograms(&self) -> Vec<(&'static str, &'static str, &Histogram)> {
+                vec![$(($histogram_name, $histogram_help, &self.$histogram),)+]
+            }
+
             /// Every metric as `(name, kind, help, value)`.
             fn samples(&self) -> Vec<(&'static str, &'static str, &'static str, u64)> {
                 vec![$(($name, metrics!(@kind $kind), $help, self.$field.get()),)+]
@@ -222,6 +251,11 @@ metrics! {
     Counter http_requests = "relay_http_requests_total" "Requests answered on the public port.",
     Counter http_refused = "relay_http_refused_total"
         "Connections and requests refused by a limit of the public port.",
+    Counter delay_unknown = "relay_event_delay_unknown_total"
+        "Events published that do not say when they happened, or say that they will.",
+    @histograms
+    event_delay(EVENT_DELAY_SCALE) = "relay_event_delay_seconds"
+        "From when an event happened, as it says, to when it was published.",
 }
 
 impl Metrics {
@@ -231,6 +265,15 @@ impl Metrics {
         self.rejected.inc(refusal.reject);
         self.refused_accounts.note(host, &refusal);
         tally.refuse(refusal);
+    }
+
+    /// Counts how long it took an event to be published, from when it happened, as it says, to
+    /// `now_ms`; both in milliseconds since 1970.
+    pub fn published(&self, happened_ms: Option<u64>, now_ms: u64) {
+        match happened_ms.and_then(|happened| now_ms.checked_sub(happened)) {
+            Some(delay) => self.event_delay.observe(delay),
+            None => self.delay_unknown.inc(),
+        }
     }
 
     /// The Prometheus text form.
@@ -243,6 +286,10 @@ impl Metrics {
                 out,
                 "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
             );
+        }
+        for (name, help, histogram) in self.histograms() {
+            let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} histogram\n");
+            histogram.buckets().render(&mut out, name, "");
         }
         out.push_str("# HELP relay_events_rejected_total Events not forwarded, by reason.\n");
         out.push_str("# TYPE relay_events_rejected_total counter\n");
@@ -302,12 +349,32 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("\nrelay_events_sequenced_total 3\n"));
         assert!(text.contains("relay_events_rejected_total{reason=\"rev_stale\"} 1\n"));
-        for (name, ..) in metrics.samples() {
+        let histograms = metrics.histograms().into_iter().map(|(name, ..)| name);
+        for name in metrics
+            .samples()
+            .into_iter()
+            .map(|(name, ..)| name)
+            .chain(histograms)
+        {
             assert_eq!(
                 text.matches(&format!("# TYPE {name} ")).count(),
                 1,
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn a_delay_is_known_where_the_event_says_when_it_happened() {
+        let metrics = Metrics::default();
+        metrics.published(Some(1_000), 1_040);
+        metrics.published(Some(1_000), 87_401_000);
+        metrics.published(Some(1_041), 1_040);
+        metrics.published(None, 1_040);
+        let delays = metrics.event_delay.buckets();
+        assert_eq!((delays.count(), delays.sum()), (2, 87_400.04));
+        assert_eq!(metrics.delay_unknown.get(), 2);
+        let text = metrics.render();
+        assert!(text.contains("\nrelay_event_delay_seconds_bucket{le=\"0.05\"} 1\n"));
     }
 }

@@ -38,10 +38,11 @@ use crate::{
         thread::Start,
     },
     http::{
-        app::{App, Parts},
+        app::{App, Health, Parts},
         front_door::{self, Bounds, FrontDoor},
         internal::Internal,
         siblings::Siblings,
+        status::StatusBoard,
     },
     identity::Directory,
     limits::{RETENTION_INTERVAL, SERVICE_STACK_BYTES},
@@ -78,6 +79,8 @@ pub struct Relay {
     keeper: Part,
     state: Arc<State>,
     store: Arc<Store>,
+    health: Arc<RelayHealth>,
+    board: Arc<StatusBoard>,
 }
 
 /// Threads that are told to stop together.
@@ -188,14 +191,15 @@ impl Relay {
             policy: policy.clone(),
             metrics: metrics.clone(),
         });
+        let health = Arc::new(RelayHealth::new(
+            state.clone(),
+            metrics.clone(),
+            control.clone(),
+        ));
         let parts = Parts {
             metrics: metrics.clone(),
             memory: Arc::new(Memory::new(Arc::new(memory))),
-            health: Arc::new(RelayHealth::new(
-                state.clone(),
-                metrics.clone(),
-                control.clone(),
-            )),
+            health: health.clone(),
             firehose,
             catalog: Arc::new(CatalogPort {
                 store: store.clone(),
@@ -226,6 +230,7 @@ impl Relay {
             backfill: Arc::new(BackfillPort(backfill.clone())),
         };
         let app = Arc::new(App::new(config, parts));
+        let board = app.status.clone();
         let internal_at = SocketAddr::new(config.metrics_bind, config.metrics_port);
         let internal = Internal::start(internal_at, app.clone())
             .map_err(|error| format!("can not listen on {internal_at} (internal): {error}"))?;
@@ -237,7 +242,7 @@ impl Relay {
         hosts
             .threads
             .extend(start_discovery(config, &outbound, &handle, control, stop)?);
-        let retention = start_retention(config, &store, &metrics)?;
+        let retention = start_retention(config, &store, &metrics, board.clone())?;
         Ok(Relay {
             front_door,
             internal,
@@ -250,6 +255,8 @@ impl Relay {
             keeper,
             state,
             store,
+            health,
+            board,
         })
     }
 
@@ -261,6 +268,16 @@ impl Relay {
     /// Where the internal port listens.
     pub fn internal_address(&self) -> SocketAddr {
         self.internal.address()
+    }
+
+    /// How it does.
+    pub fn health(&self) -> Arc<dyn Health> {
+        self.health.clone()
+    }
+
+    /// What it shows of itself.
+    pub fn board(&self) -> Arc<StatusBoard> {
+        self.board.clone()
     }
 
     /// Ends everything: no new clients, no new events, what is under way is written, subscribers
@@ -381,6 +398,7 @@ fn start_retention(
     config: &Config,
     store: &Arc<Store>,
     metrics: &Arc<Metrics>,
+    board: Arc<StatusBoard>,
 ) -> Result<Part, StartError> {
     let (stopper, stop) = stop_pair();
     let retention = Retention {
@@ -388,14 +406,21 @@ fn start_retention(
         bytes_max: config.retention_bytes,
         interval: RETENTION_INTERVAL,
     };
+    let samples_of = store.clone();
     let (store, metrics, until) = (store.clone(), metrics.clone(), stop.clone());
     let body = move || retention::run(&store, retention, &metrics, &stop);
     let retaining = threads::spawn(Role::Retention, "", SERVICE_STACK_BYTES, body)?;
+    let told = until.clone();
     let trimming = threads::spawn(Role::Memory, "", SERVICE_STACK_BYTES, move || {
-        trim::run(&until);
+        trim::run(&told);
+    })?;
+    let events = samples_of.clone();
+    let oldest_ms = move || events.oldest_ms().unwrap_or_default();
+    let sampling = threads::spawn(Role::Metrics, "sampler", SERVICE_STACK_BYTES, move || {
+        board.run(oldest_ms, &until);
     })?;
     Ok(Part {
         stopper,
-        threads: vec![retaining, trimming],
+        threads: vec![retaining, trimming, sampling],
     })
 }

@@ -46,12 +46,13 @@ enum Belief {
     Refused(Skip),
 }
 
-/// What is to be done about an entry, by what is known of the account here.
-fn belief(known: Option<&Account>, host: HostId, trusted: bool) -> Belief {
+/// What is to be done about an entry, by what is known of the account here. An account that has moved
+/// away stays in the list of its old host as one that is not active: of those no host is believed.
+fn belief(known: Option<&Account>, entry: &Entry, host: HostId, trusted: bool) -> Belief {
     match known {
         Some(known) if known.host == host => Belief::Given,
         Some(known) if known.has_host() => Belief::Refused(Skip::OtherHost),
-        _ if trusted => Belief::Given,
+        _ if trusted && entry.status.active => Belief::Given,
         _ => Belief::Document,
     }
 }
@@ -70,7 +71,7 @@ impl Prover<'_> {
                     continue;
                 }
             };
-            match belief(known.as_ref(), self.host.0, self.trusted) {
+            match belief(known.as_ref(), entry, self.host.0, self.trusted) {
                 Belief::Given => proven.claims.push(claim(entry, 0)),
                 Belief::Refused(skip) => proven.skipped.push(skip),
                 Belief::Document => to_ask.push(entry),
@@ -161,4 +162,85 @@ fn claim(entry: &Entry, authority_at: u64) -> Claim {
 
 fn log_damage(did: &Did, error: &StoreError) {
     log::error!("backfill: did={did} is left out: {error}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        atproto::{cid::Cid, tid::Tid},
+        identity::{Identity, Missing},
+        store::account::{Listed, Local, Seen, Status},
+    };
+
+    const HOME: HostId = HostId(1);
+
+    fn entry(status: Status) -> Entry {
+        Entry {
+            did: Did::parse("did:web:a.test").unwrap(),
+            status,
+            listed: Listed {
+                rev: Tid::from_raw(1),
+                commit: Cid::of_cbor(b""),
+            },
+        }
+    }
+
+    fn account(host: HostId) -> Account {
+        Account {
+            ordinal: 1,
+            host,
+            authority_at: 0,
+            upstream: Status::ACTIVE,
+            local: Local::default(),
+            head: None,
+            listed: None,
+            seen: Seen::default(),
+        }
+    }
+
+    #[test]
+    fn who_is_believed_without_a_document() {
+        let (active, gone) = (
+            entry(Status::ACTIVE),
+            entry(Status::inactive("deactivated")),
+        );
+        let (own, other) = (account(HOME), account(HostId(2)));
+        let nowhere = account(HostId::NOWHERE);
+        for trusted in [true, false] {
+            for entry in [&active, &gone] {
+                let belief = |known| belief(known, entry, HOME, trusted);
+                assert_eq!(belief(Some(&own)), Belief::Given);
+                assert_eq!(belief(Some(&other)), Belief::Refused(Skip::OtherHost));
+                let of_unknown = match trusted && entry.status.active {
+                    true => Belief::Given,
+                    false => Belief::Document,
+                };
+                for unknown in [None, Some(&nowhere)] {
+                    assert_eq!(belief(unknown), of_unknown);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_document_says_whose_an_account_is() {
+        let host = |name: &str| Hostname::parse(name).unwrap();
+        let found = |named: Option<&str>| {
+            Outcome::Found(Arc::new(Identity {
+                key: None,
+                host: named.map(host),
+                tls: true,
+                handle: None,
+                resolved_at: 77,
+            }))
+        };
+        let judge = |outcome| judge(&outcome, &host("pds.test"));
+        assert_eq!(judge(found(Some("pds.test"))), Ok(77));
+        assert_eq!(judge(found(Some("pds.test:444"))), Err(Skip::OtherHost));
+        assert_eq!(judge(found(None)), Err(Skip::OtherHost));
+        let missing = Outcome::Missing(Missing::NotFound);
+        assert_eq!(judge(missing), Err(Skip::NoDocument));
+        assert_eq!(judge(Outcome::Unreachable), Err(Skip::NoDocument));
+    }
 }

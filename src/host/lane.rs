@@ -432,6 +432,7 @@ impl Lane {
             did: did.clone(),
             authority_at: ready.authority_at,
             kind: ready.kind,
+            happened_ms: ready.happened_ms,
             frame: ready.frame,
             seq_at: ready.seq_at,
         };

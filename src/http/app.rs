@@ -6,6 +6,7 @@ use super::{
     admin::Admin,
     crawl::{Crawl, CrawlDesk},
     hosts::Hosts,
+    pages::{Pages, frame::Site},
     siblings::Siblings,
     status::StatusBoard,
     subscribe::Subscribe,
@@ -54,7 +55,9 @@ pub struct App {
     /// Fills the relay with what it has not heard.
     pub backfill: Arc<dyn Backfills>,
     /// What the status pages show.
-    pub status: StatusBoard,
+    pub status: Arc<StatusBoard>,
+    /// What the other pages show.
+    pub pages: Pages,
 }
 
 /// The parts of the relay that HTTP is connected to.
@@ -98,6 +101,9 @@ pub trait Accounts: Send + Sync {
 
     /// What is known of one, and the name of its host.
     fn account(&self, did: &Did) -> Result<Option<(Account, Option<Hostname>)>, String>;
+
+    /// How many collections the account of this ordinal has records in.
+    fn collections(&self, ordinal: u64) -> Result<usize, String>;
 }
 
 /// Changes one value in place.
@@ -153,8 +159,15 @@ pub trait Health: Send + Sync {
 impl App {
     /// Connects HTTP to the relay; the uptime that is shown counts from now.
     pub fn new(config: &Config, parts: Parts) -> App {
+        let site = Site {
+            name: config.name.clone(),
+            contact: config.contact.clone(),
+            policy: config.policy_url.clone(),
+        };
+        let board = StatusBoard::new(parts.metrics.clone(), parts.hosts.clone(), site.clone());
         App {
-            status: StatusBoard::new(Arc::clone(&parts.metrics)),
+            status: Arc::new(board),
+            pages: Pages::new(site),
             memory: parts.memory,
             health: parts.health,
             firehose: parts.firehose,

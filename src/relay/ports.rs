@@ -1,6 +1,9 @@
 //! What HTTP may ask of the other parts, connected to them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde_json::Value;
 
@@ -23,15 +26,15 @@ use crate::{
         app::{Backfills, ChangeNote, Office},
         crawl::{Crawl, Standing},
         hosts::{Detail, Hosts},
-        xrpc::catalog::{AccountView, Catalog, HostView},
+        xrpc::catalog::{AccountView, Catalog, HostView, Roll},
     },
     identity::CACHE_ENTRY_BYTES,
-    limits::RULING_TIMEOUT,
+    limits::{RULING_TIMEOUT, WAITING_SHOWN_MAX},
     memory::{Part, Parts},
     metrics::Metrics,
     sequencer::{Inbox, event::Input},
     store::{
-        RocksMemory, Store, StoreError,
+        Listing, RocksMemory, Store, StoreError,
         account::{Account, HostId},
         collections::CollectionPage,
     },
@@ -126,6 +129,7 @@ impl HostsPort {
             banned_domain: table.banned_domain_over(&entry.row.name),
             cursor: record.cursor,
             accounts: record.accounts,
+            waiting: None,
             account_limit: policy.account_limit(&entry.row),
             limits: policy.limits(&entry.row, record.accounts),
             trusted: policy.trusts(&entry.row),
@@ -134,20 +138,33 @@ impl HostsPort {
             counted_since_ms: self.started_ms,
             row: entry.row,
             state: entry.state,
+            timeline: entry.timeline,
         })
     }
 }
 
 impl Hosts for HostsPort {
     fn detail(&self, host: &Hostname) -> Result<Option<Detail>, String> {
-        let entry = self.crawler.table().get(host);
-        entry.map(|entry| self.detail_of(entry)).transpose()
+        let Some(entry) = self.crawler.table().get(host) else {
+            return Ok(None);
+        };
+        let waiting = self.store.throttled(entry.row.id, WAITING_SHOWN_MAX);
+        let waiting = waiting.map_err(text)?.len() as u64;
+        let detail = self.detail_of(entry)?;
+        Ok(Some(Detail {
+            waiting: Some(waiting),
+            ..detail
+        }))
     }
 
     fn details(&self) -> Result<Vec<Detail>, String> {
         let entries = self.crawler.table().after(HostId(0), usize::MAX);
         let details = entries.into_iter().map(|entry| self.detail_of(entry));
         details.collect()
+    }
+
+    fn statuses(&self) -> BTreeMap<&'static str, u64> {
+        self.crawler.table().statuses()
     }
 
     fn banned_domains(&self) -> Vec<Domain> {
@@ -233,12 +250,8 @@ impl Catalog for CatalogPort {
         Ok(account.map(|account| account_view(did.clone(), &account)))
     }
 
-    fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
-        let accounts = self.store.accounts_after(ordinal, limit).map_err(text)?;
-        let views = accounts
-            .into_iter()
-            .map(|(did, account)| account_view(did, &account));
-        Ok(views.collect())
+    fn roll(&self) -> Box<dyn Roll + '_> {
+        Box::new(RollPort(self.store.listing()))
     }
 
     fn collection_after(
@@ -265,6 +278,19 @@ impl Catalog for CatalogPort {
     fn hosts_after(&self, host: HostId, limit: usize) -> Result<Vec<HostView>, String> {
         let entries = self.hosts.after(host, limit).into_iter();
         entries.map(|entry| self.host_view(entry)).collect()
+    }
+}
+
+/// The accounts as they were.
+struct RollPort<'a>(Listing<'a>);
+
+impl Roll for RollPort<'_> {
+    fn after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
+        let accounts = self.0.accounts_after(ordinal, limit).map_err(text)?;
+        let views = accounts
+            .into_iter()
+            .map(|(did, account)| account_view(did, &account));
+        Ok(views.collect())
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Event {
     pub authority_at: Option<u64>,
     /// What happened.
     pub kind: Kind,
+    /// When it did, as it says, in milliseconds since 1970; none where that is no time.
+    pub happened_ms: Option<u64>,
     /// The frame as it will be published, but for the value of its seq.
     pub frame: Box<[u8]>,
     /// Where that value is.

@@ -119,6 +119,8 @@ enum Reply {
 struct Forming {
     batch: Batch,
     frames: Vec<Frame>,
+    /// When each event of a host among them happened, as far as it says.
+    happened: Vec<Option<u64>>,
     takedowns: Vec<(Did, Option<Takedown>)>,
     accounts: HashMap<Did, Account>,
     hosts: HashMap<HostId, HostRecord>,
@@ -204,6 +206,7 @@ impl Sequencer {
         let mut forming = Forming {
             batch: self.store.batch(),
             frames: Vec::new(),
+            happened: Vec::new(),
             takedowns: Vec::new(),
             accounts: HashMap::new(),
             hosts: HashMap::new(),
@@ -381,6 +384,7 @@ impl Sequencer {
             tally.lenient.inc();
         }
         self.append(seq, bytes, forming);
+        forming.happened.push(event.happened_ms);
         Ok(())
     }
 
@@ -557,6 +561,7 @@ impl Sequencer {
         let Forming {
             mut batch,
             frames,
+            happened,
             takedowns,
             accounts,
             hosts,
@@ -590,6 +595,10 @@ impl Sequencer {
         self.metrics.held_bytes.set(self.held.bytes() as u64);
         if !frames.is_empty() || !takedowns.is_empty() {
             (self.publish)(Publication { takedowns, frames });
+        }
+        let published_ms = now_ms();
+        for happened in happened {
+            self.metrics.published(happened, published_ms);
         }
         for reply in self.replies.drain(..) {
             // Who asked may have gone meanwhile.

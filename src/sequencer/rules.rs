@@ -233,6 +233,7 @@ mod tests {
             did: Did::parse("did:plc:ewvi7nxzyoun6zhxrhs64oiz").unwrap(),
             authority_at: Some(10),
             kind,
+            happened_ms: None,
             frame: Box::default(),
             seq_at: 0..0,
         }

@@ -26,6 +26,7 @@ mod lab;
 mod limits;
 mod memory;
 mod operator;
+mod pages;
 #[path = "../conformance/plain.rs"]
 mod plain;
 #[path = "../support/postgres.rs"]
@@ -34,6 +35,7 @@ mod postgres;
 mod process;
 #[path = "../support/scripted.rs"]
 mod scripted;
+mod service;
 mod settings;
 mod siblings;
 #[path = "../support/site.rs"]

@@ -20,7 +20,9 @@ fn operations() -> Vec<(&'static str, String)> {
         }
         for (key, method) in [("    get:", "GET"), ("    post:", "POST")] {
             if line.starts_with(key) {
-                let path = path.replace("{name}", "pds.example.com");
+                let path = path
+                    .replace("{name}", "pds.example.com")
+                    .replace("{did}", "did:web:a.b");
                 operations.push((method, format!("/{path}")));
             }
         }
@@ -72,7 +74,11 @@ fn every_route_is_described() {
     let admin = quoted(include_str!("../admin/mod.rs"), "fn act(", "=> return");
     let console = include_str!("../admin/console/mod.rs");
     let console = quoted(console, "fn page(", "_ => return");
-    let mut paths = quoted(include_str!("../router.rs"), "fn route(", "_ => Response");
+    let mut paths = quoted(
+        include_str!("../router.rs"),
+        "fn route(",
+        "_ => pages::nothing",
+    );
     // Those of the internal port, and what no route answers.
     paths.retain(|path| path.starts_with('/') && get_public(path) != 404);
     paths.extend(xrpc.iter().map(|name| format!("/xrpc/{name}")));

@@ -153,7 +153,6 @@ fn a_host_that_is_not_known_has_no_page() {
         "/hosts/10.0.0.1.json",
         "/hosts/.json",
         "/hosts/%zz.json",
-        "/hosts/pds.example.com",
     ] {
         let (status, answer) = get(address, path);
         assert_eq!(
@@ -176,6 +175,8 @@ fn read(relay: &Relay, path: &str) -> (u16, Value) {
 pub(super) fn know(relay: &Relay, id: u32, name: &str, connected: bool) {
     let endpoint = Endpoint::parse(name).unwrap();
     let detail = Detail {
+        timeline: crate::host::timeline::Timeline::default(),
+        waiting: None,
         row: HostRow::new(HostId(id), &endpoint, Source::Request, 784_111_777_000),
         status: HostStatus::Active,
         state: connected.then_some(State::Connected { at_ms: 1_000 }),

@@ -16,7 +16,7 @@ pub fn grouped(n: u64) -> String {
     out
 }
 
-/// `3 d 4 h`, `4 h 5 min`, `5 min 6 s`, `6 s`
+/// `3 d 4 h`, `4 h 5 min`, `5 min 6 s`, `6 s`; a second part of nothing is left out below a day.
 pub fn duration(seconds: u64) -> String {
     let (d, h, min, s) = (
         seconds / 86_400,
@@ -26,7 +26,9 @@ pub fn duration(seconds: u64) -> String {
     );
     match (d, h, min) {
         (0, 0, 0) => format!("{s} s"),
+        (0, 0, _) if s == 0 => format!("{min} min"),
         (0, 0, _) => format!("{min} min {s} s"),
+        (0, _, 0) => format!("{h} h"),
         (0, ..) => format!("{h} h {min} min"),
         _ => format!("{d} d {h} h"),
     }

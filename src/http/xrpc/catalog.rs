@@ -19,11 +19,11 @@ pub trait Catalog: Send + Sync {
     /// One account.
     fn account(&self, did: &Did) -> Result<Option<AccountView>, String>;
 
-    /// Accounts after a place in the order of their first appearance, at most `limit` of them.
-    fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String>;
+    /// All accounts as they are now, to be read part by part.
+    fn roll(&self) -> Box<dyn Roll + '_>;
 
     /// Accounts that have records of a collection and are active, after a place in its list, at most
-    /// `limit` of them. A page may be short and have a next one.
+    /// `limit` of them. A page may be short and have a next one; it is empty only at the end.
     fn collection_after(
         &self,
         collection: &Nsid,
@@ -39,6 +39,12 @@ pub trait Catalog: Send + Sync {
 
     /// Hosts that were added after this one, oldest first, at most `limit` of them.
     fn hosts_after(&self, host: HostId, limit: usize) -> Result<Vec<HostView>, String>;
+}
+
+/// All accounts as they were at one moment. Not to be kept for longer than an answer takes.
+pub trait Roll {
+    /// Accounts after a place in the order of their first appearance, at most `limit` of them.
+    fn after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String>;
 }
 
 /// An account as anybody may see it.
