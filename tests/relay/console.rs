@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// A browser that is logged in.
-struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     relay: &'a Relay,
     cookie: String,
     token: String,
 }
 
 impl<'a> Browser<'a> {
-    fn log_in(relay: &'a Relay) -> Browser<'a> {
+    pub(crate) fn log_in(relay: &'a Relay) -> Browser<'a> {
         let password = PASSWORD.replace(' ', "+");
         let answer = post(relay, "/admin/login", "", &format!("password={password}"));
         assert_eq!(answer.status, 303, "{answer:?}");
@@ -43,7 +43,7 @@ impl<'a> Browser<'a> {
     }
 
     /// Sends a form, which must be carried out; the page that follows.
-    fn does(&self, fields: &str) -> String {
+    pub(crate) fn does(&self, fields: &str) -> String {
         let form = format!("token={}&sure=yes&{fields}", self.token);
         let answer = post(self.relay, "/admin/console/act", &self.cookie, &form);
         assert_eq!(answer.status, 303, "{fields}: {answer:?}");

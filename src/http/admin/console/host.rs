@@ -83,11 +83,11 @@ fn facts(context: &Context<'_>, detail: &Detail) -> Html {
         ],
     );
     let limit = match detail.account_limit {
-        Some(limit) => grouped(limit),
-        None => "as many as it likes".to_owned(),
+        Some(limit) => format!("of {}", grouped(limit)),
+        None => "without a limit".to_owned(),
     };
     html.put(
-        "<dt>Accounts</dt><dd>{} of {}</dd><dt>Cursor</dt><dd>seq {}</dd>",
+        "<dt>Accounts</dt><dd>{} {}</dd><dt>Cursor</dt><dd>seq {}</dd>",
         &[&grouped(detail.accounts), &limit, &grouped(detail.cursor)],
     );
     if let Some(tally) = tally {

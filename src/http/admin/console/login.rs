@@ -9,14 +9,17 @@ use super::{
 use crate::{
     control::AuditEntry,
     host::now_ms,
-    http::pages::{html::Html, words::duration},
+    http::pages::{
+        html::Html,
+        words::{counted, duration},
+    },
     limits::{ADMIN_SESSION_AGE_MAX, ADMIN_SESSION_IDLE_MAX},
 };
 
 /// Asks for the password. Who has asked for a page of the operator's sees it afterwards.
 pub(super) fn ask(app: &App, request: &Request) -> Response {
     if !app.admin.has_password() {
-        return closed();
+        return closed(app);
     }
     let had_session = session::tokens_in(request).next().is_some();
     let (status, word) = match (request.path.as_str(), request.method) {
@@ -32,7 +35,7 @@ pub(super) fn ask(app: &App, request: &Request) -> Response {
         true => address(request),
         false => HOME.to_owned(),
     };
-    form(&next, word, status)
+    form(app, &next, word, status)
 }
 
 /// Takes the password.
@@ -46,10 +49,10 @@ pub(super) fn enter(app: &App, request: &Request) -> Response {
     let password = given.get("password").unwrap_or_default();
     match app.admin.check(request, password, now) {
         Ok(()) => {}
-        Err(Refused::NoPassword) => return closed(),
-        Err(Refused::TooMany(after)) => return too_many(next, after),
+        Err(Refused::NoPassword) => return closed(app),
+        Err(Refused::TooMany(after)) => return too_many(app, next, after),
         Err(Refused::Missing | Refused::Ended | Refused::Wrong) => {
-            return form(next, Some("That is not the password."), 401);
+            return form(app, next, Some("That is not the password."), 401);
         }
     }
     let sessions = &app.admin.sessions;
@@ -59,7 +62,7 @@ pub(super) fn enter(app: &App, request: &Request) -> Response {
     }
     let Some(token) = sessions.begin(now) else {
         log::error!("admin: the system has no random numbers for a log-in");
-        return form(next, Some("The relay can not let you in now."), 500);
+        return form(app, next, Some("The relay can not let you in now."), 500);
     };
     note(app, request, "login");
     view::to(next).with("Set-Cookie", session::set_cookie(request, &token))
@@ -102,7 +105,7 @@ fn is_ours(address: &str) -> bool {
     is_plain && (path == HOME || matches!(page, Some(super::Page::Show(_))))
 }
 
-fn form(next: &str, word: Option<&str>, status: u16) -> Response {
+fn form(app: &App, next: &str, word: Option<&str>, status: u16) -> Response {
     let mut main = Html::default();
     if let Some(word) = word {
         main.put(
@@ -131,30 +134,30 @@ fn form(next: &str, word: Option<&str>, status: u16) -> Response {
          for {}, or {} without use, and until the relay is restarted.</p>\
          <p><button class=\"main\">Log in</button></p></form>",
         &[
-            &duration(ADMIN_SESSION_AGE_MAX.as_secs()),
-            &duration(ADMIN_SESSION_IDLE_MAX.as_secs()),
+            &counted(ADMIN_SESSION_AGE_MAX.as_secs() / 3_600, "hour"),
+            &counted(ADMIN_SESSION_IDLE_MAX.as_secs() / 3_600, "hour"),
         ],
     );
-    view::outside("Operator log-in", main, status)
+    view::outside(app, "Operator log-in", main, status)
 }
 
-fn too_many(next: &str, after: Duration) -> Response {
+fn too_many(app: &App, next: &str, after: Duration) -> Response {
     let seconds = after.as_secs().saturating_add(1);
     let word = format!(
         "Too many wrong passwords came from your address. Try again in {}.",
         duration(seconds)
     );
-    form(next, Some(&word), 429).retry_after(after)
+    form(app, next, Some(&word), 429).retry_after(after)
 }
 
-fn closed() -> Response {
+fn closed(app: &App) -> Response {
     let main = Html::of(
         "<div class=\"notice warn\"><p>This relay has no admin password, so nobody is let in here. Its \
          operator sets <code>RELAY_ADMIN_PASSWORD</code> in the environment of the relay and restarts \
          it.</p></div>",
         &[],
     );
-    view::outside("The operator page is closed", main, 403)
+    view::outside(app, "The operator page is closed", main, 403)
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ pub(super) fn answer(app: &App, request: &Request, page: Page) -> Response {
     }
     if !request.method.reads() && is_of_another_page(request) {
         return view::refused(
+            app,
             "A form of another page",
             "This form was sent by a page that is not of this relay, and nothing was done. Where you did \
              send it here, the proxy in front of the relay has changed the Host header.",
@@ -138,6 +139,7 @@ fn change(context: &Context<'_>, page: Page) -> Response {
         .is_some_and(|token| visit.is_said_by(token))
     {
         return view::refused(
+            app,
             "A form of another log-in",
             "This form was made before you logged in last, and nothing was done. Open the page anew, and \
              send it again.",

@@ -38,7 +38,7 @@ pub(super) fn show(context: &Context<'_>) -> Result<Sheet, Response> {
         }
     };
     main.put(
-        "</div><p><a href=\"{}\">The whole audit log</a></p>",
+        "</div><p class=\"more\"><a href=\"{}\">The whole audit log</a></p>",
         &[&view::AUDIT],
     );
     Ok(Sheet {

@@ -18,9 +18,11 @@ pub(super) fn show(context: &Context<'_>) -> Result<Sheet, Response> {
          takes it back.</p>",
     );
     let now = context.app.policy.settings();
+    main.markup("<div class=\"cards\">");
     for setting in Setting::ALL {
         main.add(&one(context, setting, now.get(setting)));
     }
+    main.markup("</div>");
     Ok(Sheet {
         title: "Settings".to_owned(),
         lead: Html::default(),

@@ -28,7 +28,7 @@ pub(super) fn show(context: &Context<'_>) -> Result<Sheet, Response> {
         main.add(&table(context, &list));
     }
     main.markup(
-        "</div><p class=\"small dim\">The lag in events is what the relay has beyond the last event that \
+        "</div><p class=\"small dim more\">The lag in events is what the relay has beyond the last event that \
          was sent; the lag in time is for how long the next of them waits to be sent. Addresses are seen \
          here alone, and on no public page.</p>",
     );

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::{super::HOME, Context, Order, Response, words};
+use super::{super::HOME, App, Context, Order, Response, words};
 use crate::http::pages::{
-    frame::{Frame, Site},
+    frame::Frame,
     html::{Html, in_url},
 };
 
@@ -79,17 +79,17 @@ pub(super) fn answer(context: &Context<'_>, sheet: Sheet, is_use: bool) -> Respo
         main,
         ..Frame::default()
     };
-    guarded(frame.answer(&Site::default()))
+    guarded(frame.answer(&app.pages.site))
 }
 
 /// The answer with a page for who is not logged in.
-pub(super) fn outside(title: &str, main: Html, status: u16) -> Response {
+pub(super) fn outside(app: &App, title: &str, main: Html, status: u16) -> Response {
     let frame = Frame {
         title,
         main,
         ..Frame::default()
     };
-    guarded(frame.answer(&Site::default())).status(status)
+    guarded(frame.answer(&app.pages.site)).status(status)
 }
 
 /// No other page may frame it, load it or hold a handle to its window.
@@ -101,13 +101,13 @@ fn guarded(answer: Response) -> Response {
 }
 
 /// 403: a form that is not of the pages of this log-in.
-pub(super) fn refused(title: &str, why: &str) -> Response {
+pub(super) fn refused(app: &App, title: &str, why: &str) -> Response {
     let main = Html::of(
         "<p class=\"notice bad\" role=\"alert\">{}</p><p><a class=\"button\" href=\"{}\">To the operator \
          page</a></p>",
         &[&why, &HOME],
     );
-    outside(title, main, 403)
+    outside(app, title, main, 403)
 }
 
 /// What the admin API has answered, as a page: what went wrong, and what can be done.
