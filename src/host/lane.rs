@@ -25,7 +25,10 @@ use crate::{
     limits::{
         HOST_PARKED_BYTES_FAIR, HOST_PARKED_BYTES_MAX, HOST_PARKED_EVENTS_MAX, PARKED_BYTES_MAX,
     },
-    metrics::hosts::{Refusal, Tally},
+    metrics::{
+        hosts::{Refusal, Tally},
+        labels::{Deferral, FrameType, Wait},
+    },
     reject::Reject,
     sequencer::event::{Event, Input, Upstream},
     store::account::HostId,
@@ -161,7 +164,7 @@ impl Lane {
     pub(super) fn take(self: &Arc<Lane>, frame: &[u8], position: &mut Position) -> Frame {
         let event = match Message::parse(frame) {
             Ok(Message::Event(event)) => event,
-            Ok(Message::Unknown) => return self.ignore(),
+            Ok(Message::Unknown) => return self.ignore(FrameType::Unknown),
             Ok(Message::Info { name, message }) => {
                 log::debug!(
                     "host={} info name={} {}",
@@ -169,9 +172,10 @@ impl Lane {
                     printable(name),
                     printable(message.unwrap_or_default())
                 );
-                return self.ignore();
+                return self.ignore(FrameType::Info);
             }
             Ok(Message::Error { error, message }) => {
+                self.shared.metrics.frames.inc(FrameType::Error);
                 let error = printable(error);
                 log::debug!(
                     "host={} error={error} {}",
@@ -181,14 +185,17 @@ impl Lane {
                 return Frame::Error(error);
             }
             Err(FrameError::Malformed) => {
+                self.shared.metrics.frames.inc(FrameType::Invalid);
                 self.malformed();
                 return Frame::Malformed;
             }
             Err(FrameError::Schema) => {
+                self.shared.metrics.frames.inc(FrameType::Invalid);
                 self.reject(Reject::SchemaInvalid, "", 0);
                 return Frame::Event;
             }
         };
+        self.shared.metrics.frames.inc(frame_type(&event.body));
         if let Some(happened_ms) = datetime::to_millis(event.time) {
             self.tally.happened_at_ms.set(happened_ms);
         }
@@ -251,7 +258,8 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ignore(&self) -> Frame {
+    fn ignore(&self, kind: FrameType) -> Frame {
+        self.shared.metrics.frames.inc(kind);
         self.shared.metrics.frames_ignored.inc();
         Frame::Ignored
     }
@@ -328,13 +336,17 @@ impl Lane {
     /// Parks an event; waits while the host has too much parked.
     fn park(&self, did: &Did, waiting: Waiting) -> Parked {
         let mut state = self.lock();
+        let mut waiting_here = None;
         while self.is_full(&state) && !state.closed {
+            let waits = &self.shared.metrics.hosts_waiting;
+            waiting_here.get_or_insert_with(|| waits.during(Wait::Identity));
             state = self
                 .moved
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        self.shared.metrics.events_parked.inc();
+        drop(waiting_here);
+        self.shared.metrics.deferred.inc(Deferral::Identity);
         self.shared.metrics.events_waiting.add(1);
         state.read = waiting.seq;
         state.seqs.insert(waiting.seq);
@@ -485,6 +497,16 @@ impl Drop for Lane {
         all.fetch_sub(state.bytes, Ordering::Relaxed);
         self.shared.metrics.parked_bytes.sub(state.bytes as u64);
         self.shared.metrics.events_waiting.sub(state.events as u64);
+    }
+}
+
+/// What an event is counted as.
+fn frame_type(body: &Body<'_>) -> FrameType {
+    match body {
+        Body::Commit(_) => FrameType::Commit,
+        Body::Sync(_) => FrameType::Sync,
+        Body::Identity { .. } => FrameType::Identity,
+        Body::Account { .. } => FrameType::Account,
     }
 }
 

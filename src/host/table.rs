@@ -62,6 +62,16 @@ impl HostTable {
         entries.map(|(_, entry)| inner.shown(entry)).collect()
     }
 
+    /// How many hosts have each status, in the order of [`HostStatus::ALL`].
+    pub fn counts(&self) -> [u64; HostStatus::ALL.len()] {
+        let inner = self.read();
+        HostStatus::ALL.map(|status| {
+            let entries = inner.entries.values();
+            let is = |(row, _): &&(HostRow, Option<State>)| inner.status(row) == status;
+            entries.filter(is).count() as u64
+        })
+    }
+
     /// Whether the host is banned, or a domain above it is; it need not be known.
     pub fn is_banned(&self, name: &Hostname) -> bool {
         let inner = self.read();
@@ -108,12 +118,16 @@ impl Inner {
     /// An entry as readers see it.
     fn shown(&self, (row, state): &(HostRow, Option<State>)) -> HostEntry {
         HostEntry {
-            status: match self.domain_over(&row.name) {
-                Some(_) => HostStatus::Banned,
-                None => row.status(),
-            },
+            status: self.status(row),
             row: row.clone(),
             state: state.clone(),
+        }
+    }
+
+    fn status(&self, row: &HostRow) -> HostStatus {
+        match self.domain_over(&row.name) {
+            Some(_) => HostStatus::Banned,
+            None => row.status(),
         }
     }
 
@@ -145,6 +159,7 @@ mod tests {
         table.set_banned(&domain, true);
         assert!(table.is_banned(&endpoint.host) && table.is_banned(&unknown));
         assert_eq!(status(), HostStatus::Banned);
+        assert_eq!(table.counts(), [0, 0, 0, 0, 1]);
         assert_eq!(table.get(&endpoint.host), table.by_id(HostId(1)));
         assert_eq!(table.after(HostId(0), 9), [table.by_id(HostId(1)).unwrap()]);
         assert_eq!(table.banned_domain_over(&unknown), Some(domain.clone()));
