@@ -42,6 +42,10 @@ conformance-table:
 test-real *args: binaries
     node tests/real/run.mjs {{ args }}
 
+# dashboard, alerts and metrics against a real Prometheus that reads a running relay (a minute)
+test-monitoring *args:
+    cargo test --locked --test monitoring -- --include-ignored {{ args }}
+
 # record what real PDSes send into tests/recorded, for the tests that read it (two minutes at first)
 record-real *args:
     node tests/real/record.mjs {{ args }}
@@ -101,7 +105,7 @@ bench-relay *args: build
 
 # the optimised binaries, in $CARGO_TARGET_DIR/release
 build *args:
-    {{ release }} cargo build --locked --release --bins {{ args }}
+    ZLAY_COMMIT="$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)" {{ release }} cargo build --locked --release --bins {{ args }}
 
 # remove what was built for this crate; its dependencies (RocksDB: 12 to 25 minutes) stay
 clean:
