@@ -48,6 +48,10 @@ conformance-table:
 test-real *args: binaries
     node tests/real/run.mjs {{ args }}
 
+# dashboard, alerts and metrics against a real Prometheus that reads a running relay (a minute)
+test-monitoring *args:
+    cargo test --locked --test monitoring -- --include-ignored {{ args }}
+
 # record what real PDSes send into tests/recorded, for the tests that read it (two minutes at first)
 record-real *args:
     node tests/real/record.mjs {{ args }}

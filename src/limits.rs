@@ -606,6 +606,47 @@ pub const EVENT_DELAY_SCALE: Scale = Scale {
     per_unit: 1_000.0,
 };
 
+/// Bounds for proving a commit, in microseconds: most take some hundred, the largest some ten thousand.
+pub const VERIFY_SCALE: Scale = Scale {
+    bounds: &[
+        50, 100, 200, 300, 500, 750, 1_000, 2_000, 5_000, 10_000, 50_000, 250_000,
+    ],
+    per_unit: 1e6,
+};
+/// Bounds for a write to the disk, in microseconds: memory, a disk of today, a busy one, one that stalls.
+pub const BRIEF_SCALE: Scale = Scale {
+    bounds: &[
+        100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+        1_000_000, 5_000_000,
+    ],
+    per_unit: 1e6,
+};
+/// Bounds for a question to somebody else and for its answer, in microseconds.
+pub const REQUEST_SCALE: Scale = Scale {
+    bounds: &[
+        500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+        2_500_000, 5_000_000, 10_000_000,
+    ],
+    per_unit: 1e6,
+};
+/// Bounds for the events of a batch.
+pub const BATCH_EVENTS_SCALE: Scale = Scale {
+    bounds: &[0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000],
+    per_unit: 1.0,
+};
+/// How often hosts, store, disk and subscribers are looked at for metrics and probes, which then wait
+/// for none of them: it costs some hundred microseconds, with thousands of hosts some milliseconds.
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(3);
+/// How long no thread of a connected host may come back from reading, though each is to do so after
+/// [`HOST_PING_INTERVAL`] even where the host says nothing. So a quiet network never counts as one that
+/// stands still; a process for which this is true for so long is restarted.
+pub const HOSTS_STALL_MAX: Duration = Duration::from_secs(5 * 60);
+/// Below this part of the disk, in percent, the relay warns.
+pub const DISK_FREE_PERCENT_WARN: u64 = 10;
+/// Below this many free bytes the relay is not ready: RocksDB needs room for a log and some files, and
+/// the process ends when it can not write them.
+pub const DISK_FREE_BYTES_MIN: u64 = 512 << 20;
+
 /// The stack of threads that are neither hosts nor subscribers.
 pub const SERVICE_STACK_BYTES: usize = 1 << 20;
 /// How long a stop may take before the process ends all the same.
@@ -628,6 +669,7 @@ const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < SERVICE_EXTENSION.as_sec
 const _: () = assert!(CONTROL_TIMEOUT.as_secs() < CONTROL_START_TIMEOUT.as_secs());
 const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < CONTROL_COPY_TIMEOUT.as_secs());
 const _: () = assert!(HOST_EVENTS_A_SECOND_MAX < TRUSTED_HOST_EVENTS_A_SECOND_MAX);
+const _: () = assert!(4 * HOST_PING_INTERVAL.as_secs() < HOSTS_STALL_MAX.as_secs());
 const _: () = assert!(HOST_THROTTLED_CALM.as_secs() < HOST_PING_INTERVAL.as_secs());
 const _: () = assert!(IDENTITY_REFRESH_QUEUE_MAX < IDENTITY_QUEUE_MAX);
 const _: () = assert!(HOST_READ_BUFFER_BYTES < HOST_LARGE_MESSAGE_BYTES_FIRST);

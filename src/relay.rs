@@ -4,6 +4,7 @@ mod accounts;
 mod health;
 mod ports;
 mod restore;
+mod watch;
 
 use std::{
     error::Error,
@@ -17,6 +18,7 @@ use self::{
     accounts::AccountsPort,
     health::{RelayHealth, State},
     ports::{BackfillPort, CatalogPort, CrawlPort, HostsPort, MemoryPort, OfficePort},
+    watch::Watch,
 };
 use crate::{
     atproto::did::Did,
@@ -25,6 +27,7 @@ use crate::{
     control::{
         self, Control, Source,
         keeper::{Keeper, Keeping},
+        measured::Measured,
         settings::Settings,
     },
     firehose::{self, Firehose},
@@ -48,7 +51,7 @@ use crate::{
     limits::{RETENTION_INTERVAL, SERVICE_STACK_BYTES},
     logging,
     memory::{Memory, trim},
-    metrics::Metrics,
+    metrics::{Metrics, labels::Backend},
     outbound::Outbound,
     sequencer::{Inbox, Publication, Sequencer},
     store::{
@@ -110,7 +113,16 @@ impl Relay {
             },
         )?);
         let outbound = Outbound::new(config)?;
+        metrics
+            .window_promised
+            .set(u64::try_from(config.retention().as_millis()).ok());
         let control = control::open(config)?;
+        let backend = match config.database_url {
+            Some(_) => Backend::Postgres,
+            None => Backend::Embedded,
+        };
+        metrics.control_backend.at(backend).set(1);
+        let control: Arc<dyn Control> = Arc::new(Measured::new(control, metrics.clone()));
         let settings = Settings::read(&control.settings()?)?;
         let policy = Arc::new(Policy::new(config, settings));
         // What the two stores say of each other, before anything is read or written.
@@ -197,6 +209,19 @@ impl Relay {
             metrics.clone(),
             control.clone(),
         ));
+        let watch = Watch {
+            metrics: metrics.clone(),
+            store: store.clone(),
+            control: control.clone(),
+            firehose: firehose.clone(),
+            hosts: handle.table().clone(),
+            data_dir: config.data_dir.clone(),
+            oldest: Default::default(),
+        };
+        let watching = stop.clone();
+        let body = move || watch.run(&watching);
+        let watch = threads::spawn(Role::Metrics, "watch", SERVICE_STACK_BYTES, body)?;
+        hosts.threads.push(watch);
         let parts = Parts {
             metrics: metrics.clone(),
             memory: Arc::new(Memory::new(Arc::new(memory))),
@@ -244,6 +269,7 @@ impl Relay {
             .threads
             .extend(start_discovery(config, &outbound, &handle, control, stop)?);
         let retention = start_retention(config, &store, &metrics, board.clone())?;
+        state.set_listening();
         Ok(Relay {
             front_door,
             internal,

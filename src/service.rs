@@ -257,7 +257,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::http::{boundary::Fake, pages::frame::Site};
+    use crate::http::{app::Check, boundary::Fake, pages::frame::Site};
 
     /// Alive, or what is wrong.
     #[derive(Default)]
@@ -272,11 +272,7 @@ mod tests {
             self.0.lock().unwrap().map_or(Ok(()), |e| Err(e.to_owned()))
         }
 
-        fn ready(&self) -> Result<(), String> {
-            self.live()
-        }
-
-        fn warnings(&self) -> Vec<String> {
+        fn ready(&self) -> Vec<Check> {
             Vec::new()
         }
     }

@@ -205,6 +205,15 @@ impl Firehose {
         subscriber::spawn(self, subscription)
     }
 
+    /// How many events each subscriber is behind the last one, those that are least behind first.
+    pub fn lags(&self) -> Vec<u64> {
+        let head = self.ring.head();
+        let positions = self.registry.positions().into_iter();
+        let mut lags: Vec<u64> = positions.map(|at| head.saturating_sub(at)).collect();
+        lags.sort_unstable();
+        lags
+    }
+
     /// Who subscribes now.
     pub fn subscribers(&self) -> Vec<SubscriberInfo> {
         self.registry.list()

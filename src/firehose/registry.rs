@@ -134,6 +134,14 @@ impl Registry {
         true
     }
 
+    /// The position of each subscriber that has begun.
+    pub(super) fn positions(&self) -> Vec<u64> {
+        let entries = self.lock();
+        let positions = entries.by_id.values();
+        let positions = positions.map(|e| e.position.load(Ordering::Relaxed));
+        positions.filter(|position| *position > 0).collect()
+    }
+
     pub(super) fn list(&self) -> Vec<SubscriberInfo> {
         let entries = self.lock();
         entries.by_id.values().map(|entry| entry.info()).collect()

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     limits,
+    metrics::labels::{Leave, Tier},
     store::{Page, StoreError},
     threads::{self, Role},
 };
@@ -145,6 +146,22 @@ impl fmt::Display for End {
     }
 }
 
+impl End {
+    /// What it is counted as.
+    fn reason(&self) -> Leave {
+        match self {
+            End::Closed(_) => Leave::Closed,
+            End::Vanished => Leave::Gone,
+            End::TooSlow => Leave::TooSlow,
+            End::Future => Leave::FutureCursor,
+            End::Violation => Leave::Protocol,
+            End::Stopping => Leave::Stopping,
+            End::Dismissed => Leave::Dismissed,
+            End::Failed(_) => Leave::Failed,
+        }
+    }
+}
+
 impl From<io::Error> for End {
     fn from(_: io::Error) -> End {
         End::Vanished
@@ -193,18 +210,14 @@ impl Subscriber {
         let metrics = &self.firehose.metrics;
         let entry = &self.registration.entry;
         let level = match end {
-            End::TooSlow => {
-                metrics.subscribers_too_slow.inc();
-                log::Level::Info
-            }
-            End::Closed(_) | End::Vanished => {
-                metrics.subscribers_gone.inc();
+            End::TooSlow => log::Level::Info,
+            End::Failed(_) => log::Level::Error,
+            End::Closed(_) | End::Vanished | End::Future | End::Violation | End::Stopping => {
                 log::Level::Debug
             }
             End::Dismissed => log::Level::Info,
-            End::Failed(_) => log::Level::Error,
-            End::Future | End::Violation | End::Stopping => log::Level::Debug,
         };
+        metrics.subscribers_left.inc(end.reason());
         let position = entry.position.load(Ordering::Relaxed);
         log::log!(
             level,
@@ -273,6 +286,9 @@ impl Subscriber {
         if answer == Answer::Behind {
             self.fill_from_store()?;
         } else {
+            if answer == Answer::Frames {
+                self.firehose.metrics.replay_reads.inc(Tier::Ring);
+            }
             self.pages_behind = 0;
             self.ahead = None;
         }
@@ -286,7 +302,7 @@ impl Subscriber {
     }
 
     fn fill_from_store(&mut self) -> Result<(), End> {
-        self.firehose.metrics.replay_pages.inc();
+        self.firehose.metrics.replay_reads.inc(Tier::Store);
         self.pages_behind += 1;
         if self.ahead.is_none() && self.pages_behind >= limits::READ_AHEAD_AFTER_PAGES {
             self.ahead = self.start_ahead();

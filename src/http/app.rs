@@ -141,6 +141,32 @@ pub trait Backfills: Send + Sync {
     fn cancel(&self) -> Option<backfill::Kind>;
 }
 
+/// A part of the relay, and whether it is ready.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// Its name.
+    pub part: &'static str,
+    /// How it does.
+    pub outcome: Outcome,
+}
+
+/// How a part of the relay does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// As it should.
+    Ok,
+    /// Something is wrong, and no reason to send subscribers elsewhere.
+    Warning(String),
+    /// It is not ready.
+    Failed(String),
+}
+
+impl From<Result<(), String>> for Outcome {
+    fn from(done: Result<(), String>) -> Outcome {
+        done.err().map_or(Outcome::Ok, Outcome::Failed)
+    }
+}
+
 /// How the relay does. Every error is one line for people; none of the calls may wait.
 pub trait Health: Send + Sync {
     /// Whether the stores take writes: what `/_health` says.
@@ -149,11 +175,8 @@ pub trait Health: Send + Sync {
     /// Whether events get through; a supervisor restarts a process for which this fails for long.
     fn live(&self) -> Result<(), String>;
 
-    /// Whether subscribers should be sent here.
-    fn ready(&self) -> Result<(), String>;
-
-    /// What is wrong, and no reason to send subscribers elsewhere.
-    fn warnings(&self) -> Vec<String>;
+    /// Whether subscribers should be sent here: each part that this needs.
+    fn ready(&self) -> Vec<Check>;
 }
 
 impl App {

@@ -30,7 +30,7 @@ use crate::{
         terms::Policy,
     },
     limits::{CRAWL_REQUESTS_WINDOW, HTTP_RETRY_AFTER, PROBES_MAX, RATE_ADDRESSES_MAX},
-    metrics::Metrics,
+    metrics::{Metrics, labels::CrawlResult},
 };
 
 /// Where hosts ask.
@@ -139,11 +139,12 @@ impl CrawlDesk {
     fn take(&self, hostname: Result<String, Response>, asker: Asker) -> Taken {
         let taken = hostname.and_then(|name| self.crawl(&name, asker));
         let taken = taken.unwrap_or_else(Taken::not);
-        match taken.answer.status {
-            200 => self.metrics.crawl_requests.inc(),
-            429 => self.metrics.crawl_limited.inc(),
-            _ => self.metrics.crawl_refused.inc(),
-        }
+        let result = match taken.answer.status {
+            200 => CrawlResult::Taken,
+            429 => CrawlResult::Limited,
+            _ => CrawlResult::Refused,
+        };
+        self.metrics.crawl_requests.inc(result);
         taken
     }
 

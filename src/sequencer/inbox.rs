@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::event::{Import, Imported, Input};
 use crate::{
     limits::{INBOX_BYTES_MAX, INBOX_COMMANDS_MAX, INBOX_EVENTS_MAX},
-    metrics::Metrics,
+    metrics::{Metrics, labels::Wait},
 };
 
 /// The sending end; cheap to clone.
@@ -159,13 +159,20 @@ impl Budget {
             return;
         }
         let mut used = self.lock();
+        let mut waiting = None;
         while used.fills(self.most) {
+            waiting.get_or_insert_with(|| {
+                self.metrics.inbox_full.inc();
+                self.metrics.hosts_waiting.during(Wait::Inbox)
+            });
             used = self
                 .freed
                 .wait(used)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        drop(waiting);
         *used += message;
+        self.metrics.inbox_events.set(used.events as u64);
         self.metrics.inbox_bytes.set(used.bytes as u64);
     }
 
@@ -174,6 +181,7 @@ impl Budget {
         let mut used = self.lock();
         let was_full = used.fills(self.most);
         *used -= batch;
+        self.metrics.inbox_events.set(used.events as u64);
         self.metrics.inbox_bytes.set(used.bytes as u64);
         drop(used);
         if was_full {

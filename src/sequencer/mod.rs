@@ -18,7 +18,7 @@ use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     fmt,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crossbeam_channel::{Sender, select};
@@ -40,7 +40,7 @@ use crate::{
     firehose::{Frame, frame},
     limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX},
     logging::{HostName, REJECTED},
-    metrics::{Metrics, hosts::Refusal},
+    metrics::{Metrics, hosts::Refusal, labels::Deferral, micros},
     reject::Reject,
     store::{
         Batch, Counters, Store, StoreError, Takedown,
@@ -420,6 +420,7 @@ impl Sequencer {
     /// Holds an event until its host has answered.
     fn hold(&mut self, event: Event, forming: &mut Forming) {
         let (host, upstream) = (event.host, event.upstream);
+        self.metrics.deferred.inc(Deferral::AccountStatus);
         self.held.push(event);
         self.advance(forming, host, upstream.epoch, upstream.cursor);
     }
@@ -586,7 +587,12 @@ impl Sequencer {
             batch.put_account_collections(ordinal, pairs);
         }
         batch.set_counters(self.counters);
+        let began = Instant::now();
         self.store.commit(batch)?;
+        self.metrics
+            .commit_duration
+            .observe(micros(began.elapsed()));
+        self.metrics.batch_events.observe(frames.len() as u64);
         self.collections.trim();
         self.hosts.extend(hosts);
         self.outbox.budget.release(used);

@@ -143,7 +143,7 @@ impl Store {
     }
 
     /// The seq and the time of the first event at or above `seq`.
-    fn event_at(&self, seq: u64) -> Result<Option<(u64, u64)>, StoreError> {
+    pub(super) fn event_at(&self, seq: u64) -> Result<Option<(u64, u64)>, StoreError> {
         let family = self.db.family(Family::Events);
         let mut events = self.db.rocks.raw_iterator_cf_opt(&family, options::scan(0));
         events.seek(event_key(seq));

@@ -6,6 +6,7 @@
 pub mod account;
 mod batch;
 pub mod collections;
+mod disk;
 mod error;
 mod events;
 mod family;
@@ -40,6 +41,7 @@ use self::{
 };
 pub use self::{
     batch::Batch,
+    disk::Disk,
     error::{OpenError, StoreError},
     events::{Page, Pruned},
     listing::Listing,

@@ -27,7 +27,7 @@ mod routes;
 mod subscribing;
 
 use super::{
-    app::{Accounts, App, Backfills, ChangeNote, Health, Office, Parts},
+    app::{Accounts, App, Backfills, ChangeNote, Check, Health, Office, Outcome, Parts},
     crawl::{Crawl, Standing},
     front_door::{Bounds, FrontDoor, Times, listen},
     hosts::{Detail, Hosts},
@@ -72,6 +72,7 @@ type Listing = (BTreeMap<u64, Did>, u64);
 #[derive(Default)]
 pub(crate) struct Fake {
     storage_fails: AtomicBool,
+    not_ready: AtomicBool,
     known: Mutex<Vec<String>>,
     crawled: Mutex<Vec<String>>,
     /// When hosts were added by request.
@@ -116,12 +117,18 @@ impl Health for Fake {
         self.storage()
     }
 
-    fn ready(&self) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        self.storage().err().into_iter().collect()
+    fn ready(&self) -> Vec<Check> {
+        let part = |part, outcome| Check { part, outcome };
+        let disk = match self.storage() {
+            Ok(()) => Outcome::Ok,
+            Err(error) => Outcome::Warning(error),
+        };
+        let failed = self.not_ready.load(Ordering::Relaxed);
+        let sequencer = match failed {
+            true => Outcome::Failed("stands still".into()),
+            false => Outcome::Ok,
+        };
+        vec![part("disk_space", disk), part("sequencer", sequencer)]
     }
 }
 

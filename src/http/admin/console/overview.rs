@@ -10,6 +10,7 @@ use super::{
 use crate::{
     control::HostStatus,
     http::{
+        app::Outcome,
         hosts::Detail,
         pages::{
             html::Html,
@@ -17,6 +18,7 @@ use crate::{
         },
     },
     limits::CONSOLE_RECENT_ACTS,
+    metrics::labels::StoreKind,
 };
 
 pub(super) fn show(context: &Context<'_>) -> Result<Sheet, Response> {
@@ -54,18 +56,19 @@ pub(super) fn show(context: &Context<'_>) -> Result<Sheet, Response> {
 fn warnings(context: &Context<'_>) -> Html {
     let health = &context.app.health;
     let mut wrong: Vec<(&str, String)> = Vec::new();
-    let mut note = |kind, outcome: Result<(), String>| {
-        if let Err(why) = outcome
-            && !wrong.iter().any(|(_, known)| *known == why)
-        {
+    let mut note = |outcome: Outcome| {
+        let (kind, why) = match outcome {
+            Outcome::Ok => return,
+            Outcome::Warning(why) => ("warn", why),
+            Outcome::Failed(why) => ("bad", why),
+        };
+        if !wrong.iter().any(|(_, known)| *known == why) {
             wrong.push((kind, why));
         }
     };
-    note("bad", health.storage());
-    note("bad", health.live());
-    note("bad", health.ready());
-    for warning in health.warnings() {
-        note("warn", Err(warning));
+    note(health.live().into());
+    for check in health.ready() {
+        note(check.outcome);
     }
     let mut html = Html::default();
     html.markup("<div id=\"warnings\" data-live>");
@@ -114,7 +117,7 @@ fn figures(context: &Context<'_>, hosts: &[Detail]) -> Html {
     ));
     html.add(&figure(
         "Replay window",
-        bytes(app.metrics.store_events_bytes.get()),
+        bytes(app.metrics.store_bytes.at(StoreKind::Events).get()),
         Html::of(
             "from seq {}, {}",
             &[
