@@ -1,6 +1,8 @@
 # The recipes of this project; `just --list` is the help. `./bootstrap RECIPE` installs first what a
 # new machine lacks.
 
+import 'deploy/zlay.just'
+
 # Outside the checkout, so that a new clone finds RocksDB built.
 cache := env("XDG_CACHE_HOME", home_directory() / ".cache")
 export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", cache / "zlay/target")

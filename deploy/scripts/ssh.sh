@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# A shell on the server, or one command there.
+. "$(dirname "$0")/lib.sh"
+need_programs terraform ssh
+need_server
+remote "$@"
