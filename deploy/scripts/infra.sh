@@ -15,11 +15,13 @@ run mkdir -p "$state"
 # Everything that terraform is told goes through its environment.
 if ! dry_run; then
   TF_VAR_domain=$ZLAY_DOMAIN
+  # shellcheck disable=SC2089,SC2090  # a list, as terraform reads it
   TF_VAR_admin_addresses="[\"${ZLAY_ADMIN_ADDRESSES//,/\",\"}\"]"
   TF_VAR_repository=$ZLAY_REPOSITORY
   TF_VAR_ssh_public_key=$(<"$public_key_file")
   TF_VAR_ssh_host_key=$(<"$state/host_key")$'\n'
   TF_VAR_ssh_host_public_key=$(<"$state/host_key.pub")
+  # shellcheck disable=SC2090
   export TF_VAR_domain TF_VAR_admin_addresses TF_VAR_repository
   export TF_VAR_ssh_public_key TF_VAR_ssh_host_key TF_VAR_ssh_host_public_key
 fi

@@ -8,6 +8,7 @@ step 'where is the server' 'has "just zlay-infra" been here?'
 need_server
 step 'fetch the credentials' 'does "just zlay-ssh true" work?'
 umask 077
+run mkdir -p "$state"
 if dry_run; then
   remote cat /etc/rancher/k3s/k3s.yaml
   printf '# 127.0.0.1 in it becomes %s; it is written to %s\n' "$server_ip" "$state/kubeconfig"

@@ -10,6 +10,7 @@ step 'build and roll out (25 minutes at first, then two)' \
   'the error is above; what ran before runs on unless the roll-out has begun: then "just zlay-rollback"'
 mapfile -d '' command < <(ssh_command bash -s --)
 script=deploy/scripts/on-server/publish.sh
+# shellcheck disable=SC2094  # the name is for a dry run
 feed "$script" "${command[@]}" <"$script"
 step 'done'
 say 'next: just zlay-health'
