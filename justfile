@@ -13,9 +13,15 @@ memlab := CARGO_TARGET_DIR / "memlab"
 # More than there are cores: most tests wait for sockets and timers most of the time.
 export RUST_TEST_THREADS := env("RUST_TEST_THREADS", "8")
 
-# What RocksDB is compiled with for a release: it checks every write and every block with CRC-32C,
-# which processors have had an instruction for since 2008 that a compiler does not use unasked.
-release := if arch() == "x86_64" { "CXXFLAGS='-msse4.2 -mpclmul'" } else { "" }
+# What a release is built for: `portable`, or `native`, the processor that builds it and no older one.
+cpu := env("ZLAY_CPU", "portable")
+
+# RocksDB checks every write and every block with CRC-32C, which processors have had an instruction for
+# since 2008 that a compiler does not use unasked. The same flags are in the Dockerfile.
+release := if cpu == "native" { "CFLAGS=-march=native CXXFLAGS=-march=native RUSTFLAGS='-C target-cpu=native'" } else if cpu != "portable" { error("ZLAY_CPU is portable or native") } else if arch() == "x86_64" { "CXXFLAGS='-msse4.2 -mpclmul'" } else { "" }
+
+commit := `git rev-parse --short=12 HEAD 2>/dev/null || echo unknown`
+version := `sed -n '0,/^version = "\(.*\)"/s//\1/p' Cargo.toml`
 
 # lint and test
 default: lint test
@@ -106,6 +112,32 @@ bench-relay *args: build
 # the optimised binaries, in $CARGO_TARGET_DIR/release
 build *args:
     {{ release }} cargo build --locked --release --bins {{ args }}
+
+# Where it goes is below DESTDIR, if that is set; `--dry-run` says what would be done.
+
+# install the built relay as a service of systemd (arguments go to deploy/install)
+install *args:
+    deploy/install {{ args }} {{ CARGO_TARGET_DIR }}/release/zlay
+
+# the container's image, of the built relay, as localhost/zlay:COMMIT (needs buildah)
+image:
+    buildah bud --format docker --file Dockerfile.runtime --tag localhost/zlay:{{ commit }} \
+        --build-arg VERSION={{ version }} --build-arg COMMIT={{ commit }} \
+        --build-arg DATE={{ datetime_utc("%Y-%m-%dT%H:%M:%SZ") }} {{ CARGO_TARGET_DIR }}/release
+
+# the Debian package of the built relay, in OUT (needs cargo-deb)
+deb out="dist":
+    deploy/deb {{ CARGO_TARGET_DIR }}/release {{ out }}
+
+# Everything but what is built goes to a copy with `--dry-run`; deploy/release says more.
+
+# make a release: version, changelog, tag, programs, package, checksums, SBOM (see deploy/release --help)
+release version *args:
+    deploy/release {{ version }} {{ args }}
+
+# all of deploy/ that one machine can check, or some (`just test-deploy image debian`)
+test-deploy *names: binaries
+    ZLAY_BINARIES={{ debug }} tests/deploy/run {{ names }}
 
 # remove what was built for this crate; its dependencies (RocksDB: 12 to 25 minutes) stay
 clean:

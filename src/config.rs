@@ -1,12 +1,21 @@
 //! The configuration: environment variables, each with a flag of the same name, parsed once.
 //!
 //! A variable that begins with `RELAY_` and is not known is an error that names the nearest known
-//! one: a misspelt limit must not silently be the default. Secrets are taken from the environment
-//! only, never from the command line, where every user of the machine could read them.
+//! one: a misspelt limit must not silently be the default.
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+#[cfg(test)]
+mod described;
+mod secret;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::secret::Secret;
 
 /// The command line of `zlay`.
 #[derive(Parser, Debug)]
@@ -25,7 +34,8 @@ host, verifies every event, merges them into one sequenced stream and serves tha
 subscribers.\n\nEvery option is also an environment variable (--port is RELAY_PORT). Without any, \
 zlay serves on port 3000, keeps its state in ./data, and asks bsky.network for its list of hosts.";
 
-const AFTER_HELP: &str = "Secrets come from the environment only:\n  \
+const AFTER_HELP: &str = "Secrets come from the environment, or from files that RELAY_ADMIN_PASSWORD_FILE \
+and DATABASE_URL_FILE name (credentials of systemd, secrets of containers):\n  \
 RELAY_ADMIN_PASSWORD  password of the admin API; unset: the admin API answers 403\n  \
 DATABASE_URL          postgres://USER:PASSWORD@HOST/DATABASE keeps what the operator decides and \
 what is known of hosts; unset: RELAY_DATA_DIR does. Options: ?sslmode=disable, prefer (the default), \
@@ -35,7 +45,8 @@ zlay --upstream none                  only hosts that ask for it (requestCrawl)\
 RELAY_PORT=8080 RUST_LOG=debug zlay   another port, more to read\n\n\
 RUST_LOG sets the log level (error, warn, info, debug, trace), also per module \
 (RUST_LOG=info,zlay::host=debug).\n\n\
-Exit codes: 0 after SIGTERM or SIGINT; 1 when it could not start, or a host was not taken (crawl); \
+Exit codes: 0 after SIGTERM or SIGINT; 1 when it could not start, a host was not taken (crawl), or the \
+relay is not well (health); \
 2 for a wrong option or variable; 70 after a fault in a thread that it needs; 71 when the store can \
 not be written; 72 when a stop took over 30 seconds.";
 
@@ -52,6 +63,17 @@ pub enum Command {
         /// The relay to ask.
         #[arg(long, default_value = "http://localhost:3000")]
         relay: String,
+    },
+    /// Ask the relay of this machine how it does, as a probe of a container does. Exit code 1 when it is
+    /// not well, or does not answer.
+    Health {
+        /// Its internal port; where RELAY_METRICS_BIND and RELAY_METRICS_PORT say when left out.
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// Whether subscribers should be sent there (/readyz), and not only whether events get through
+        /// (/healthz).
+        #[arg(long)]
+        ready: bool,
     },
     /// Hosts of a running relay.
     Hosts {
@@ -320,32 +342,6 @@ pub struct Config {
     pub database_url: Option<Secret>,
 }
 
-/// A value that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The value itself; the caller answers for where it goes.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(value: String) -> Secret {
-        Secret(value)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(set)")
-    }
-}
-
-/// Variables that have no flag.
-const SECRETS: [&str; 1] = ["RELAY_ADMIN_PASSWORD"];
-
 impl Cli {
     /// Parses the command line and the environment; prints the error and ends the process where
     /// one of them is wrong.
@@ -359,10 +355,10 @@ impl Cli {
             std::process::exit(2);
         }
         let secret = |name| {
-            std::env::var(name)
-                .ok()
-                .filter(|v| !v.is_empty())
-                .map(Secret)
+            secret::from_environment(name).unwrap_or_else(|error| {
+                eprintln!("error: {error}");
+                std::process::exit(2);
+            })
         };
         cli.config.admin_password = secret("RELAY_ADMIN_PASSWORD");
         cli.config.database_url = secret("DATABASE_URL");
@@ -374,6 +370,16 @@ impl Config {
     /// The stack of host and subscriber threads, in bytes.
     pub fn connection_stack_bytes(&self) -> usize {
         self.thread_stack_kib as usize * 1024
+    }
+
+    /// Where this machine reaches the internal listener.
+    pub fn internal_url(&self) -> String {
+        let address = match self.metrics_bind {
+            IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            address => address,
+        };
+        format!("http://{}", SocketAddr::new(address, self.metrics_port))
     }
 
     /// How long events can be replayed.
@@ -393,7 +399,7 @@ pub fn variables() -> Vec<String> {
     let mut names: Vec<String> = command
         .get_arguments()
         .filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned))
-        .chain(SECRETS.map(str::to_owned))
+        .chain(secret::variables())
         .collect();
     names.sort();
     names
@@ -506,6 +512,14 @@ mod tests {
     }
 
     #[test]
+    fn the_internal_port_is_reached_from_the_same_machine() {
+        let url = |bind| parse(&["--metrics-bind", bind]).unwrap().internal_url();
+        assert_eq!(url("0.0.0.0"), "http://127.0.0.1:3001");
+        assert_eq!(url("::"), "http://[::1]:3001");
+        assert_eq!(url("10.1.2.3"), "http://10.1.2.3:3001");
+    }
+
+    #[test]
     fn flags_and_variables_carry_the_same_names() {
         let command = <Cli as clap::CommandFactory>::command();
         for arg in command.get_arguments() {
@@ -531,13 +545,8 @@ mod tests {
             let row = format!("| `{env}` | {default} |");
             assert!(readme.contains(&row), "the table of the README lacks {row}");
         }
-        for secret in SECRETS {
+        for secret in secret::variables() {
             assert!(readme.contains(&format!("| `{secret}` |")), "{secret}");
         }
-    }
-
-    #[test]
-    fn secrets_do_not_print() {
-        assert_eq!(format!("{:?}", Secret("hunter2".into())), "(set)");
     }
 }

@@ -20,6 +20,7 @@ pub mod outbound;
 pub mod reject;
 pub mod relay;
 pub mod sequencer;
+pub mod service;
 pub mod sim;
 pub mod store;
 pub mod threads;

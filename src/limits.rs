@@ -483,6 +483,20 @@ pub const SERVICE_STACK_BYTES: usize = 1 << 20;
 /// How long a stop may take before the process ends all the same.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Between two words to the service manager; less where its watchdog wants them sooner.
+pub const SERVICE_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// How much longer than now the service manager is asked to wait for a start that goes on: some
+/// intervals, so that one word that is late does not end it.
+pub const SERVICE_EXTENSION: Duration = Duration::from_secs(60);
+/// How long a start may ask for more time. Counting a large store anew takes minutes; what takes longer
+/// than this hangs, and the service manager ends it.
+pub const SERVICE_START_MAX: Duration = Duration::from_secs(3600);
+/// A word to a service manager that does not read; then it is dropped.
+pub const SERVICE_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+const _: () = assert!(SERVICE_REPORT_INTERVAL.as_secs() * 4 < SERVICE_EXTENSION.as_secs());
+const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < SERVICE_EXTENSION.as_secs());
+
 const _: () = assert!(CONTROL_TIMEOUT.as_secs() < CONTROL_START_TIMEOUT.as_secs());
 const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < CONTROL_COPY_TIMEOUT.as_secs());
 const _: () = assert!(HOST_EVENTS_A_SECOND_MAX < TRUSTED_HOST_EVENTS_A_SECOND_MAX);

@@ -37,7 +37,7 @@ use crate::{
         thread::Start,
     },
     http::{
-        app::{App, Parts},
+        app::{App, Health, Parts},
         front_door::{self, Bounds, FrontDoor},
         internal::Internal,
         siblings::Siblings,
@@ -76,6 +76,8 @@ pub struct Relay {
     keeper: Part,
     state: Arc<State>,
     store: Arc<Store>,
+    health: Arc<RelayHealth>,
+    metrics: Arc<Metrics>,
 }
 
 /// Threads that are told to stop together.
@@ -176,14 +178,15 @@ impl Relay {
         let (siblings, telling) =
             Siblings::start(&config.sibling_relays, &outbound, &metrics, &stop)?;
         hosts.threads.extend(telling);
+        let health = Arc::new(RelayHealth::new(
+            state.clone(),
+            metrics.clone(),
+            control.clone(),
+        ));
         let parts = Parts {
             metrics: metrics.clone(),
             memory: Arc::new(Memory::new(Arc::new(memory))),
-            health: Arc::new(RelayHealth::new(
-                state.clone(),
-                metrics.clone(),
-                control.clone(),
-            )),
+            health: health.clone(),
             firehose,
             catalog: Arc::new(CatalogPort {
                 store: store.clone(),
@@ -236,6 +239,8 @@ impl Relay {
             keeper,
             state,
             store,
+            health,
+            metrics,
         })
     }
 
@@ -247,6 +252,16 @@ impl Relay {
     /// Where the internal port listens.
     pub fn internal_address(&self) -> SocketAddr {
         self.internal.address()
+    }
+
+    /// How it does.
+    pub fn health(&self) -> Arc<dyn Health> {
+        self.health.clone()
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     /// Ends everything: no new clients, no new events, what is under way is written, subscribers

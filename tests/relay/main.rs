@@ -32,6 +32,7 @@ mod postgres;
 mod process;
 #[path = "../support/scripted.rs"]
 mod scripted;
+mod service;
 mod settings;
 mod siblings;
 #[path = "../support/site.rs"]
