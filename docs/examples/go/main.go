@@ -14,16 +14,15 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	comatproto "github.com/bluesky-social/indigo/api/atproto"
 	"github.com/bluesky-social/indigo/atproto/atdata"
-	"github.com/bluesky-social/indigo/atproto/repo"
-	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/bluesky-social/indigo/events"
 	"github.com/gorilla/websocket"
+	"github.com/ipfs/go-cid"
+	"github.com/ipld/go-car"
 )
 
 const (
@@ -129,14 +128,14 @@ func (s *subscriber) connection(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.frame(ctx, data); err != nil {
+		if err := s.frame(data); err != nil {
 			return err
 		}
 	}
 }
 
 // frame takes two DAG-CBOR items: what it is, and what it says.
-func (s *subscriber) frame(ctx context.Context, data []byte) error {
+func (s *subscriber) frame(data []byte) error {
 	var e events.XRPCStreamEvent
 	if err := e.Deserialize(bytes.NewReader(data)); err != nil {
 		return err
@@ -155,9 +154,10 @@ func (s *subscriber) frame(ctx context.Context, data []byte) error {
 		return nil
 	case e.RepoCommit != nil:
 		c := e.RepoCommit
-		ops, err := operations(ctx, c)
+		ops, err := operations(c)
 		if err != nil {
-			return fmt.Errorf("%d: %w", c.Seq, err)
+			// One event that this program does not understand must not stop it for ever.
+			fmt.Fprintln(os.Stderr, c.Seq, err)
 		}
 		return s.done(line{Seq: c.Seq, Type: "#commit", Did: c.Repo, Ops: ops})
 	case e.RepoSync != nil:
@@ -171,23 +171,29 @@ func (s *subscriber) frame(ctx context.Context, data []byte) error {
 	return nil // a type of a later day
 }
 
-func operations(ctx context.Context, c *comatproto.SyncSubscribeRepos_Commit) ([][]any, error) {
-	_, blocks, err := repo.LoadRepoFromCAR(ctx, bytes.NewReader(c.Blocks))
+func operations(c *comatproto.SyncSubscribeRepos_Commit) ([][]any, error) {
+	file, err := car.NewCarReader(bytes.NewReader(c.Blocks))
 	if err != nil {
 		return nil, err
+	}
+	blocks := map[cid.Cid][]byte{}
+	for {
+		block, err := file.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		blocks[block.Cid()] = block.RawData()
 	}
 	ops := [][]any{}
 	for _, op := range c.Ops {
 		var kind any
 		if op.Cid != nil {
-			collection, key, _ := strings.Cut(op.Path, "/")
-			data, _, err := blocks.GetRecordBytes(ctx, syntax.NSID(collection), syntax.RecordKey(key))
+			record, err := atdata.UnmarshalCBOR(blocks[cid.Cid(*op.Cid)])
 			if err != nil {
-				return nil, err
-			}
-			record, err := atdata.UnmarshalCBOR(data)
-			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("%s: %w", op.Path, err)
 			}
 			kind = record["$type"]
 		}

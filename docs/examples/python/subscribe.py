@@ -62,6 +62,8 @@ class Subscriber:
         with connect(url, max_size=FRAME_BYTES_MAX, compression=None) as socket:
             for frame in socket:
                 self.frame(frame)
+            # 1001: the relay stops, and mostly comes back.
+            print(f"closed: {socket.close_code} {socket.close_reason}", file=sys.stderr)
 
     def frame(self, frame: bytes):
         """Two DAG-CBOR items: what it is, and what it says."""
@@ -75,7 +77,11 @@ class Subscriber:
         if header["t"] == "#info":
             print(f"info: {body}", file=sys.stderr)  # OutdatedCursor: events are missing
             return
-        self.event(header["t"], body)
+        try:
+            self.event(header["t"], body)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # One event that this program does not understand must not stop it for ever.
+            print(f"{body['seq']}: {error!r}", file=sys.stderr)
         self.cursor = body["seq"]
         if time.monotonic() - self.saved_at > SAVE_EVERY_SECONDS:
             self.save()

@@ -80,7 +80,12 @@ function frame(bytes: Uint8Array) {
   } else if (header.t === '#info') {
     console.error(`info: ${body.name}: ${body.message}`) // OutdatedCursor: events are missing
   } else {
-    event(header.t!, body)
+    try {
+      event(header.t!, body)
+    } catch (error) {
+      // One event that this program does not understand must not stop it for ever.
+      console.error(`${body.seq}: ${error}`)
+    }
     cursor = body.seq
     if (Date.now() - savedAt > SAVE_EVERY_MS) save()
   }

@@ -30,11 +30,12 @@ struct Header {
 }
 
 /// What an error frame and an `#info` say.
-#[derive(Deserialize, Debug)]
+#[derive(Deserialize)]
 struct Words {
     #[serde(alias = "error")]
     name: String,
-    message: Option<String>,
+    #[serde(default)]
+    message: String,
 }
 
 #[derive(Deserialize)]
@@ -157,16 +158,24 @@ impl Subscriber {
                 let words = Words::deserialize(&mut items)?;
                 // After ConsumerTooSlow the cursor is still good; after FutureCursor it is another
                 // relay's.
+                let text = format!("{}: {}", words.name, words.message);
                 if words.name == "FutureCursor" {
-                    return Err(End::Fatal(format!("{words:?}")));
+                    return Err(End::Fatal(text));
                 }
-                eprintln!("error: {words:?}");
+                eprintln!("error: {text}");
             }
             // OutdatedCursor: events are missing.
-            Some("#info") => eprintln!("info: {:?}", Words::deserialize(&mut items)?),
+            Some("#info") => {
+                let words = Words::deserialize(&mut items)?;
+                eprintln!("info: {}: {}", words.name, words.message);
+            }
             Some(kind @ ("#commit" | "#sync" | "#identity" | "#account")) => {
                 let event = Event::deserialize(&mut items)?;
-                println!("{}", line(kind, &event)?);
+                match line(kind, &event) {
+                    Ok(line) => println!("{line}"),
+                    // One event that this program does not understand must not stop it for ever.
+                    Err(error) => eprintln!("{}: {error}", event.seq),
+                }
                 self.cursor = Some(event.seq);
                 if self.saved_at.elapsed() > SAVE_EVERY {
                     self.save()?;
