@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Takes a dump of Postgres off the server: `zlay-backup [FILE]`, else into backups/.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_programs kubectl
 need_kubeconfig

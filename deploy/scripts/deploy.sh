@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Brings everything on the cluster to what deploy/k3s and .env say: cert-manager, Postgres, the relay,
 # monitoring. Says nothing new to what is as it should be, so it can be run at any time.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need ZLAY_DOMAIN LETSENCRYPT_EMAIL ZLAY_ADMIN_PASSWORD ZLAY_POSTGRES_PASSWORD
 need_programs kubectl helm

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Opens a port of this machine to what is not reachable from outside, until Ctrl-C: `admin` or `grafana`.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_programs kubectl
 need_kubeconfig

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Whether the relay is well: from inside, and from here. Exit code 0 if so.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need ZLAY_DOMAIN
 need_programs kubectl curl

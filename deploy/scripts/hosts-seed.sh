@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Asks the relay, as its operator, to crawl every host that another relay lists (bsky.network). What is
 # known already is asked once more, which does no harm.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_programs kubectl
 need_kubeconfig

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Makes the server, or changes its firewall; waits until k3s runs on it.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need HCLOUD_TOKEN ZLAY_DOMAIN ZLAY_ADMIN_ADDRESSES ZLAY_REPOSITORY
 need_programs terraform ssh ssh-keygen

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Fetches the provider of terraform, and says which programs are missing here.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_programs terraform ssh ssh-keygen kubectl helm curl git
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Fetches the credentials of the cluster into deploy/.state/kubeconfig.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need ZLAY_DOMAIN
 need_programs terraform ssh kubectl

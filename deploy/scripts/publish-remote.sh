@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds what the server's clone of zlay has to pull, on the server, and rolls it out by its commit.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need ZLAY_DOMAIN
 need_programs terraform ssh

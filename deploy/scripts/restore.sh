@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts a dump back: `zlay-restore FILE`. Or tries it in a database beside, which changes nothing:
 # `zlay-restore FILE drill`.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_programs kubectl
 need_kubeconfig
@@ -34,11 +35,22 @@ if ! dry_run && [ -z "${ZLAY_YES-}" ]; then
   read -r -p 'Type "restore" to go on: ' word
   [ "$word" = restore ] || die 'nothing was done'
 fi
+# On a new server there is no relay yet, and one must not begin before its database is back.
+before=
+capture before 1 "${kube[@]}" get deployment relay -n zlay -o 'jsonpath={.spec.replicas}'
 step 'stop the relay' '"just zlay-status"'
 k scale deployment/relay --replicas=0 -n zlay
 k wait --for=delete pod -l app.kubernetes.io/name=relay -n zlay --timeout=2m
 step 'restore' 'nothing was changed (it is one transaction), and the relay is stopped: "kubectl scale deployment/relay --replicas=1 -n zlay" starts it'
 dump | feed "$file" "${postgres[@]}" "${restore[@]}" -d zlay
+# Hosts that came after the dump have numbers that the data directory may know: they are not given again.
+run "${postgres[@]}" psql -q -v ON_ERROR_STOP=1 -U relay -d zlay \
+  -c 'UPDATE store SET next_host = next_host + 10000'
+if [ "$before" = 0 ]; then
+  step 'done'
+  say 'next: just zlay-publish-remote'
+  exit 0
+fi
 step 'start the relay' '"just zlay-logs" says why it does not start'
 k scale deployment/relay --replicas=1 -n zlay
 k rollout status deployment/relay -n zlay --timeout=10m

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Goes back to the image before, or to the commit that is named. The data stay as they are.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_programs kubectl
 need_kubeconfig

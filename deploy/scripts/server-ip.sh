@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Prints the server's address.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_programs terraform
 step 'the address of the server' 'has "just zlay-infra" been here?'

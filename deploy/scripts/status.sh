@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What runs: nodes, pods, disk, certificate, and how the relay says it does.
+# shellcheck source=deploy/scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 need ZLAY_DOMAIN
 need_programs kubectl curl

@@ -36,7 +36,8 @@ else
 
   say "image $image"
   cp "$CARGO_TARGET_DIR/release/zlay" "$work/zlay"
-  buildah bud --quiet --file Dockerfile.runtime --tag "$image" "$work"
+  buildah bud --quiet --format docker --file Dockerfile.runtime --tag "$image" \
+    --build-arg "COMMIT=$commit" "$work"
   buildah push --quiet "$image" "docker-archive:$work/image.tar:$image"
   k3s ctr images import "$work/image.tar"
   imported || die "k3s does not list $image after the import"

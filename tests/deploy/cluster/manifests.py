@@ -281,6 +281,13 @@ def values():
     return problems
 
 
+def anchors(page):
+    """The headings of a page of docs/, as links name them."""
+    file = ROOT / "docs" / page
+    found = re.findall(r"^#+ (.+)$", file.read_text(), re.M) if file.exists() else []
+    return {re.sub(r"[^a-z0-9 _-]", "", a.lower()).replace(" ", "-") for a in found}
+
+
 def monitoring():
     """What is made of deploy/monitoring is not stale."""
     if not (ROOT / "deploy/monitoring").is_dir():
@@ -300,13 +307,16 @@ def monitoring():
     shown = of("ConfigMap", "relay-dashboards")
     if not shown["data"] or shown["metadata"]["labels"].get("grafana_dashboard") != "1":
         problems.append("no dashboard that Grafana would find")
-    anchors = set(re.findall(r"^#+ (.+)$", (ROOT / "docs/operations.md").read_text(), re.M))
-    slugs = {re.sub(r"[^a-z0-9 _-]", "", a.lower()).replace(" ", "-") for a in anchors}
     for group in rules:
         for rule in group["rules"]:
             link = rule.get("annotations", {}).get("runbook_url", "")
-            if "alert" in rule and "operations.md" in link and link.split("#")[-1] not in slugs:
-                problems.append(f"{rule['alert']}: operations.md has no {link.split('#')[-1]}")
+            if "alert" not in rule:
+                continue
+            page, _, anchor = link.rpartition("/")[2].partition("#")
+            if not anchor or anchor not in anchors(page):
+                problems.append(f"{rule['alert']}: {link} leads nowhere")
+            if rule["alert"].lower() not in anchors("operations.md"):
+                problems.append(f"operations.md does not say what to do about {rule['alert']}")
     return problems
 
 

@@ -86,7 +86,8 @@ def builds(server, commit, done):
     wanted = [
         "k3s ctr images ls -q",
         CARGO,
-        f"buildah bud --quiet --file Dockerfile.runtime --tag localhost/zlay:{commit} {work}",
+        f"buildah bud --quiet --format docker --file Dockerfile.runtime --tag localhost/zlay:{commit}"
+        f" --build-arg COMMIT={commit} {work}",
         f"buildah push --quiet localhost/zlay:{commit} docker-archive:{work}/image.tar:localhost/zlay:{commit}",
         f"k3s ctr images import {work}/image.tar",
         "k3s ctr images ls -q",

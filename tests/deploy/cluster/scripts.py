@@ -43,7 +43,7 @@ APPLY = f"{KUBE} apply --server-side --force-conflicts --field-manager=zlay -f -
 def shellcheck():
     files = sorted(FOLDER.rglob("*.sh")) + [ROOT / "tests/deploy/cluster.sh"]
     done = subprocess.run(
-        ["shellcheck", "-x", "-P", "SCRIPTDIR", *map(str, files)], capture_output=True, text=True
+        ["shellcheck", "-x", *[str(f.relative_to(ROOT)) for f in files]], cwd=ROOT, capture_output=True, text=True
     )
     return [done.stdout + done.stderr] if done.returncode else []
 
@@ -392,14 +392,16 @@ def restore(stage):
     put_back = f"{execute} pg_restore --clean --if-exists --no-owner --single-transaction --exit-on-error -U relay -d"
     wanted = [
         f"{execute} pg_restore --list",
+        f"{KUBE} get deployment relay -n zlay -o jsonpath={{.spec.replicas}}",
         f"{KUBE} scale deployment/relay --replicas=0 -n zlay",
         f"{KUBE} wait --for=delete pod -l app.kubernetes.io/name=relay -n zlay --timeout=2m",
         f"{put_back} zlay",
+        f"{execute} psql -q -v ON_ERROR_STOP=1 -U relay -d zlay -c UPDATE store SET next_host = next_host + 10000",
         f"{KUBE} scale deployment/relay --replicas=1 -n zlay",
         f"{KUBE} rollout status deployment/relay -n zlay --timeout=10m",
     ]
     problems = expect(stage, stage.script("restore", "a.dump"), wanted)
-    if stage.calls()[3]["stdin"] != "PGDMP":
+    if stage.calls()[4]["stdin"] != "PGDMP":
         problems.append("the dump is not what is restored")
     stage.log.write_text("")
     done = stage.script("restore", "a.dump", ZLAY_YES="", stdin="no\n")
@@ -408,8 +410,11 @@ def restore(stage):
     stage.log.write_text("")
     stage.answers.insert(0, ["--single-transaction", 1])
     done = stage.script("restore", "a.dump")
-    if done.returncode == 0 or stage.lines() != wanted[:4] or "--replicas=1" not in done.stderr:
+    if done.returncode == 0 or stage.lines() != wanted[:5] or "--replicas=1" not in done.stderr:
         problems.append(f"a restore that fails: {stage.lines()}, {done.stderr}")
+    stage.log.write_text("")
+    stage.answers[0] = ["jsonpath={.spec.replicas}", "0"]
+    problems += expect(stage, stage.script("restore", "a.dump"), wanted[:6])
     stage.log.write_text("")
     stage.answers.pop(0)
     done = stage.script("restore", "a.dump", "drill")
@@ -492,5 +497,6 @@ def checks(report):
     report.check("scripts: zlay-publish-remote", staged(publish_remote))
     report.check("scripts: zlay-rollback", staged(rollback))
     report.check("scripts: zlay-backup", staged(backup))
-    report.check("scripts: zlay-restore", staged(restore))
+    one = [["jsonpath={.spec.replicas}", "1"]]
+    report.check("scripts: zlay-restore", staged(restore, answers=one))
     report.check("scripts: the small ones", staged(others))
