@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the checks of deploy/ have in common; every tests/deploy/check-NAME.sh begins with it:
+# What the checks of deploy/ have in common; every tests/deploy/NAME.sh but this begins with it:
 #
 #   . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 #   check "what is so" a_function or command with its arguments
@@ -30,7 +30,7 @@ trap finish EXIT
 
 failures=0
 # Runs one check, in a shell of its own, and says how it went. What it starts, it stops: with a trap on
-# EXIT.
+# EXIT, whose variables are not local, because functions have ended by then.
 check() {
   local what=$1 output=$scratch/output began=$SECONDS
   shift

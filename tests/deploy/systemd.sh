@@ -33,7 +33,7 @@ an_installation_is_what_systemd_expects() {
   equal "the file with secrets" "640 0:$group" "$(stat -c '%a %u:%g' "$root/etc/zlay/zlay.env")"
   # What the operator has written stays.
   echo RELAY_PORT=4000 >"$root/etc/zlay/zlay.env"
-  DESTDIR=$root deploy/install "$binaries/zlay" | grep -q 'zlay.env is kept'
+  DESTDIR=$root deploy/install "$binaries/zlay" | grep 'zlay.env is kept'
   equal "zlay.env" RELAY_PORT=4000 "$(cat "$root/etc/zlay/zlay.env")"
   for file in $(cd "$root" && find . -type f -name 'zlay*'); do echo "$file"; done
 }
@@ -50,7 +50,7 @@ a_drop_in_with_credentials_is_understood() {
   # The example of zlay.env as it stands there.
   sed -n '/^#   \[Service\]/,/^$/s/^#   //p' deploy/systemd/zlay.env \
     >"$root/etc/systemd/system/zlay.service.d/secrets.conf"
-  grep -c LoadCredential "$root/etc/systemd/system/zlay.service.d/secrets.conf" | grep -qx 2
+  grep -c LoadCredential "$root/etc/systemd/system/zlay.service.d/secrets.conf" | grep -x 2
   silent systemd-analyze verify --man=no --root="$root" zlay.service
 }
 
@@ -70,7 +70,7 @@ the_relay_does_nothing_that_the_unit_forbids() {
     env -i PATH=/usr/bin:/bin RELAY_DATA_DIR="$data" RELAY_ADMIN_PASSWORD=secret "${variables[@]}" \
     strace --follow-forks --summary -C --output="$scratch/traced/log" --signal=none "$scratch/zlay" serve \
     2>"$log" &
-  local tracer=$!
+  tracer=$!
   trap 'pkill -TERM -P "$tracer" 2>/dev/null; kill "$tracer" 2>/dev/null || true' EXIT
   eventually 30 "$binaries/zlay" health --url "http://127.0.0.1:$internal" || { cat "$log"; return 1; }
   network "$plc" "http://localhost:$public" 3

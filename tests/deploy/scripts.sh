@@ -15,7 +15,7 @@ shell_scripts() {
 all_scripts_pass() {
   local scripts
   mapfile -t scripts < <(shell_scripts)
-  printf '%s\n' "${scripts[@]}" | grep -qx bootstrap
+  printf '%s\n' "${scripts[@]}" | grep -x bootstrap >/dev/null
   "$tools/bin/shellcheck" --external-sources --color=never "${scripts[@]}"
 }
 

@@ -29,9 +29,9 @@ it_contains_what_it_should() {
     grep -qF "$library" <<<"$depends" || fail "it does not depend on $library: $depends"
   done
   # The scripts of debhelper are in: restarted after an upgrade if it runs, stopped before a removal.
-  dpkg-deb --info "$package" postinst | grep -q 'systemd-sysusers.* zlay.conf'
-  dpkg-deb --info "$package" postinst | grep -q 'deb-systemd-invoke try-restart .*zlay.service'
-  dpkg-deb --info "$package" prerm | grep -q 'deb-systemd-invoke stop .*zlay.service'
+  dpkg-deb --info "$package" postinst | grep 'systemd-sysusers.* zlay.conf'
+  dpkg-deb --info "$package" postinst | grep 'deb-systemd-invoke try-restart .*zlay.service'
+  dpkg-deb --info "$package" prerm | grep 'deb-systemd-invoke stop .*zlay.service'
 }
 
 inside() { chroot "$root" "$@"; }
@@ -40,13 +40,17 @@ it_installs_on_a_clean_debian() {
   debian_root "$root"
   cp "$package" "$root/tmp/zlay.deb"
   mount -t proc proc "$root/proc"
+  # Which every machine has.
+  echo "127.0.0.1 localhost" >"$root/etc/hosts"
   inside apt-get update -qq
   inside env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends /tmp/zlay.deb
   inside dpkg --verify zlay
-  inside getent passwd zlay | grep -q ':/var/lib/zlay:/usr/sbin/nologin$'
-  inside zlay --version | grep -q '^zlay '
+  inside getent passwd zlay | grep ':/var/lib/zlay:/usr/sbin/nologin$'
+  inside zlay --version | grep '^zlay '
   # The manual is one.
-  gzip -dc "$root/usr/share/man/man1/zlay.1.gz" | silent man --warnings --local-file --encoding=utf8 - >/dev/null
+  man --warnings --local-file "$root/usr/share/man/man1/zlay.1.gz" >"$scratch/manual" 2>"$scratch/warnings"
+  equal "what man says of it" "" "$(cat "$scratch/warnings")"
+  grep 'RELAY_RETENTION_BYTES' "$scratch/manual"
 }
 
 # What systemd would do, with the means at hand: directories, user, environment, ExecStart, NOTIFY_SOCKET.
@@ -66,7 +70,7 @@ its_service_starts_is_healthy_and_stops() {
   command=$(sed -n 's/^ExecStart=//p' "$unit")
   user=$(sed -n 's/^User=//p' "$unit")
   python3 tests/deploy/notify_listener.py "$root/run/notify" "$scratch/told" &
-  local manager=$! service=
+  manager=$! service=
   trap 'kill $manager $service 2>/dev/null || true' EXIT
   eventually 10 test -S "$root/run/notify"
   # shellcheck disable=SC2086 # the command of a unit is words
@@ -74,7 +78,7 @@ its_service_starts_is_healthy_and_stops() {
     WATCHDOG_USEC=2000000 "${variables[@]}" $command >"$scratch/log" 2>&1 &
   service=$!
   eventually 60 grep -qx READY=1 "$scratch/told" || { cat "$scratch/log"; return 1; }
-  inside env RELAY_METRICS_PORT="$internal" zlay health --ready | grep -qx ready
+  inside env RELAY_METRICS_PORT="$internal" zlay health --ready | grep -x ready
   eventually 10 grep -qx WATCHDOG=1 "$scratch/told"
   equal "its user" "$(inside id -u zlay)" "$(awk '/^Uid:/ { print $2 }' "/proc/$service/status")"
   network "$plc" "http://localhost:$public" 3
