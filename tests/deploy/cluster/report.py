@@ -1,5 +1,6 @@
 """One line a check."""
 
+import os
 import pathlib
 import traceback
 
@@ -34,6 +35,9 @@ class Report:
         else:
             self.passed += 1
             print(f"ok    {name}", flush=True)
+            # Where tests/deploy/run counts.
+            with open(os.environ.get("ZLAY_CHECK_RESULTS", os.devnull), "a") as results:
+                results.write("ok\n")
 
     def summary(self):
         skipped = f", {self.skipped} skipped" if self.skipped else ""

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import hcl2
@@ -169,6 +170,24 @@ def conditions():
     return problems
 
 
+def cloud_init_package():
+    """Debian's cloud-init, unpacked: installed, it would take this machine for a new one at its next start."""
+    folder = pathlib.Path(sys.prefix) / "cloud-init"
+    modules = folder / "usr/lib/python3/dist-packages"
+    if not modules.is_dir():
+        if not shutil.which("apt-get"):
+            raise Skip("there is no apt-get to fetch cloud-init with")
+        with tempfile.TemporaryDirectory() as work:
+            os.chmod(work, 0o755)
+            download = ["apt-get", "download", "-qq", "cloud-init"]
+            if subprocess.run(download, cwd=work, capture_output=True).returncode:
+                subprocess.run(["apt-get", "update", "-qq"], capture_output=True, check=False)
+                subprocess.run(download, cwd=work, capture_output=True, check=True)
+            (package,) = pathlib.Path(work).glob("*.deb")
+            subprocess.run(["dpkg", "-x", package, folder], check=True)
+    return str(modules)
+
+
 def cloud_init():
     """What the server is told, rendered by terraform and looked at."""
     problems = []
@@ -208,11 +227,9 @@ def cloud_init():
         if len(text.encode()) > 32 * 1024:
             problems.append("user data are 32 KiB at most")
         (pathlib.Path(folder) / "user-data.yaml").write_text(text)
-        if not shutil.which("cloud-init"):
-            raise Skip("cloud-init is not installed here" + (f"; {problems}" if problems else ""))
         done = subprocess.run(
-            ["cloud-init", "schema", "--config-file", f"{folder}/user-data.yaml"],
-            capture_output=True, text=True,
+            [sys.executable, "-m", "cloudinit.config.schema", "-c", f"{folder}/user-data.yaml"],
+            env={**os.environ, "PYTHONPATH": cloud_init_package()}, capture_output=True, text=True,
         )
         if done.returncode or "Valid" not in done.stdout:
             problems.append(done.stdout + done.stderr)
