@@ -1,6 +1,6 @@
 import sys
 
-from . import database, dry_runs, manifests, publish, report, scripts, terraform
+from . import database, docs, dry_runs, manifests, publish, report, scripts, terraform
 
 results = report.Report()
 terraform.checks(results)
@@ -9,4 +9,5 @@ scripts.checks(results)
 dry_runs.checks(results, update="--update" in sys.argv)
 publish.checks(results)
 database.checks(results)
+docs.checks(results)
 sys.exit(0 if results.summary() else 1)
