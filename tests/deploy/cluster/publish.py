@@ -53,7 +53,8 @@ class Server(Stage):
         file.unlink(missing_ok=True)
         log = "printf '%s\\n' \"" + name + " $*\" >>\"$FAKE_LOG\""
         fail = 'case "' + name + ' $*" in *"${FAIL:-nothing}"*) echo "fails on purpose" >&2; exit 9 ;; esac'
-        file.write_text(f"#!/bin/bash\nset -eu\n{log}\n{fail}\n{body}\n")
+        # It reads what it can get, as a program might.
+        file.write_text(f"#!/bin/bash\nset -eu\ncat >/dev/null\n{log}\n{fail}\n{body}\n")
         file.chmod(0o755)
 
     def commit_file(self, text):
