@@ -63,7 +63,8 @@ apply_files "$k3s_dir/40-traefik.yaml" "$k3s_dir/41-ingress.yaml"
 step 'monitoring' '"kubectl get pods -n monitoring"; then "just zlay-deploy" again'
 chart monitoring monitoring https://prometheus-community.github.io/helm-charts kube-prometheus-stack \
   "$monitoring_version"
-apply_files "$k3s_dir"/monitoring/*.yaml
+apply_files "$k3s_dir"/60-service-monitor.yaml
+deploy/scripts/monitoring.sh | feed 'deploy/monitoring, as manifests' "${apply[@]}"
 
 step 'done'
 [ "$replicas" = 1 ] || say 'next: just zlay-publish-remote'

@@ -15,13 +15,11 @@ ARGUMENTS = {
     "zlay-ssh": ["uptime"],
     "zlay-hosts-seed": ["relay1.us-east.bsky.network"],
 }
-# Makes files, and has a check of its own.
-WITHOUT = {"zlay-monitoring"}
 
 
 def recipes():
     text = (ROOT / "deploy/zlay.just").read_text()
-    return [r for r in re.findall(r"^(zlay-[a-z-]+) \*args:", text, re.M) if r not in WITHOUT]
+    return re.findall(r"^(zlay-[a-z-]+) \*args:", text, re.M)
 
 
 def dry_run(name):

@@ -1,6 +1,6 @@
 """deploy/k3s: against Kubernetes' own schemas, and how the objects fit together."""
 
-import pathlib
+import functools
 import re
 import subprocess
 
@@ -8,19 +8,31 @@ import kubernetes_validate
 import yaml
 
 from .custom import CUSTOM
-from .report import ROOT
+from .report import ROOT, Skip
 
 FOLDER = ROOT / "deploy/k3s"
+MONITORING = ROOT / "deploy/monitoring"
+SCRIPT = ROOT / "deploy/scripts/monitoring.sh"
 # That of k3s in deploy/terraform/variables.tf.
 KUBERNETES = "1.35"
 
 
 def files():
-    return sorted([*FOLDER.glob("*.yaml"), *(FOLDER / "monitoring").glob("*.yaml")])
+    return sorted(FOLDER.glob("*.yaml"))
+
+
+@functools.cache
+def made():
+    """The manifests that are made of deploy/monitoring."""
+    if not MONITORING.is_dir():
+        return ""
+    return subprocess.run([SCRIPT], check=True, capture_output=True, text=True).stdout
 
 
 def objects():
-    return [(file, o) for file in files() for o in yaml.safe_load_all(file.read_text()) if o]
+    """Every object, with the file that it is in, read anew."""
+    found = [(file, o) for file in files() for o in yaml.safe_load_all(file.read_text())]
+    return [(f, o) for f, o in [*found, *((SCRIPT, o) for o in yaml.safe_load_all(made()))] if o]
 
 
 def of(kind, name, namespace="zlay"):
@@ -35,13 +47,9 @@ def of(kind, name, namespace="zlay"):
 
 def lint():
     rules = "{extends: default, rules: {line-length: {max: 120}, document-start: disable, braces: {max-spaces-inside: 1}}}"
-    own = [f for f in [*files(), *(FOLDER / "values").glob("*.yaml")] if not made(f)]
+    own = [*files(), *(FOLDER / "values").glob("*.yaml")]
     done = subprocess.run(["yamllint", "-d", rules, *map(str, own)], capture_output=True, text=True)
     return [done.stdout + done.stderr] if done.returncode else []
-
-
-def made(file):
-    return file.read_text().startswith("# Made by")
 
 
 def schemas():
@@ -289,24 +297,20 @@ def anchors(page):
 
 
 def monitoring():
-    """What is made of deploy/monitoring is not stale."""
-    if not (ROOT / "deploy/monitoring").is_dir():
-        return ["there is no deploy/monitoring"]
-    done = subprocess.run(
-        [ROOT / "deploy/scripts/monitoring.sh", "--check"], capture_output=True, text=True
-    )
-    problems = [done.stdout + done.stderr] if done.returncode else []
+    """The rules arrive as they are, and every alert is explained and has something to do."""
+    if not MONITORING.is_dir():
+        raise Skip("there is no deploy/monitoring")
+    problems = []
     rules = of("PrometheusRule", "relay")["spec"]["groups"]
     wanted = []
-    for file in sorted((ROOT / "deploy/monitoring").rglob("*.y*ml")):
-        data = yaml.safe_load(file.read_text())
-        if isinstance(data, dict) and "groups" in data and "test" not in file.name:
-            wanted += data["groups"]
+    for file in sorted(MONITORING.glob("*.y*ml")):
+        wanted += yaml.safe_load(file.read_text()).get("groups", [])
     if not wanted or rules != wanted:
         problems.append("the rules are not those of deploy/monitoring")
     shown = of("ConfigMap", "relay-dashboards")
-    if not shown["data"] or shown["metadata"]["labels"].get("grafana_dashboard") != "1":
-        problems.append("no dashboard that Grafana would find")
+    boards = {f.name: f.read_text() for f in MONITORING.glob("*.json")}
+    if not boards or shown["data"] != boards or shown["metadata"]["labels"].get("grafana_dashboard") != "1":
+        problems.append("the dashboards are not those of deploy/monitoring, or Grafana would not find them")
     for group in rules:
         for rule in group["rules"]:
             link = rule.get("annotations", {}).get("runbook_url", "")
