@@ -103,7 +103,7 @@ memlab *args: memlab-binaries
         {{ args }}
 
 # Options: `--out FILE` writes JSON, `--against FILE` compares, `--relay-cmd COMMAND` measures any other
-# relay (docs/performance.md).
+# relay, `--only pages --span 30` pages of lists beside ingest with five million accounts (docs/performance.md).
 
 # a relay under load, beside what the machine does at best (four minutes)
 bench-relay *args: build

@@ -208,6 +208,7 @@ fn parts(c: &mut Criterion) {
                 did,
                 authority_at: Some(0),
                 kind: Kind::Commit(proven),
+                happened_ms: None,
                 frame: frame.as_slice().into(),
                 seq_at: event.layout.seq.clone(),
             };

@@ -331,6 +331,15 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub identity_cache_size: u32,
+    /// What the relay is called on its pages.
+    #[arg(long, env = "RELAY_NAME", value_name = "NAME", value_parser = name)]
+    pub name: Option<String>,
+    /// How people reach the operator, shown on the pages: an address of mail, or a URL.
+    #[arg(long, env = "RELAY_CONTACT", value_name = "MAIL|URL", value_parser = contact)]
+    pub contact: Option<String>,
+    /// Where people read what holds for those who use the relay, shown on the pages.
+    #[arg(long, env = "RELAY_POLICY_URL", value_name = "URL", value_parser = page_url)]
+    pub policy_url: Option<String>,
     /// The form of log lines; RUST_LOG sets the level.
     #[arg(long, env = "RELAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -443,6 +452,45 @@ fn http_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// The longest name or address that is shown on pages, in bytes.
+const SHOWN_BYTES_MAX: usize = 200;
+
+fn name(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.is_empty() || text.len() > SHOWN_BYTES_MAX || text.chars().any(char::is_control) {
+        true => Err(format!(
+            "not a name of 1 to {SHOWN_BYTES_MAX} bytes in one line"
+        )),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// An address that a page may link to: no other scheme, so that it can be no script.
+fn page_url(text: &str) -> Result<String, String> {
+    let url = http_url(text.trim())?;
+    match url.len() > SHOWN_BYTES_MAX || url.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        true => Err(format!(
+            "not a URL of at most {SHOWN_BYTES_MAX} bytes without spaces"
+        )),
+        false => Ok(url),
+    }
+}
+
+/// `mailto:`, `https:` or `http:`; an address of mail without `mailto:` gets it.
+fn contact(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let mail = text.strip_prefix("mailto:").unwrap_or(text);
+    let is_mail = |(user, host): (&str, &str)| {
+        let strange = |c: char| c.is_whitespace() || c.is_control() || "<>\"?#&%:/,;".contains(c);
+        !user.is_empty() && host.contains('.') && !mail.contains(strange) && !host.contains('@')
+    };
+    if mail.len() <= SHOWN_BYTES_MAX && mail.split_once('@').is_some_and(is_mail) {
+        return Ok(format!("mailto:{mail}"));
+    }
+    page_url(text).map_err(|_| "neither an address of mail nor an http(s):// URL".to_owned())
+}
+
 fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text[digits.len()..]
@@ -488,6 +536,42 @@ mod tests {
             unknown_variable(variables().iter().map(String::as_str)),
             None
         );
+    }
+
+    #[test]
+    fn what_pages_link_to_can_be_no_script() {
+        let contact = |text: &str| parse(&["--contact", text]).map(|c| c.contact.unwrap()).ok();
+        for (text, expected) in [
+            ("ops@example.com", "mailto:ops@example.com"),
+            ("mailto:ops@example.com", "mailto:ops@example.com"),
+            ("https://example.com/contact", "https://example.com/contact"),
+        ] {
+            assert_eq!(contact(text).as_deref(), Some(expected));
+        }
+        let long = format!("https://example.com/{}", "x".repeat(300));
+        for bad in [
+            "javascript:alert(1)@a.b",
+            "ops",
+            "a@b",
+            "a b@example.com",
+            "",
+            &long,
+        ] {
+            assert_eq!(contact(bad), None, "{bad}");
+        }
+        let policy = |text: &str| parse(&["--policy-url", text]).is_ok();
+        assert!(policy("https://example.com/policy") && policy("http://localhost"));
+        for bad in [
+            "javascript:alert(1)",
+            "mailto:a@b.c",
+            "https://",
+            "https://a b",
+            &long,
+        ] {
+            assert!(!policy(bad), "{bad}");
+        }
+        assert!(parse(&["--name", "Our relay"]).is_ok());
+        assert!(parse(&["--name", "two\nlines"]).is_err() && parse(&["--name", " "]).is_err());
     }
 
     #[test]

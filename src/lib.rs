@@ -5,6 +5,7 @@
 //! the map.
 
 pub mod atproto;
+pub mod backfill;
 pub mod config;
 pub mod control;
 pub mod descriptors;

@@ -80,7 +80,7 @@ fn serve(config: &Config) -> Result<(), StartError> {
         relay.public_address(),
         relay.internal_address()
     );
-    service.ready(relay.health(), relay.metrics());
+    service.ready(relay.health(), relay.board());
     let signal = signals.forever().next();
     service.stopping();
     log::info!("stopping signal={}", signal.unwrap_or_default());

@@ -2,10 +2,19 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::hosts::{HostTallies, Refusal, Tally};
-use crate::{host::quota::Span, reject::Reject};
+use self::{
+    histogram::Histogram,
+    hosts::{HostTallies, Refusal, Tally},
+    refusals::RefusedAccounts,
+};
+use crate::{
+    host::quota::Span, limits::EVENT_DELAY_SCALE, reject::Reject, sequencer::event::Skip,
+    store::account::HostId,
+};
 
+pub mod histogram;
 pub mod hosts;
+pub mod refusals;
 
 /// A number that only grows.
 #[derive(Default, Debug)]
@@ -97,21 +106,65 @@ impl Delays {
     }
 }
 
+/// Entries of lists that a backfill has not taken, by reason.
+#[derive(Default, Debug)]
+pub struct Skips([Counter; Skip::ALL.len()]);
+
+impl Skips {
+    /// Counts `n`.
+    pub fn add(&self, skip: Skip, n: u64) {
+        self.0[skip as usize].add(n);
+    }
+
+    /// How many for this reason.
+    pub fn get(&self, skip: Skip) -> u64 {
+        self.0[skip as usize].get()
+    }
+}
+
 macro_rules! metrics {
-    ($($kind:ident $field:ident = $name:literal $help:literal,)+) => {
+    (
+        $($kind:ident $field:ident = $name:literal $help:literal,)+
+        @histograms
+        $($histogram:ident($scale:ident) = $histogram_name:literal $histogram_help:literal,)+
+    ) => {
         /// Everything the relay counts, shared by all threads.
-        #[derive(Default, Debug)]
+        #[derive(Debug)]
         pub struct Metrics {
             /// Events that were not forwarded, by reason.
             pub rejected: Rejects,
             /// Events that waited because their host was over a limit, by the limit.
             pub delayed: Delays,
+            /// Entries that a backfill has not taken, by reason.
+            pub backfill_skipped: Skips,
             /// What is counted of each host.
             pub hosts: HostTallies,
+            /// The last refusal of each account.
+            pub refused_accounts: RefusedAccounts,
             $(#[doc = $help] pub $field: $kind,)+
+            $(#[doc = $histogram_help] pub $histogram: Histogram,)+
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                Metrics {
+                    rejected: Rejects::default(),
+                    delayed: Delays::default(),
+                    hosts: HostTallies::default(),
+                    refused_accounts: RefusedAccounts::default(),
+                    backfill_skipped: Skips::default(),
+                    $($field: $kind::default(),)+
+                    $($histogram: Histogram::new($scale),)+
+                }
+            }
         }
 
         impl Metrics {
+            /// Every histogram as `(name, help, histogram)`.
+            fn histograms(&self) -> Vec<(&'static str, &'static str, &Histogram)> {
+                vec![$(($histogram_name, $histogram_help, &self.$histogram),)+]
+            }
+
             /// Every metric as `(name, kind, help, value)`.
             fn samples(&self) -> Vec<(&'static str, &'static str, &'static str, u64)> {
                 vec![$(($name, metrics!(@kind $kind), $help, self.$field.get()),)+]
@@ -190,16 +243,37 @@ metrics! {
         "Requests passed on to sibling relays.",
     Counter siblings_failed = "relay_siblings_failed_total"
         "Requests that a sibling relay did not take.",
+    Gauge backfill_running = "relay_backfill_running" "Whether a backfill runs: 1, or 0.",
+    Counter backfill_imported = "relay_backfill_imported_total"
+        "Entries of lists that a backfill has brought in and that were new.",
+    Counter backfill_failed_pages = "relay_backfill_page_failures_total"
+        "Pages that a backfill could not read.",
     Counter http_requests = "relay_http_requests_total" "Requests answered on the public port.",
     Counter http_refused = "relay_http_refused_total"
         "Connections and requests refused by a limit of the public port.",
+    Counter delay_unknown = "relay_event_delay_unknown_total"
+        "Events published that do not say when they happened, or say that they will.",
+    @histograms
+    event_delay(EVENT_DELAY_SCALE) = "relay_event_delay_seconds"
+        "From when an event happened, as it says, to when it was published.",
 }
 
 impl Metrics {
-    /// Counts an event that was not forwarded, of all hosts and of its own.
-    pub fn refuse(&self, tally: &Tally, refusal: Refusal) {
+    /// Counts an event of `host` that was not forwarded, of all hosts and of its own, and remembers
+    /// it of its account.
+    pub fn refuse(&self, host: HostId, tally: &Tally, refusal: Refusal) {
         self.rejected.inc(refusal.reject);
+        self.refused_accounts.note(host, &refusal);
         tally.refuse(refusal);
+    }
+
+    /// Counts how long it took an event to be published, from when it happened, as it says, to
+    /// `now_ms`; both in milliseconds since 1970.
+    pub fn published(&self, happened_ms: Option<u64>, now_ms: u64) {
+        match happened_ms.and_then(|happened| now_ms.checked_sub(happened)) {
+            Some(delay) => self.event_delay.observe(delay),
+            None => self.delay_unknown.inc(),
+        }
     }
 
     /// The Prometheus text form.
@@ -212,6 +286,10 @@ impl Metrics {
                 out,
                 "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
             );
+        }
+        for (name, help, histogram) in self.histograms() {
+            let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} histogram\n");
+            histogram.buckets().render(&mut out, name, "");
         }
         out.push_str("# HELP relay_events_rejected_total Events not forwarded, by reason.\n");
         out.push_str("# TYPE relay_events_rejected_total counter\n");
@@ -232,6 +310,18 @@ impl Metrics {
             let _ = writeln!(
                 out,
                 "relay_events_delayed_total{{limit=\"{name}\"}} {value}"
+            );
+        }
+        out.push_str(
+            "# HELP relay_backfill_skipped_total Entries of lists that a backfill has not taken, by \
+             reason.\n",
+        );
+        out.push_str("# TYPE relay_backfill_skipped_total counter\n");
+        for skip in Skip::ALL {
+            let (name, value) = (skip.name(), self.backfill_skipped.get(skip));
+            let _ = writeln!(
+                out,
+                "relay_backfill_skipped_total{{reason=\"{name}\"}} {value}"
             );
         }
         out.push_str("# HELP relay_threads Threads running, by role.\n");
@@ -259,12 +349,32 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("\nrelay_events_sequenced_total 3\n"));
         assert!(text.contains("relay_events_rejected_total{reason=\"rev_stale\"} 1\n"));
-        for (name, ..) in metrics.samples() {
+        let histograms = metrics.histograms().into_iter().map(|(name, ..)| name);
+        for name in metrics
+            .samples()
+            .into_iter()
+            .map(|(name, ..)| name)
+            .chain(histograms)
+        {
             assert_eq!(
                 text.matches(&format!("# TYPE {name} ")).count(),
                 1,
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn a_delay_is_known_where_the_event_says_when_it_happened() {
+        let metrics = Metrics::default();
+        metrics.published(Some(1_000), 1_040);
+        metrics.published(Some(1_000), 87_401_000);
+        metrics.published(Some(1_041), 1_040);
+        metrics.published(None, 1_040);
+        let delays = metrics.event_delay.buckets();
+        assert_eq!((delays.count(), delays.sum()), (2, 87_400.04));
+        assert_eq!(metrics.delay_unknown.get(), 2);
+        let text = metrics.render();
+        assert!(text.contains("\nrelay_event_delay_seconds_bucket{le=\"0.05\"} 1\n"));
     }
 }

@@ -16,10 +16,11 @@ use crossbeam_channel::Sender;
 use self::{
     accounts::AccountsPort,
     health::{RelayHealth, State},
-    ports::{CatalogPort, CrawlPort, HostsPort, MemoryPort, OfficePort},
+    ports::{BackfillPort, CatalogPort, CrawlPort, HostsPort, MemoryPort, OfficePort},
 };
 use crate::{
     atproto::did::Did,
+    backfill::{self, Backfill},
     config::{Config, Fsync},
     control::{
         self, Control, Source,
@@ -41,6 +42,7 @@ use crate::{
         front_door::{self, Bounds, FrontDoor},
         internal::Internal,
         siblings::Siblings,
+        status::StatusBoard,
     },
     identity::Directory,
     limits::{RETENTION_INTERVAL, SERVICE_STACK_BYTES},
@@ -69,6 +71,7 @@ pub struct Relay {
     front_door: FrontDoor,
     internal: Internal,
     hosts: Part,
+    backfill: Backfill,
     directory: Part,
     sequencer: Part,
     firehose: Part,
@@ -77,7 +80,7 @@ pub struct Relay {
     state: Arc<State>,
     store: Arc<Store>,
     health: Arc<RelayHealth>,
-    metrics: Arc<Metrics>,
+    board: Arc<StatusBoard>,
 }
 
 /// Threads that are told to stop together.
@@ -152,7 +155,7 @@ impl Relay {
         };
         let shared = Shared::new(
             inbox.clone(),
-            directory,
+            directory.clone(),
             outbound.clone(),
             metrics.clone(),
             stop.clone(),
@@ -178,6 +181,16 @@ impl Relay {
         let (siblings, telling) =
             Siblings::start(&config.sibling_relays, &outbound, &metrics, &stop)?;
         hosts.threads.extend(telling);
+        let backfill = Backfill::start(backfill::Parts {
+            outbound: outbound.clone(),
+            control: control.clone(),
+            store: store.clone(),
+            inbox: inbox.clone(),
+            directory,
+            hosts: handle.table().clone(),
+            policy: policy.clone(),
+            metrics: metrics.clone(),
+        });
         let health = Arc::new(RelayHealth::new(
             state.clone(),
             metrics.clone(),
@@ -214,8 +227,10 @@ impl Relay {
             }),
             policy,
             siblings,
+            backfill: Arc::new(BackfillPort(backfill.clone())),
         };
         let app = Arc::new(App::new(config, parts));
+        let board = app.status.clone();
         let internal_at = SocketAddr::new(config.metrics_bind, config.metrics_port);
         let internal = Internal::start(internal_at, app.clone())
             .map_err(|error| format!("can not listen on {internal_at} (internal): {error}"))?;
@@ -227,11 +242,12 @@ impl Relay {
         hosts
             .threads
             .extend(start_discovery(config, &outbound, &handle, control, stop)?);
-        let retention = start_retention(config, &store, &metrics)?;
+        let retention = start_retention(config, &store, &metrics, board.clone())?;
         Ok(Relay {
             front_door,
             internal,
             hosts,
+            backfill,
             directory: directory_part,
             sequencer,
             firehose: firehose_part,
@@ -240,7 +256,7 @@ impl Relay {
             state,
             store,
             health,
-            metrics,
+            board,
         })
     }
 
@@ -259,9 +275,9 @@ impl Relay {
         self.health.clone()
     }
 
-    /// What it counts.
-    pub fn metrics(&self) -> Arc<Metrics> {
-        self.metrics.clone()
+    /// What it shows of itself.
+    pub fn board(&self) -> Arc<StatusBoard> {
+        self.board.clone()
     }
 
     /// Ends everything: no new clients, no new events, what is under way is written, subscribers
@@ -276,6 +292,7 @@ impl Relay {
         drop(self.front_door);
         log::info!("stopping: hosts");
         self.hosts.stop();
+        self.backfill.stop();
         drop(self.directory.threads);
         log::info!("stopping: sequencer");
         self.sequencer.stop();
@@ -381,6 +398,7 @@ fn start_retention(
     config: &Config,
     store: &Arc<Store>,
     metrics: &Arc<Metrics>,
+    board: Arc<StatusBoard>,
 ) -> Result<Part, StartError> {
     let (stopper, stop) = stop_pair();
     let retention = Retention {
@@ -388,14 +406,21 @@ fn start_retention(
         bytes_max: config.retention_bytes,
         interval: RETENTION_INTERVAL,
     };
+    let samples_of = store.clone();
     let (store, metrics, until) = (store.clone(), metrics.clone(), stop.clone());
     let body = move || retention::run(&store, retention, &metrics, &stop);
     let retaining = threads::spawn(Role::Retention, "", SERVICE_STACK_BYTES, body)?;
+    let told = until.clone();
     let trimming = threads::spawn(Role::Memory, "", SERVICE_STACK_BYTES, move || {
-        trim::run(&until);
+        trim::run(&told);
+    })?;
+    let events = samples_of.clone();
+    let oldest_ms = move || events.oldest_ms().unwrap_or_default();
+    let sampling = threads::spawn(Role::Metrics, "sampler", SERVICE_STACK_BYTES, move || {
+        board.run(oldest_ms, &until);
     })?;
     Ok(Part {
         stopper,
-        threads: vec![retaining, trimming],
+        threads: vec![retaining, trimming, sampling],
     })
 }

@@ -28,7 +28,6 @@ use crate::{
         SERVICE_EXTENSION, SERVICE_REPORT_INTERVAL, SERVICE_STACK_BYTES, SERVICE_START_MAX,
         SERVICE_WRITE_TIMEOUT,
     },
-    metrics::Metrics,
     threads::{self, Role, Thread},
 };
 
@@ -43,7 +42,7 @@ pub struct Service {
 /// A relay that runs, as far as it is told of.
 struct Alive {
     health: Arc<dyn Health>,
-    board: StatusBoard,
+    board: Arc<StatusBoard>,
 }
 
 enum News {
@@ -92,8 +91,7 @@ impl Service {
     }
 
     /// The relay listens, and its stores are open.
-    pub fn ready(&self, health: Arc<dyn Health>, metrics: Arc<Metrics>) {
-        let board = StatusBoard::new(metrics);
+    pub fn ready(&self, health: Arc<dyn Health>, board: Arc<StatusBoard>) {
         self.say(News::Ready(Alive { health, board }));
     }
 
@@ -259,6 +257,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::http::{boundary::Fake, pages::frame::Site};
 
     /// Alive, or what is wrong.
     #[derive(Default)]
@@ -302,7 +301,11 @@ mod tests {
     fn running(patient: &Arc<Patient>) -> Phase {
         Phase::Running(Alive {
             health: patient.clone(),
-            board: StatusBoard::new(Arc::default()),
+            board: Arc::new(StatusBoard::new(
+                Arc::default(),
+                Arc::new(Fake::default()),
+                Site::default(),
+            )),
         })
     }
 

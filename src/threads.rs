@@ -38,7 +38,7 @@ pub enum Role {
     Ticker,
     /// Accepts on the public port, or serves one of its plain connections.
     Http,
-    /// Serves the internal port.
+    /// Serves the internal port, or samples what the status page shows.
     Metrics,
     /// Frees what has left the window.
     Retention,

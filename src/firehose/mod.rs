@@ -210,6 +210,21 @@ impl Firehose {
         self.registry.list()
     }
 
+    /// Sends the subscriber of this number away; false where there is none. It is told that the relay
+    /// goes away, and may come again.
+    pub fn dismiss(&self, id: u64) -> bool {
+        self.registry.dismiss(id)
+    }
+
+    /// When the first event at or above this seq was written, in milliseconds since 1970; none where
+    /// there is none, or it can not be read.
+    pub fn written_ms(&self, seq: u64) -> Option<u64> {
+        self.store.written_ms(seq).unwrap_or_else(|error| {
+            log::error!("the age of seq {seq} can not be read: {error}");
+            None
+        })
+    }
+
     /// Wakes those who wait for frames, until the stop; then waits for the subscribers to end. The
     /// first frame after a pause is announced at once; those that follow gather meanwhile.
     fn tick(&self, heard: &Receiver<()>) {

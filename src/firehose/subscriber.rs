@@ -124,6 +124,8 @@ enum End {
     Violation,
     /// The relay stops.
     Stopping,
+    /// The operator has sent it away.
+    Dismissed,
     /// The store can not be read.
     Failed(StoreError),
 }
@@ -137,6 +139,7 @@ impl fmt::Display for End {
             End::Future => "its cursor is in the future",
             End::Violation => "it broke the protocol",
             End::Stopping => "the relay stops",
+            End::Dismissed => "sent away by the operator",
             End::Failed(error) => return fmt::Display::fmt(error, f),
         })
     }
@@ -198,6 +201,7 @@ impl Subscriber {
                 metrics.subscribers_gone.inc();
                 log::Level::Debug
             }
+            End::Dismissed => log::Level::Info,
             End::Failed(_) => log::Level::Error,
             End::Future | End::Violation | End::Stopping => log::Level::Debug,
         };
@@ -215,6 +219,9 @@ impl Subscriber {
         loop {
             if self.firehose.stop.requested() {
                 return Err(End::Stopping);
+            }
+            if self.registration.entry.is_dismissed() {
+                return Err(End::Dismissed);
             }
             let now = Instant::now();
             if self.has_words || now >= self.heard_at + limits::SUBSCRIBER_LISTEN_INTERVAL {
@@ -454,6 +461,7 @@ impl Subscriber {
             }
             End::Violation => (CloseCode::Policy, "ProtocolError", None),
             End::Stopping => (CloseCode::GoingAway, "The relay stops", None),
+            End::Dismissed => (CloseCode::GoingAway, "Disconnected by the operator", None),
         };
         if let Some(error) = error {
             self.outbox.push_urgent(error);

@@ -445,7 +445,11 @@ impl Crawler {
         let Some(host) = self.hosts.get_mut(&id) else {
             return;
         };
-        if host.note(state, now_ms()) {
+        let now_ms = now_ms();
+        if host.note(state, now_ms) {
+            if let Some(state) = &host.state {
+                self.table.note(id, state, now_ms);
+            }
             self.table.put(&host.row, host.state.as_ref());
             self.keeper.observed(id, host.row.observed.clone());
         }

@@ -25,7 +25,7 @@ use crate::{
     limits::{
         HOST_PARKED_BYTES_FAIR, HOST_PARKED_BYTES_MAX, HOST_PARKED_EVENTS_MAX, PARKED_BYTES_MAX,
     },
-    metrics::hosts::{Refusal, Tally},
+    metrics::hosts::{EventKind, Refusal, Tally},
     reject::Reject,
     sequencer::event::{Event, Input, Upstream},
     store::account::HostId,
@@ -161,8 +161,12 @@ impl Lane {
     pub(super) fn take(self: &Arc<Lane>, frame: &[u8], position: &mut Position) -> Frame {
         let event = match Message::parse(frame) {
             Ok(Message::Event(event)) => event,
-            Ok(Message::Unknown) => return self.ignore(),
+            Ok(Message::Unknown) => {
+                self.tally.kinds.inc(EventKind::Other);
+                return self.ignore();
+            }
             Ok(Message::Info { name, message }) => {
+                self.tally.kinds.inc(EventKind::Other);
                 log::debug!(
                     "host={} info name={} {}",
                     self.name,
@@ -189,6 +193,7 @@ impl Lane {
                 return Frame::Event;
             }
         };
+        self.tally.kinds.inc(EventKind::of(&event.body));
         if let Some(happened_ms) = datetime::to_millis(event.time) {
             self.tally.happened_at_ms.set(happened_ms);
         }
@@ -258,7 +263,7 @@ impl Lane {
 
     fn refuse(&self, reject: Reject, did: &str, seq: u64) {
         let refusal = Refusal::new(reject, did, seq, now_ms());
-        self.shared.metrics.refuse(&self.tally, refusal);
+        self.shared.metrics.refuse(self.id, &self.tally, refusal);
     }
 
     fn reject(&self, reject: Reject, did: &str, seq: u64) {
@@ -427,6 +432,7 @@ impl Lane {
             did: did.clone(),
             authority_at: ready.authority_at,
             kind: ready.kind,
+            happened_ms: ready.happened_ms,
             frame: ready.frame,
             seq_at: ready.seq_at,
         };

@@ -15,6 +15,7 @@ mod stream;
 pub mod table;
 pub mod terms;
 pub mod thread;
+pub mod timeline;
 pub mod trust;
 mod upgrade;
 mod workspaces;

@@ -7,7 +7,7 @@ use std::{
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use super::state::State;
+use super::{state::State, timeline::Timeline};
 use crate::{
     atproto::hostname::Hostname,
     control::{
@@ -26,6 +26,8 @@ pub struct HostEntry {
     pub status: HostStatus,
     /// What its thread last said of itself; none before it has said anything.
     pub state: Option<State>,
+    /// What it was before.
+    pub timeline: Timeline,
 }
 
 /// Every host, written by the crawler only.
@@ -35,9 +37,16 @@ pub struct HostTable(RwLock<Inner>);
 #[derive(Default, Debug)]
 struct Inner {
     /// In the order in which they were added.
-    entries: BTreeMap<HostId, (HostRow, Option<State>)>,
+    entries: BTreeMap<HostId, Kept>,
     ids: HashMap<Hostname, HostId>,
     banned: BTreeSet<Domain>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    row: HostRow,
+    state: Option<State>,
+    timeline: Timeline,
 }
 
 impl HostTable {
@@ -59,14 +68,24 @@ impl HostTable {
         let inner = self.read();
         let later = (Bound::Excluded(id), Bound::Unbounded);
         let entries = inner.entries.range(later).take(limit);
-        entries.map(|(_, entry)| inner.shown(entry)).collect()
+        entries.map(|(_, kept)| inner.shown(kept)).collect()
     }
 
     /// Whether the host is banned, or a domain above it is; it need not be known.
     pub fn is_banned(&self, name: &Hostname) -> bool {
         let inner = self.read();
         let own = inner.ids.get(name).and_then(|id| inner.entries.get(id));
-        own.is_some_and(|(row, _)| row.terms.banned) || inner.domain_over(name).is_some()
+        own.is_some_and(|kept| kept.row.terms.banned) || inner.domain_over(name).is_some()
+    }
+
+    /// How many hosts have each status.
+    pub fn statuses(&self) -> BTreeMap<&'static str, u64> {
+        let inner = self.read();
+        let mut statuses: BTreeMap<_, _> = HostStatus::ALL.map(|s| (s.name(), 0)).into();
+        for kept in inner.entries.values() {
+            *statuses.entry(inner.status(&kept.row).name()).or_default() += 1;
+        }
+        statuses
     }
 
     /// The banned domain that the host is, or is below.
@@ -83,7 +102,20 @@ impl HostTable {
     pub(super) fn put(&self, row: &HostRow, state: Option<&State>) {
         let mut inner = self.write();
         inner.ids.insert(row.name.clone(), row.id);
-        inner.entries.insert(row.id, (row.clone(), state.cloned()));
+        let timeline = inner.entries.remove(&row.id).map(|kept| kept.timeline);
+        let kept = Kept {
+            row: row.clone(),
+            state: state.cloned(),
+            timeline: timeline.unwrap_or_default(),
+        };
+        inner.entries.insert(row.id, kept);
+    }
+
+    /// A host's thread has told this; what is kept of the host follows ([`HostTable::put`]).
+    pub(super) fn note(&self, id: HostId, state: &State, now_ms: u64) {
+        if let Some(kept) = self.write().entries.get_mut(&id) {
+            kept.timeline.note(state, now_ms);
+        }
     }
 
     /// A domain is banned from now on, or no longer.
@@ -106,14 +138,19 @@ impl HostTable {
 
 impl Inner {
     /// An entry as readers see it.
-    fn shown(&self, (row, state): &(HostRow, Option<State>)) -> HostEntry {
+    fn shown(&self, kept: &Kept) -> HostEntry {
         HostEntry {
-            status: match self.domain_over(&row.name) {
-                Some(_) => HostStatus::Banned,
-                None => row.status(),
-            },
-            row: row.clone(),
-            state: state.clone(),
+            status: self.status(&kept.row),
+            row: kept.row.clone(),
+            state: kept.state.clone(),
+            timeline: kept.timeline.clone(),
+        }
+    }
+
+    fn status(&self, row: &HostRow) -> HostStatus {
+        match self.domain_over(&row.name) {
+            Some(_) => HostStatus::Banned,
+            None => row.status(),
         }
     }
 
@@ -149,13 +186,22 @@ mod tests {
         assert_eq!(table.after(HostId(0), 9), [table.by_id(HostId(1)).unwrap()]);
         assert_eq!(table.banned_domain_over(&unknown), Some(domain.clone()));
         assert_eq!(table.banned_domains(), std::slice::from_ref(&domain));
+        assert_eq!(table.statuses()["banned"], 1);
         table.set_banned(&domain, false);
         assert!(!table.is_banned(&endpoint.host));
         assert_eq!(status(), HostStatus::Active);
+        assert_eq!(table.statuses()["active"], 1);
+        assert_eq!(table.statuses().len(), HostStatus::ALL.len());
+
+        // What it was before stays with it.
+        let state = State::Connected { at_ms: 5 };
+        table.note(HostId(1), &state, 7);
 
         let mut row = HostRow::new(HostId(1), &endpoint, Source::Request, 1);
         row.terms.banned = true;
-        table.put(&row, None);
+        table.put(&row, Some(&state));
+        let shown = table.by_id(HostId(1)).unwrap();
+        assert_eq!(shown.timeline.attempt_ms(), Some(7));
         assert!(table.is_banned(&endpoint.host) && !table.is_banned(&unknown));
     }
 }

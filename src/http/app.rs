@@ -6,6 +6,7 @@ use super::{
     admin::Admin,
     crawl::{Crawl, CrawlDesk},
     hosts::Hosts,
+    pages::{Pages, frame::Site},
     siblings::Siblings,
     status::StatusBoard,
     subscribe::Subscribe,
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 use crate::{
     atproto::{did::Did, hostname::Hostname},
+    backfill,
     config::Config,
     control::AuditEntry,
     host::{admission::Admission, terms::Policy},
@@ -50,8 +52,12 @@ pub struct App {
     pub policy: Arc<Policy>,
     /// Other relays of the operator.
     pub siblings: Siblings,
+    /// Fills the relay with what it has not heard.
+    pub backfill: Arc<dyn Backfills>,
     /// What the status pages show.
-    pub status: StatusBoard,
+    pub status: Arc<StatusBoard>,
+    /// What the other pages show.
+    pub pages: Pages,
 }
 
 /// The parts of the relay that HTTP is connected to.
@@ -80,6 +86,8 @@ pub struct Parts {
     pub policy: Arc<Policy>,
     /// Other relays of the operator.
     pub siblings: Siblings,
+    /// Fills the relay with what it has not heard.
+    pub backfill: Arc<dyn Backfills>,
 }
 
 /// Accounts, as far as the operator is concerned. Every error is one line for the log.
@@ -93,6 +101,9 @@ pub trait Accounts: Send + Sync {
 
     /// What is known of one, and the name of its host.
     fn account(&self, did: &Did) -> Result<Option<(Account, Option<Hostname>)>, String>;
+
+    /// How many collections the account of this ordinal has records in.
+    fn collections(&self, ordinal: u64) -> Result<usize, String>;
 }
 
 /// Changes one value in place.
@@ -118,6 +129,18 @@ pub trait Office: Send + Sync {
     fn change_note(&self, name: &str, change: ChangeNote<'_>) -> Result<(), String>;
 }
 
+/// Backfills, as far as the operator is concerned.
+pub trait Backfills: Send + Sync {
+    /// Begins one, and keeps that: only for requests that may take long.
+    fn begin(&self, wanted: &backfill::Wanted) -> Result<backfill::Status, backfill::Refused>;
+
+    /// How far the last one of a kind is, if there ever was one.
+    fn status(&self, kind: backfill::Kind) -> Option<backfill::Status>;
+
+    /// Ends the one that runs, and says which that was: only for requests that may take long.
+    fn cancel(&self) -> Option<backfill::Kind>;
+}
+
 /// How the relay does. Every error is one line for people; none of the calls may wait.
 pub trait Health: Send + Sync {
     /// Whether the stores take writes: what `/_health` says.
@@ -136,8 +159,15 @@ pub trait Health: Send + Sync {
 impl App {
     /// Connects HTTP to the relay; the uptime that is shown counts from now.
     pub fn new(config: &Config, parts: Parts) -> App {
+        let site = Site {
+            name: config.name.clone(),
+            contact: config.contact.clone(),
+            policy: config.policy_url.clone(),
+        };
+        let board = StatusBoard::new(parts.metrics.clone(), parts.hosts.clone(), site.clone());
         App {
-            status: StatusBoard::new(Arc::clone(&parts.metrics)),
+            status: Arc::new(board),
+            pages: Pages::new(site),
             memory: parts.memory,
             health: parts.health,
             firehose: parts.firehose,
@@ -155,6 +185,7 @@ impl App {
             office: parts.office,
             policy: parts.policy,
             siblings: parts.siblings,
+            backfill: parts.backfill,
         }
     }
 }

@@ -16,7 +16,7 @@ use super::crawl;
 use crate::{
     config::Secret,
     host::discovery,
-    outbound::{Call, FetchError, Outbound},
+    outbound::{Call, FetchError, Outbound, pages::PageError},
 };
 
 /// One request, everything but the answer's length together: the relay checks the host meanwhile.
@@ -284,7 +284,7 @@ pub enum PullError {
     /// Not a relay to ask.
     From(discovery::DiscoveryError),
     /// The list can not be read.
-    List(discovery::PageError),
+    List(PageError),
     /// Nothing can be written.
     Output(io::Error),
 }

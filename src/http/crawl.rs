@@ -125,19 +125,19 @@ impl CrawlDesk {
 
     /// Anybody asks.
     pub fn public(&self, request: &Request) -> Taken {
-        self.handle(request, Asker::Public(request.client))
-    }
-
-    /// The operator asks; who that is was checked before.
-    pub fn operator(&self, request: &Request) -> Response {
-        self.handle(request, Asker::Operator).answer
-    }
-
-    fn handle(&self, request: &Request, asker: Asker) -> Taken {
         if request.method != Method::Post {
             return Taken::not(Response::method_not_allowed("POST"));
         }
-        let taken = hostname(&request.body).and_then(|name| self.crawl(&name, asker));
+        self.take(hostname(&request.body), Asker::Public(request.client))
+    }
+
+    /// The operator asks for the host of this name; who that is was checked before.
+    pub fn operator(&self, hostname: &str) -> Response {
+        self.take(Ok(hostname.to_owned()), Asker::Operator).answer
+    }
+
+    fn take(&self, hostname: Result<String, Response>, asker: Asker) -> Taken {
+        let taken = hostname.and_then(|name| self.crawl(&name, asker));
         let taken = taken.unwrap_or_else(Taken::not);
         match taken.answer.status {
             200 => self.metrics.crawl_requests.inc(),
@@ -231,7 +231,7 @@ impl CrawlDesk {
 }
 
 /// The `hostname` of the body.
-fn hostname(body: &[u8]) -> Result<String, Response> {
+pub(super) fn hostname(body: &[u8]) -> Result<String, Response> {
     let body: Value = serde_json::from_slice(body)
         .map_err(|_| Response::invalid("The request body is not JSON"))?;
     match body.get("hostname") {

@@ -1,6 +1,7 @@
-//! What is known of one host, for anybody who wonders why it is not heard: `GET /hosts/NAME.json`.
+//! What is known of one host, for anybody who wonders why it is not heard: `GET /hosts/NAME.json`. The
+//! page for people, `GET /hosts/NAME`, is in `pages/host.rs`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
@@ -12,9 +13,10 @@ use crate::{
         decision::{Decision, DecisionError},
         quota::{Limits, Span},
         state::State,
+        timeline::{Entry, Timeline},
     },
     limits::HOST_BEHIND_SHOWN,
-    metrics::hosts::{Refusal, Tally},
+    metrics::hosts::{EventKind, Refusal, Tally},
 };
 
 /// Every page of a host begins with this, and ends with [`SUFFIX`].
@@ -29,6 +31,9 @@ pub trait Hosts: Send + Sync {
 
     /// What is known of every host, in the order in which they were added.
     fn details(&self) -> Result<Vec<Detail>, String>;
+
+    /// How many hosts have each status, without waiting for anything.
+    fn statuses(&self) -> BTreeMap<&'static str, u64>;
 
     /// Every banned domain, by name.
     fn banned_domains(&self) -> Vec<Domain>;
@@ -46,12 +51,17 @@ pub struct Detail {
     pub status: HostStatus,
     /// What its thread last said of itself.
     pub state: Option<State>,
+    /// What it was before.
+    pub timeline: Timeline,
     /// The banned domain that it is below.
     pub banned_domain: Option<Domain>,
     /// Everything up to this upstream seq is processed; 0: nothing.
     pub cursor: u64,
     /// Accounts that it speaks for.
     pub accounts: u64,
+    /// Accounts that wait for a place among them, up to `WAITING_SHOWN_MAX`; counted only where one
+    /// host is asked for.
+    pub waiting: Option<u64>,
     /// How many it may have; none: as many as it likes.
     pub account_limit: Option<u64>,
     /// How many events it may send.
@@ -66,13 +76,17 @@ pub struct Detail {
     pub counted_since_ms: u64,
 }
 
+/// The name of a host in a path.
+pub(super) fn name(text: &str) -> Option<Hostname> {
+    Hostname::parse(&query::decode(text)?).ok()
+}
+
 /// Answers a request for this path.
 pub fn route(hosts: &dyn Hosts, path: &str) -> Response {
-    let name = path
+    let text = path
         .strip_prefix(PREFIX)
         .and_then(|p| p.strip_suffix(SUFFIX));
-    let name = name.and_then(query::decode);
-    let Some(name) = name.and_then(|name| Hostname::parse(&name).ok()) else {
+    let Some(name) = text.and_then(name) else {
         return not_found();
     };
     match hosts.detail(&name) {
@@ -107,6 +121,9 @@ pub(super) fn page(detail: &Detail) -> Value {
         "state": state,
         "since": time(since_ms),
         "until": time(until_ms),
+        "last_attempt": time(detail.timeline.attempt_ms()),
+        "next_attempt": time(detail.state.as_ref().and_then(State::next_ms)),
+        "timeline": detail.timeline.latest().map(change).collect::<Vec<_>>(),
         "last_error": observed.last_error,
         "failures": observed.failures,
         "first_seen": datetime::from_millis(row.first_seen_ms),
@@ -116,6 +133,7 @@ pub(super) fn page(detail: &Detail) -> Value {
         "last_skipped": skipped,
         "seq": detail.cursor,
         "accounts": detail.accounts,
+        "accounts_waiting": detail.waiting,
         "account_limit": detail.account_limit,
         "limits": {
             "events_per_second": detail.limits.get(Span::Second),
@@ -128,14 +146,32 @@ pub(super) fn page(detail: &Detail) -> Value {
     })
 }
 
+fn change(entry: &Entry) -> Value {
+    json!({
+        "state": entry.kind.name(),
+        "since": datetime::from_millis(entry.since_ms),
+        "last": datetime::from_millis(entry.last_ms),
+        "times": entry.times,
+        "reason": entry.why,
+    })
+}
+
 /// What was counted, each refusal with what it means.
 fn events(tally: Option<&Tally>, since_ms: u64) -> Value {
     let nothing = Tally::default();
     let tally = tally.unwrap_or(&nothing);
     let refused = tally.refused().into_iter();
+    let last = tally.last_refusals();
     let refused: Map<String, Value> = refused
         .map(|(reject, count)| {
-            let value = json!({ "count": count, "meaning": reject.meaning() });
+            let last = last.iter().find(|last| last.reject == reject);
+            let value = json!({
+                "count": count,
+                "meaning": reject.meaning(),
+                "advice": reject.advice(),
+                "rule": reject.rule(),
+                "last": last.map(refusal),
+            });
             (reject.name().to_owned(), value)
         })
         .collect();
@@ -144,6 +180,11 @@ fn events(tally: Option<&Tally>, since_ms: u64) -> Value {
     json!({
         "since": datetime::from_millis(since_ms),
         "received": tally.received.get(),
+        "per_second": tally.rate_milli.get() as f64 / 1_000.0,
+        "by_type": EventKind::ALL
+            .map(|kind| (kind.name(), tally.kinds.get(kind)))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
         "last_received": time(tally.received_at_ms.get()),
         "last_happened": time(tally.happened_at_ms.get()),
         "forwarded": tally.forwarded.get(),
@@ -157,11 +198,12 @@ fn events(tally: Option<&Tally>, since_ms: u64) -> Value {
             "identity_refreshes": tally.refreshes_refused.get(),
         },
         "rejected": refused,
-        "last_rejected": tally.last_refusal().as_ref().map(refusal),
+        "last_rejected": last.last().map(refusal),
     })
 }
 
-fn refusal(refusal: &Refusal) -> Value {
+/// A refusal, for programs.
+pub(super) fn refusal(refusal: &Refusal) -> Value {
     json!({
         "reason": refusal.reject.name(),
         "did": refusal.did,
@@ -171,7 +213,7 @@ fn refusal(refusal: &Refusal) -> Value {
 }
 
 /// How the host does, since when, and until when at least; times in milliseconds since 1970.
-fn in_words(detail: &Detail) -> (String, Option<u64>, Option<u64>) {
+pub(super) fn in_words(detail: &Detail) -> (String, Option<u64>, Option<u64>) {
     if detail.status == HostStatus::Banned {
         let words = match &detail.banned_domain {
             Some(domain) => format!("banned by the operator, with the domain {domain}"),
@@ -227,22 +269,24 @@ fn in_words(detail: &Detail) -> (String, Option<u64>, Option<u64>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         atproto::hostname::Endpoint, control::Source, reject::Reject, store::account::HostId,
     };
 
-    fn detail() -> Detail {
+    pub(in crate::http) fn detail() -> Detail {
         let endpoint = Endpoint::parse("pds.example.com").unwrap();
         Detail {
             row: HostRow::new(HostId(1), &endpoint, Source::Request, 784_111_777_000),
             status: HostStatus::Active,
             limits: Limits::new([Some(50), None, None]),
             state: None,
+            timeline: Timeline::default(),
             banned_domain: None,
             cursor: 7,
             accounts: 3,
+            waiting: None,
             account_limit: Some(100),
             trusted: false,
             lenient: true,
@@ -271,14 +315,16 @@ mod tests {
         assert_eq!(page["first_seen"], "1994-11-06T08:49:37.000Z");
         assert_eq!(page["events"]["since"], "2000-02-29T00:00:00.000Z");
         assert_eq!(page["events"]["forwarded"], 5);
-        let rejected = json!({ "wrong_host": {
-            "count": 1, "meaning": "The DID document names another host.",
-        }});
-        assert_eq!(page["events"]["rejected"], rejected);
         let last = json!({
             "reason": "wrong_host", "did": "did:web:a.b", "seq": 6,
             "time": "1994-11-06T08:49:37.089Z",
         });
+        let rejected = json!({ "wrong_host": {
+            "count": 1, "meaning": "The DID document names another host.",
+            "advice": Reject::WrongHost.advice(), "rule": Reject::WrongHost.rule(),
+            "last": last,
+        }});
+        assert_eq!(page["events"]["rejected"], rejected);
         assert_eq!(page["events"]["last_rejected"], last);
     }
 

@@ -246,7 +246,7 @@ fn convert(incoming: &mut tiny_http::Request) -> Result<Request, Response> {
 }
 
 fn respond(incoming: tiny_http::Request, response: &Response) {
-    let body = if response.status == 204 {
+    let body = if matches!(response.status, 204 | 304) {
         &[][..]
     } else {
         &response.body

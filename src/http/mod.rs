@@ -10,16 +10,17 @@
 pub mod admin;
 pub mod app;
 #[cfg(test)]
-mod boundary;
+pub(crate) mod boundary;
 pub mod client;
 mod connection;
 pub mod crawl;
+mod fresh;
 pub mod front_door;
 pub mod gate;
 mod head;
 pub mod hosts;
 pub mod internal;
-mod page;
+pub mod pages;
 pub mod query;
 pub mod rate;
 pub mod request;

@@ -99,7 +99,7 @@ impl Response {
             let _ = write!(head, "{name}: {value}\r\n");
         }
         let _ = write!(head, "Date: {}\r\n", http_date(now));
-        if self.status != 204 {
+        if !matches!(self.status, 204 | 304) {
             let _ = write!(head, "Content-Type: {}\r\n", self.content_type);
             let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
         }
@@ -128,12 +128,15 @@ const fn reason(status: u16) -> &'static str {
         200 => "OK",
         204 => "No Content",
         302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
         411 => "Length Required",
         413 => "Content Too Large",
         426 => "Upgrade Required",

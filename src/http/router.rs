@@ -1,13 +1,11 @@
 //! From a request to its answer.
 
-use std::time::Instant;
-
 use serde_json::json;
 
 use super::{
     admin,
     app::App,
-    crawl, hosts, page,
+    crawl, pages,
     request::{Method, Request},
     response::Response,
     subscribe, xrpc,
@@ -35,8 +33,11 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         return preflight();
     }
     match request.path.as_str() {
-        "/" => reading(request, || front_page(app, request)),
-        "/status.json" => reading(request, || status_json(app)),
+        "/" => reading(request, || pages::front(app, request)),
+        "/status.json" => reading(request, || pages::status_json(app)),
+        "/hosts" | "/hosts.json" | "/accounts" | "/reasons" | "/reasons.json" => {
+            pages::route(app, request)
+        }
         HEALTH | XRPC_HEALTH => reading(request, || health(app)),
         "/metrics" if port == Port::Internal => reading(request, || metrics(app)),
         MEMORY if port == Port::Internal => reading(request, || memory(app)),
@@ -48,21 +49,22 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         }
         subscribe::PATH => subscription(request),
         crawl::PATH | crawl::NOTIFY_PATH => request_crawl(app, request),
-        path if path.starts_with(hosts::PREFIX) => {
-            reading(request, || hosts::route(&*app.hosts, path))
-        }
+        "/admin" => admin::route(app, request),
+        path if pages::reads(path) => pages::route(app, request),
+        path if path.starts_with(pages::assets::PREFIX) => pages::assets::route(request),
         path if path.starts_with(admin::PREFIX) => admin::route(app, request),
         path if path.starts_with(xrpc::PREFIX) => xrpc::route(&*app.catalog, request),
-        _ => Response::error(404, "NotFound", "There is nothing at this path"),
+        _ => pages::nothing(app, request),
     }
 }
 
 /// Whether the answer may have to wait for another machine, for another thread, or for the disk.
 /// `/metrics` takes some milliseconds once in a while, and waits for nobody.
 pub fn waits(request: &Request) -> bool {
-    let reads = [xrpc::PREFIX, hosts::PREFIX, admin::PREFIX];
+    let reads = [xrpc::PREFIX, admin::PREFIX];
     let is_health = matches!(request.path.as_str(), HEALTH | XRPC_HEALTH);
-    request.path == MEMORY
+    matches!(request.path.as_str(), MEMORY | admin::HOME)
+        || pages::reads(&request.path)
         || !is_health && reads.iter().any(|prefix| request.path.starts_with(prefix))
 }
 
@@ -87,40 +89,13 @@ fn preflight() -> Response {
         .with("Access-Control-Max-Age", "86400")
 }
 
-fn request_crawl(app: &App, request: &Request) -> Response {
+/// Takes a request to crawl, and tells the siblings of it.
+pub(super) fn request_crawl(app: &App, request: &Request) -> Response {
     let taken = app.desk.public(request);
     if taken.is_news {
         app.siblings.forward(request);
     }
     taken.answer
-}
-
-fn front_page(app: &App, request: &Request) -> Response {
-    let now = app.status.snapshot(Instant::now());
-    let browser = request
-        .headers
-        .all("accept")
-        .any(|accept| accept.to_ascii_lowercase().contains("text/html"));
-    let response = if browser {
-        Response::text("text/html; charset=utf-8", page::html(&now))
-            .with("Content-Security-Policy", page::POLICY)
-    } else {
-        Response::text("text/plain; charset=utf-8", page::text(&now))
-    };
-    response
-        .with("Vary", "Accept")
-        .with("Cache-Control", "no-store")
-}
-
-fn status_json(app: &App) -> Response {
-    let now = app.status.snapshot(Instant::now());
-    match serde_json::to_value(now) {
-        Ok(value) => Response::json(&value).with("Cache-Control", "no-store"),
-        Err(error) => {
-            log::error!("status.json: {error}");
-            Response::error(500, "InternalServerError", "The status can not be shown")
-        }
-    }
 }
 
 fn health(app: &App) -> Response {

@@ -313,6 +313,21 @@ impl Directory {
         Ok(())
     }
 
+    /// The same for who is in no hurry: it has one turn among all hosts, that of background refreshes,
+    /// and counts against no host. False, and the waiter is not called, where so much waits already
+    /// ([`limits::IDENTITY_REFRESH_QUEUE_MAX`]) that it is to be tried again later.
+    pub fn request_unhurried(&self, did: &Did, waiter: Arc<dyn Waiter>) -> bool {
+        let mut state = self.lock();
+        if state.stopped || state.lookups.len() >= limits::IDENTITY_REFRESH_QUEUE_MAX {
+            return false;
+        }
+        let now = (self.clock)();
+        state.lookups.add(did, None, Some(waiter), false, now);
+        self.queue_changed(&state);
+        self.work.notify_one();
+        true
+    }
+
     /// When `did` may be looked up on behalf of `host`; nothing where that is refused.
     fn due(
         &self,

@@ -6,7 +6,9 @@ use std::{
 };
 
 use super::{Counter, Delays, Gauge, Rejects};
-use crate::{limits::REFUSAL_DID_CHARS_MAX, reject::Reject, store::account::HostId};
+use crate::{
+    atproto::envelope::Body, limits::REFUSAL_DID_CHARS_MAX, reject::Reject, store::account::HostId,
+};
 
 /// The tallies of all hosts.
 #[derive(Default, Debug)]
@@ -27,10 +29,81 @@ impl HostTallies {
         let tallies = self.0.read().unwrap_or_else(PoisonError::into_inner);
         tallies.get(&host).cloned()
     }
+
+    /// Takes the rate of every host, over the `seconds` since the last time.
+    pub fn measure(&self, seconds: f64) {
+        let tallies = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        for tally in tallies.values() {
+            tally.measure(seconds);
+        }
+    }
 }
 
-/// What was counted of one host since the start: some dozens of bytes for one whose events pass,
-/// some hundreds for one of which any was refused, whatever it sends.
+/// What an event is about, as far as it is counted by that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EventKind {
+    /// `#commit`
+    Commit,
+    /// `#sync`
+    Sync,
+    /// `#identity`
+    Identity,
+    /// `#account`
+    Account,
+    /// `#info`, and what is not known.
+    Other,
+}
+
+impl EventKind {
+    /// Every kind.
+    pub const ALL: [EventKind; 5] = [
+        EventKind::Commit,
+        EventKind::Sync,
+        EventKind::Identity,
+        EventKind::Account,
+        EventKind::Other,
+    ];
+
+    /// The kind of an event with this body.
+    pub const fn of(body: &Body<'_>) -> EventKind {
+        match body {
+            Body::Commit(_) => EventKind::Commit,
+            Body::Sync(_) => EventKind::Sync,
+            Body::Identity { .. } => EventKind::Identity,
+            Body::Account { .. } => EventKind::Account,
+        }
+    }
+
+    /// The name on pages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            EventKind::Commit => "commit",
+            EventKind::Sync => "sync",
+            EventKind::Identity => "identity",
+            EventKind::Account => "account",
+            EventKind::Other => "other",
+        }
+    }
+}
+
+/// Events by their kind.
+#[derive(Default, Debug)]
+pub struct Kinds([Counter; EventKind::ALL.len()]);
+
+impl Kinds {
+    /// Counts one.
+    pub fn inc(&self, kind: EventKind) {
+        self.0[kind as usize].inc();
+    }
+
+    /// How many of this kind.
+    pub fn get(&self, kind: EventKind) -> u64 {
+        self.0[kind as usize].get()
+    }
+}
+
+/// What was counted of one host since the start: some dozens of bytes for one whose events pass, some
+/// hundreds for one of which any was refused, and at most that many again for each further reason.
 #[derive(Default, Debug)]
 pub struct Tally {
     /// Events that were given a seq.
@@ -41,6 +114,12 @@ pub struct Tally {
     pub lenient: Counter,
     /// Frames that came from it.
     pub received: Counter,
+    /// Those of them that could be read, by what they are about.
+    pub kinds: Kinds,
+    /// Frames in a thousand seconds, as measured last.
+    pub rate_milli: Gauge,
+    /// How many had come then.
+    measured: Gauge,
     /// When the last one came, in milliseconds since 1970; 0: none has.
     pub received_at_ms: Gauge,
     /// When that had happened, as the host says, in milliseconds since 1970; 0: it does not say.
@@ -55,7 +134,8 @@ pub struct Tally {
 #[derive(Default, Debug)]
 struct Refusals {
     by_reason: Rejects,
-    last: Mutex<Option<Refusal>>,
+    /// The last one of each reason, the latest at the end.
+    last: Mutex<Vec<Refusal>>,
 }
 
 /// An event that was not forwarded.
@@ -89,7 +169,20 @@ impl Tally {
     pub fn refuse(&self, refusal: Refusal) {
         let refusals = self.refusals.get_or_init(Box::default);
         refusals.by_reason.inc(refusal.reject);
-        *refusals.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        let mut last = refusals.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.retain(|before| before.reject != refusal.reject);
+        last.push(refusal);
+    }
+
+    /// Takes the rate over the `seconds` since the last time; only one thread does.
+    fn measure(&self, seconds: f64) {
+        let received = self.received.get();
+        let came = received.saturating_sub(self.measured.get());
+        self.measured.set(received);
+        if seconds > 0.0 {
+            self.rate_milli
+                .set((came as f64 * 1_000.0 / seconds) as u64);
+        }
     }
 
     /// How old the host's events were when the last of them came, in milliseconds, if it is known.
@@ -110,8 +203,14 @@ impl Tally {
 
     /// The last one.
     pub fn last_refusal(&self) -> Option<Refusal> {
-        let last = &self.refusals.get()?.last;
-        last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last_refusals().pop()
+    }
+
+    /// The last one of each reason that there was, the latest at the end.
+    pub fn last_refusals(&self) -> Vec<Refusal> {
+        let last = self.refusals.get().map(|refusals| &refusals.last);
+        let last = last.map(|last| last.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        last.unwrap_or_default()
     }
 }
 
@@ -142,10 +241,39 @@ mod tests {
     }
 
     #[test]
+    fn the_last_refusal_of_each_reason_is_kept() {
+        let tally = Tally::default();
+        let refuse = |reject, seq| tally.refuse(Refusal::new(reject, "did:web:a.b", seq, seq));
+        for seq in 1..1_000 {
+            refuse(Reject::ALL[seq as usize % Reject::ALL.len()], seq);
+        }
+        refuse(Reject::WrongHost, 1_000);
+        let last = tally.last_refusals();
+        assert_eq!(last.len(), Reject::ALL.len());
+        assert_eq!(tally.last_refusal(), last.last().cloned());
+        assert_eq!(last.last().unwrap().seq, Some(1_000));
+        assert!(last.windows(2).all(|two| two[0].seq < two[1].seq));
+    }
+
+    #[test]
+    fn rates_are_of_the_time_between_two_looks() {
+        let tallies = HostTallies::default();
+        let tally = tallies.of(HostId(1));
+        tally.received.add(25);
+        tallies.measure(10.0);
+        assert_eq!(tally.rate_milli.get(), 2_500);
+        tallies.measure(10.0);
+        assert_eq!(tally.rate_milli.get(), 0);
+        tally.received.add(1);
+        tallies.measure(0.0);
+        assert_eq!(tally.rate_milli.get(), 0, "no time has passed");
+    }
+
+    #[test]
     fn what_a_stranger_calls_an_account_takes_little_room() {
         let refusal = Refusal::new(Reject::DidInvalid, &"é".repeat(1 << 20), 1, 1);
         assert_eq!(refusal.did.unwrap().chars().count(), REFUSAL_DID_CHARS_MAX);
-        assert!(size_of::<Tally>() <= 128, "{}", size_of::<Tally>());
+        assert!(size_of::<Tally>() <= 160, "{}", size_of::<Tally>());
         let refusals = size_of::<Refusals>();
         assert!(refusals <= 512, "{refusals}");
     }

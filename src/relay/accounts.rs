@@ -61,4 +61,9 @@ impl Accounts for AccountsPort {
             (account, host.map(|host| host.row.name))
         }))
     }
+
+    fn collections(&self, ordinal: u64) -> Result<usize, String> {
+        let pairs = self.store.account_collections(ordinal);
+        pairs.map(|pairs| pairs.len()).map_err(|e| e.to_string())
+    }
 }

@@ -1,6 +1,9 @@
 //! What HTTP may ask of the other parts, connected to them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde_json::Value;
 
@@ -10,6 +13,7 @@ use crate::{
         hostname::{Endpoint, Hostname},
         nsid::Nsid,
     },
+    backfill::{self, Backfill},
     control::{AuditEntry, Control, HostRow, Source, domain::Domain},
     host::{
         self,
@@ -19,18 +23,18 @@ use crate::{
         thread::Start,
     },
     http::{
-        app::{ChangeNote, Office},
+        app::{Backfills, ChangeNote, Office},
         crawl::{Crawl, Standing},
         hosts::{Detail, Hosts},
-        xrpc::catalog::{AccountView, Catalog, HostView},
+        xrpc::catalog::{AccountView, Catalog, HostView, Roll},
     },
     identity::CACHE_ENTRY_BYTES,
-    limits::RULING_TIMEOUT,
+    limits::{RULING_TIMEOUT, WAITING_SHOWN_MAX},
     memory::{Part, Parts},
     metrics::Metrics,
     sequencer::{Inbox, event::Input},
     store::{
-        RocksMemory, Store, StoreError,
+        Listing, RocksMemory, Store, StoreError,
         account::{Account, HostId},
         collections::CollectionPage,
     },
@@ -125,6 +129,7 @@ impl HostsPort {
             banned_domain: table.banned_domain_over(&entry.row.name),
             cursor: record.cursor,
             accounts: record.accounts,
+            waiting: None,
             account_limit: policy.account_limit(&entry.row),
             limits: policy.limits(&entry.row, record.accounts),
             trusted: policy.trusts(&entry.row),
@@ -133,20 +138,33 @@ impl HostsPort {
             counted_since_ms: self.started_ms,
             row: entry.row,
             state: entry.state,
+            timeline: entry.timeline,
         })
     }
 }
 
 impl Hosts for HostsPort {
     fn detail(&self, host: &Hostname) -> Result<Option<Detail>, String> {
-        let entry = self.crawler.table().get(host);
-        entry.map(|entry| self.detail_of(entry)).transpose()
+        let Some(entry) = self.crawler.table().get(host) else {
+            return Ok(None);
+        };
+        let waiting = self.store.throttled(entry.row.id, WAITING_SHOWN_MAX);
+        let waiting = waiting.map_err(text)?.len() as u64;
+        let detail = self.detail_of(entry)?;
+        Ok(Some(Detail {
+            waiting: Some(waiting),
+            ..detail
+        }))
     }
 
     fn details(&self) -> Result<Vec<Detail>, String> {
         let entries = self.crawler.table().after(HostId(0), usize::MAX);
         let details = entries.into_iter().map(|entry| self.detail_of(entry));
         details.collect()
+    }
+
+    fn statuses(&self) -> BTreeMap<&'static str, u64> {
+        self.crawler.table().statuses()
     }
 
     fn banned_domains(&self) -> Vec<Domain> {
@@ -160,6 +178,23 @@ impl Hosts for HostsPort {
             .inbox
             .ask(|done| Input::Reached { done }, RULING_TIMEOUT);
         reached.ok_or_else(|| DecisionError::Failed("the sequencer does not answer".to_owned()))
+    }
+}
+
+/// The backfills behind their routes.
+pub(super) struct BackfillPort(pub(super) Backfill);
+
+impl Backfills for BackfillPort {
+    fn begin(&self, wanted: &backfill::Wanted) -> Result<backfill::Status, backfill::Refused> {
+        self.0.begin(wanted)
+    }
+
+    fn status(&self, kind: backfill::Kind) -> Option<backfill::Status> {
+        self.0.status(kind)
+    }
+
+    fn cancel(&self) -> Option<backfill::Kind> {
+        self.0.cancel()
     }
 }
 
@@ -215,12 +250,8 @@ impl Catalog for CatalogPort {
         Ok(account.map(|account| account_view(did.clone(), &account)))
     }
 
-    fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
-        let accounts = self.store.accounts_after(ordinal, limit).map_err(text)?;
-        let views = accounts
-            .into_iter()
-            .map(|(did, account)| account_view(did, &account));
-        Ok(views.collect())
+    fn roll(&self) -> Box<dyn Roll + '_> {
+        Box::new(RollPort(self.store.listing()))
     }
 
     fn collection_after(
@@ -250,6 +281,19 @@ impl Catalog for CatalogPort {
     }
 }
 
+/// The accounts as they were.
+struct RollPort<'a>(Listing<'a>);
+
+impl Roll for RollPort<'_> {
+    fn after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
+        let accounts = self.0.accounts_after(ordinal, limit).map_err(text)?;
+        let views = accounts
+            .into_iter()
+            .map(|(did, account)| account_view(did, &account));
+        Ok(views.collect())
+    }
+}
+
 impl CatalogPort {
     fn host_view(&self, entry: HostEntry) -> Result<HostView, String> {
         let record = self.store.host(entry.row.id).map_err(text)?;
@@ -270,7 +314,7 @@ fn account_view(did: Did, account: &Account) -> AccountView {
         ordinal: account.ordinal,
         host: account.host,
         status: account.effective().clone(),
-        head: account.head,
+        head: account.latest(),
     }
 }
 

@@ -179,6 +179,7 @@ mod tests {
             },
             did: Did::parse(&format!("did:web:n{n}.test")).unwrap(),
             authority_at: Some(1),
+            happened_ms: None,
             kind: Kind::Commit(Proven {
                 rev: Tid::from_raw(1),
                 since: None,

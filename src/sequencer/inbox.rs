@@ -9,7 +9,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::event::Input;
+use super::event::{Import, Imported, Input};
 use crate::{
     limits::{INBOX_BYTES_MAX, INBOX_COMMANDS_MAX, INBOX_EVENTS_MAX},
     metrics::Metrics,
@@ -66,6 +66,13 @@ impl Inbox {
     pub fn send(&self, input: Input) -> Result<(), Closed> {
         self.budget.acquire(Used::by(&input));
         self.sender.send(input).map_err(|_| Closed)
+    }
+
+    /// Delivers what a backfill brings, and waits until it is stored. Waits while the inbox is full.
+    pub fn import(&self, import: Import) -> Result<Imported, Closed> {
+        let (done, imported) = bounded(1);
+        self.send(Input::Import { import, done })?;
+        imported.recv().map_err(|_| Closed)
     }
 
     /// Delivers a message to which there is an answer, and waits for that; for so long at the most.

@@ -4,6 +4,7 @@
 
 pub mod event;
 mod held;
+mod import;
 mod inbox;
 mod index;
 mod published;
@@ -26,7 +27,7 @@ pub use self::inbox::{Closed, Inbox};
 #[doc(hidden)]
 pub use self::published::published;
 use self::{
-    event::{Event, Input, Kind, Ruled, Ruling},
+    event::{Event, Imported, Input, Kind, Ruled, Ruling},
     held::Held,
     inbox::{Outbox, Used},
     index::{Collections, IndexForming},
@@ -110,6 +111,7 @@ pub struct Sequencer {
 enum Reply {
     Epoch(Sender<u32>, u32),
     Ruled(Sender<Ruled>, Ruled),
+    Imported(Sender<Imported>, Imported),
     Reached(Sender<()>),
 }
 
@@ -117,6 +119,8 @@ enum Reply {
 struct Forming {
     batch: Batch,
     frames: Vec<Frame>,
+    /// When each event of a host among them happened, as far as it says.
+    happened: Vec<Option<u64>>,
     takedowns: Vec<(Did, Option<Takedown>)>,
     accounts: HashMap<Did, Account>,
     hosts: HashMap<HostId, HostRecord>,
@@ -202,6 +206,7 @@ impl Sequencer {
         let mut forming = Forming {
             batch: self.store.batch(),
             frames: Vec::new(),
+            happened: Vec::new(),
             takedowns: Vec::new(),
             accounts: HashMap::new(),
             hosts: HashMap::new(),
@@ -273,6 +278,11 @@ impl Sequencer {
                 self.begin_epoch(host, cursor.unwrap_or(0), done, forming);
                 Ok(())
             }
+            Input::Import { import, done } => {
+                let imported = self.import(import, forming)?;
+                self.replies.push(Reply::Imported(done, imported));
+                Ok(())
+            }
             Input::Rule { did, ruling, done } => {
                 let ruled = self.rule(&did, ruling, forming)?;
                 self.replies.push(Reply::Ruled(done, ruled));
@@ -328,7 +338,7 @@ impl Sequencer {
         let tally = self.metrics.hosts.of(event.host);
         let (did, seq) = (event.did.as_str(), event.upstream.seq);
         self.metrics
-            .refuse(&tally, Refusal::new(reject, did, seq, now_ms));
+            .refuse(event.host, &tally, Refusal::new(reject, did, seq, now_ms));
         log::debug!(
             "rejected did={did} host={} upstream_seq={seq} reason={reject}",
             event.host
@@ -374,6 +384,7 @@ impl Sequencer {
             tally.lenient.inc();
         }
         self.append(seq, bytes, forming);
+        forming.happened.push(event.happened_ms);
         Ok(())
     }
 
@@ -550,6 +561,7 @@ impl Sequencer {
         let Forming {
             mut batch,
             frames,
+            happened,
             takedowns,
             accounts,
             hosts,
@@ -584,11 +596,16 @@ impl Sequencer {
         if !frames.is_empty() || !takedowns.is_empty() {
             (self.publish)(Publication { takedowns, frames });
         }
+        let published_ms = now_ms();
+        for happened in happened {
+            self.metrics.published(happened, published_ms);
+        }
         for reply in self.replies.drain(..) {
             // Who asked may have gone meanwhile.
             match reply {
                 Reply::Epoch(done, epoch) => drop(done.send(epoch)),
                 Reply::Ruled(done, ruled) => drop(done.send(ruled)),
+                Reply::Imported(done, imported) => drop(done.send(imported)),
                 Reply::Reached(done) => drop(done.send(())),
             }
         }

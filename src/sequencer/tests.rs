@@ -1,6 +1,7 @@
 //! The sequencer on a real store: what is written together, what is published, what survives.
 
 mod asking;
+mod import;
 mod index;
 mod limit;
 mod takedown;
@@ -14,6 +15,7 @@ use super::{event::Upstream, *};
 use crate::{
     atproto::{
         crypto::PublicKey,
+        datetime,
         envelope::{Body, Event as Parsed, Message},
         prove::Workspace,
     },
@@ -200,6 +202,7 @@ fn proven(person: &Person, event: &event::Event, upstream_seq: u64) -> Event {
         did: did(person),
         authority_at: Some(10),
         kind,
+        happened_ms: datetime::to_millis(parsed.time),
         seq_at: parsed.layout.seq.clone(),
         frame: frame.as_ref().into(),
     }

@@ -30,6 +30,20 @@ pub struct Pruned {
 }
 
 impl Store {
+    /// When the oldest event that can be replayed was published, in milliseconds since 1970; none:
+    /// there is none.
+    pub fn oldest_ms(&self) -> Result<Option<u64>, StoreError> {
+        let Some(seq) = self.window().oldest.and_then(Seq::new) else {
+            return Ok(None);
+        };
+        let family = self.db.family(Family::Events);
+        match self.db.rocks.get_pinned_cf(&family, event_key(seq.get()))? {
+            Some(value) => event_parts(seq, &value).map(|(time_ms, _)| Some(time_ms)),
+            // It has left the window meanwhile.
+            None => Ok(None),
+        }
+    }
+
     /// Appends the frames that follow `after` to `frames`, in the order of their seq: about
     /// `bytes_max` bytes of them, and at least one if there is one. Every page has its own
     /// iterator, because one that lives for minutes keeps deleted files on disk.
@@ -71,6 +85,13 @@ impl Store {
             return Ok(Page::Pruned);
         }
         Ok(Page::Frames)
+    }
+
+    /// When the first event at or above `seq` was written, in milliseconds since 1970; none where there
+    /// is none. What has left the window counts as not there.
+    pub fn written_ms(&self, seq: u64) -> Result<Option<u64>, StoreError> {
+        let seq = seq.max(self.window.pruned().saturating_add(1));
+        Ok(self.event_at(seq)?.map(|(_, time)| time))
     }
 
     /// Moves the window past everything older than `keep_after_ms` (milliseconds since 1970), and

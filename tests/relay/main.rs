@@ -12,6 +12,8 @@
 #[path = "../support/admin.rs"]
 mod admin;
 mod admission;
+mod backfill;
+mod console;
 mod control;
 mod crashes;
 mod database;
@@ -24,6 +26,7 @@ mod lab;
 mod limits;
 mod memory;
 mod operator;
+mod pages;
 #[path = "../conformance/plain.rs"]
 mod plain;
 #[path = "../support/postgres.rs"]

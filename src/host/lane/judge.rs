@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::Lane;
 use crate::{
     atproto::{
+        datetime,
         did::Did,
         envelope::{Body, Event as Parsed},
         handle::HandleDigest,
@@ -22,6 +23,7 @@ use crate::{
 pub(super) struct Ready {
     pub(super) kind: Kind,
     pub(super) authority_at: Option<u64>,
+    pub(super) happened_ms: Option<u64>,
     pub(super) frame: Box<[u8]>,
     pub(super) seq_at: Range<usize>,
 }
@@ -178,6 +180,7 @@ impl Ready {
         Ready {
             kind,
             authority_at,
+            happened_ms: datetime::to_millis(event.time),
             frame,
             seq_at,
         }

@@ -18,6 +18,14 @@ fn every_route_answers_on_its_port() {
         ("/memory.json", 404, 200),
         ("/healthz", 404, 200),
         ("/readyz", 404, 200),
+        ("/hosts", 200, 200),
+        ("/hosts.json", 200, 200),
+        ("/accounts", 200, 200),
+        ("/accounts/did:web:a.b", 404, 404),
+        ("/reasons", 200, 200),
+        ("/reasons.json", 200, 200),
+        ("/assets/zlay.css", 200, 200),
+        ("/assets/zlay.js", 200, 200),
         ("/nothing", 404, 404),
         ("/admin/pds/list", 401, 401),
         ("/xrpc/com.atproto.sync.getBlob", 501, 501),
@@ -40,7 +48,12 @@ fn every_route_answers_on_its_port() {
         b"GET / HTTP/1.1\r\nHost: r\r\nAccept: text/html,*/*\r\nConnection: close\r\n\r\n",
     );
     assert!(page.contains("\r\nContent-Type: text/html"), "{page}");
-    assert!(!page.contains("src="), "nothing from outside");
+    for source in page.split("src=\"").skip(1) {
+        assert!(
+            source.starts_with("/assets/"),
+            "nothing from outside: {source}"
+        );
+    }
 }
 
 /// Rule 163: <https://atproto.com/specs/xrpc>
