@@ -48,7 +48,7 @@ it_installs_on_a_clean_debian() {
   inside getent passwd zlay | grep ':/var/lib/zlay:/usr/sbin/nologin$'
   inside zlay --version | grep '^zlay '
   # The manual is one.
-  man --warnings --local-file "$root/usr/share/man/man1/zlay.1.gz" >"$scratch/manual" 2>"$scratch/warnings"
+  MANWIDTH=500 man --warnings --local-file "$root/usr/share/man/man1/zlay.1.gz" >"$scratch/manual" 2>"$scratch/warnings"
   equal "what man says of it" "" "$(cat "$scratch/warnings")"
   grep 'RELAY_RETENTION_BYTES' "$scratch/manual"
 }
