@@ -1,6 +1,8 @@
 # The recipes of this project; `just --list` is the help. `./bootstrap RECIPE` installs first what a
 # new machine lacks.
 
+import 'deploy/zlay.just'
+
 # Outside the checkout, so that a new clone finds RocksDB built.
 cache := env("XDG_CACHE_HOME", home_directory() / ".cache")
 export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", cache / "zlay/target")
@@ -61,6 +63,7 @@ lint:
     cargo fmt --check
     cargo fmt --check --manifest-path tests/real/oracle/Cargo.toml
     cargo fmt --check --manifest-path fuzz/Cargo.toml
+    cargo fmt --check --manifest-path docs/examples/rust/Cargo.toml
     cargo clippy --locked --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 
@@ -69,6 +72,7 @@ fmt:
     cargo fmt
     cargo fmt --manifest-path tests/real/oracle/Cargo.toml
     cargo fmt --manifest-path fuzz/Cargo.toml
+    cargo fmt --manifest-path docs/examples/rust/Cargo.toml
 
 # RocksDB is compiled once per profile, so this uses the one of the tests, with our own code optimised
 # as in a release. `just bench verify K256/` runs some lines of one file.
