@@ -83,7 +83,7 @@ fn a_narrow_one_shows_what_matters() {
         .position(|line| line.starts_with("HOST"))
         .unwrap();
     assert_eq!(lines[title], "HOST              EVENTS/S");
-    assert_eq!(lines[title + 1], "a-very-long-nam…       100");
+    assert_eq!(lines[title + 1], "a-very-long-name…      100");
 }
 
 #[test]
