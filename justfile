@@ -1,6 +1,8 @@
 # The recipes of this project; `just --list` is the help. `./bootstrap RECIPE` installs first what a
 # new machine lacks.
 
+import 'deploy/zlay.just'
+
 # Outside the checkout, so that a new clone finds RocksDB built.
 cache := env("XDG_CACHE_HOME", home_directory() / ".cache")
 export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", cache / "zlay/target")
@@ -11,9 +13,15 @@ memlab := CARGO_TARGET_DIR / "memlab"
 # More than there are cores: most tests wait for sockets and timers most of the time.
 export RUST_TEST_THREADS := env("RUST_TEST_THREADS", "8")
 
-# What RocksDB is compiled with for a release: it checks every write and every block with CRC-32C,
-# which processors have had an instruction for since 2008 that a compiler does not use unasked.
-release := if arch() == "x86_64" { "CXXFLAGS='-msse4.2 -mpclmul'" } else { "" }
+# What a release is built for: `portable`, or `native`, the processor that builds it and no older one.
+cpu := env("ZLAY_CPU", "portable")
+
+# RocksDB checks every write and every block with CRC-32C, which processors have had an instruction for
+# since 2008 that a compiler does not use unasked. The same flags are in the Dockerfile.
+release := if cpu == "native" { "CFLAGS=-march=native CXXFLAGS=-march=native RUSTFLAGS='-C target-cpu=native'" } else if cpu != "portable" { error("ZLAY_CPU is portable or native") } else if arch() == "x86_64" { "CXXFLAGS='-msse4.2 -mpclmul'" } else { "" }
+
+commit := `git rev-parse --short=12 HEAD 2>/dev/null || echo unknown`
+version := `sed -n '0,/^version = "\(.*\)"/s//\1/p' Cargo.toml`
 
 # lint and test
 default: lint test
@@ -42,6 +50,10 @@ conformance-table:
 test-real *args: binaries
     node tests/real/run.mjs {{ args }}
 
+# dashboard, alerts and metrics against a real Prometheus that reads a running relay (a minute)
+test-monitoring *args:
+    cargo test --locked --test monitoring -- --include-ignored {{ args }}
+
 # record what real PDSes send into tests/recorded, for the tests that read it (two minutes at first)
 record-real *args:
     node tests/real/record.mjs {{ args }}
@@ -51,6 +63,7 @@ lint:
     cargo fmt --check
     cargo fmt --check --manifest-path tests/real/oracle/Cargo.toml
     cargo fmt --check --manifest-path fuzz/Cargo.toml
+    cargo fmt --check --manifest-path docs/examples/rust/Cargo.toml
     cargo clippy --locked --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 
@@ -59,6 +72,7 @@ fmt:
     cargo fmt
     cargo fmt --manifest-path tests/real/oracle/Cargo.toml
     cargo fmt --manifest-path fuzz/Cargo.toml
+    cargo fmt --manifest-path docs/examples/rust/Cargo.toml
 
 # RocksDB is compiled once per profile, so this uses the one of the tests, with our own code optimised
 # as in a release. `just bench verify K256/` runs some lines of one file.
@@ -93,7 +107,7 @@ memlab *args: memlab-binaries
         {{ args }}
 
 # Options: `--out FILE` writes JSON, `--against FILE` compares, `--relay-cmd COMMAND` measures any other
-# relay (docs/performance.md).
+# relay, `--only pages --span 30` pages of lists beside ingest with five million accounts (docs/performance.md).
 
 # a relay under load, beside what the machine does at best (four minutes)
 bench-relay *args: build
@@ -103,6 +117,32 @@ bench-relay *args: build
 build *args:
     ZLAY_COMMIT="${ZLAY_COMMIT:-$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)}" \
         {{ release }} cargo build --locked --release --bins {{ args }}
+
+# Where it goes is below DESTDIR, if that is set; `--dry-run` says what would be done.
+
+# install the built relay as a service of systemd (arguments go to deploy/install)
+install *args:
+    deploy/install {{ args }} {{ CARGO_TARGET_DIR }}/release/zlay
+
+# the container's image, of the built relay, as localhost/zlay:COMMIT (needs buildah)
+image:
+    buildah bud --format docker --file Dockerfile.runtime --tag localhost/zlay:{{ commit }} \
+        --build-arg VERSION={{ version }} --build-arg COMMIT={{ commit }} \
+        --build-arg DATE={{ datetime_utc("%Y-%m-%dT%H:%M:%SZ") }} {{ CARGO_TARGET_DIR }}/release
+
+# the Debian package of the built relay, in OUT (needs cargo-deb)
+deb out="dist":
+    deploy/deb {{ CARGO_TARGET_DIR }}/release {{ out }}
+
+# Everything but what is built goes to a copy with `--dry-run`; deploy/release says more.
+
+# make a release: version, changelog, tag, programs, package, checksums, SBOM (see deploy/release --help)
+release version *args:
+    deploy/release {{ version }} {{ args }}
+
+# all of deploy/ that one machine can check, or some (`just test-deploy image debian`)
+test-deploy *names: binaries
+    ZLAY_BINARIES={{ debug }} tests/deploy/run {{ names }}
 
 # remove what was built for this crate; its dependencies (RocksDB: 12 to 25 minutes) stay
 clean:

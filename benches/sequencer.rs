@@ -5,7 +5,8 @@
 //! Unit: events a second, from the first of a batch to its publication; a batch of one is mostly the
 //! waking of a thread where nothing is synced. The limits beside each, measured with the very same
 //! bytes: one write to a bare RocksDB (`rocksdb`), and one write to the end of a plain file (`file`),
-//! both synced where the sequencer is.
+//! both synced where the sequencer is. `without index` is the sequencer with commits of which nobody
+//! says what collections they touch: the rest is what the collection index costs.
 //!
 //! `just bench sequencer`; one case only: `just bench sequencer unsynced/16`
 
@@ -32,7 +33,7 @@ use zlay::{
         crypto::PublicKey,
         did::Did,
         envelope::{Body, Message},
-        prove::{Proven, Workspace},
+        prove::{Proven, Touched, Workspace},
         tid::Tid,
     },
     metrics::Metrics,
@@ -77,6 +78,8 @@ struct Events {
     commits: Vec<Commit>,
     /// What each account has said last: its revision.
     heads: Vec<Option<Proven>>,
+    /// Whether they say which collections they touch.
+    touch: bool,
     sent: u64,
 }
 
@@ -93,6 +96,7 @@ impl Events {
         Events {
             commits: commits.collect(),
             heads: vec![None; ACCOUNTS],
+            touch: true,
             sent: 0,
         }
     }
@@ -103,7 +107,7 @@ impl Events {
         let commit = &self.commits[self.sent as usize % self.commits.len()];
         self.sent += 1;
         let head = &mut self.heads[commit.account];
-        let proven = match head {
+        let mut proven = match head {
             None => commit.proven.clone(),
             Some(head) => Proven {
                 rev: Tid::from_raw(head.rev.raw() + 1),
@@ -112,6 +116,9 @@ impl Events {
                 ..commit.proven.clone()
             },
         };
+        if !self.touch {
+            proven.touched = Touched::default();
+        }
         *head = Some(proven.clone());
         Event {
             host: HostId(1 + commit.account as u32 % 100),
@@ -313,11 +320,15 @@ fn sequencer(c: &mut Criterion) {
             let mut group = c.benchmark_group(format!("{name}/{count}"));
             group.sampling_mode(SamplingMode::Flat);
             group.throughput(Throughput::Elements(count as u64));
-            group.bench_function(BenchmarkId::from_parameter("sequencer"), |b| {
-                events.heads.fill(None);
-                let relay = Relay::new(&mut events, fsync);
-                b.iter_custom(|iters| (0..iters).map(|_| relay.batch(&mut events, count)).sum());
-            });
+            for (name, touch) in [("sequencer", true), ("without index", false)] {
+                group.bench_function(BenchmarkId::from_parameter(name), |b| {
+                    events.heads.fill(None);
+                    events.touch = touch;
+                    let relay = Relay::new(&mut events, fsync);
+                    let events = &mut events;
+                    b.iter_custom(|iters| (0..iters).map(|_| relay.batch(events, count)).sum());
+                });
+            }
             group.bench_function(BenchmarkId::from_parameter("rocksdb"), |b| {
                 let mut rocks = Rocks::new(fsync);
                 b.iter_custom(|iters| (0..iters).map(|_| rocks.batch(&frames)).sum());

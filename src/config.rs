@@ -1,13 +1,19 @@
 //! The configuration: environment variables, each with a flag of the same name, parsed once.
 //!
 //! A variable that begins with `RELAY_` and is not known is an error that names the nearest known
-//! one: a misspelt limit must not silently be the default. Secrets are taken from the environment
-//! only, never from the command line, where every user of the machine could read them.
+//! one: a misspelt limit must not silently be the default.
 
+#[cfg(test)]
+mod described;
 mod effective;
+mod secret;
 mod values;
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -16,6 +22,8 @@ use self::{
     effective::{secret_setting, settings},
     values::{bytes, contact, http_url, interval, name, page_url, port},
 };
+
+pub use self::secret::Secret;
 
 /// The command line of `zlay`.
 #[derive(Parser, Debug)]
@@ -37,7 +45,8 @@ host, verifies every event, merges them into one sequenced stream and serves tha
 subscribers.\n\nEvery option is also an environment variable (--port is RELAY_PORT). Without any, \
 zlay serves on port 3000, keeps its state in ./data, and asks bsky.network for its list of hosts.";
 
-const AFTER_HELP: &str = "Secrets come from the environment only:\n  \
+const AFTER_HELP: &str = "Secrets come from the environment, or from files that RELAY_ADMIN_PASSWORD_FILE \
+and DATABASE_URL_FILE name (credentials of systemd, secrets of containers):\n  \
 RELAY_ADMIN_PASSWORD  password of the admin API; unset: the admin API answers 403\n  \
 DATABASE_URL          postgres://USER:PASSWORD@HOST/DATABASE keeps what the operator decides and \
 what is known of hosts; unset: RELAY_DATA_DIR does. Options: ?sslmode=disable, prefer (the default), \
@@ -51,8 +60,8 @@ RUST_LOG=info,zlay::rejected=debug    every event that is not forwarded, and why
 RUST_LOG=info,zlay::host=debug        connections to hosts\n  \
 RUST_LOG=warn                         only what is wrong\n\
 Lines of one kind are limited to 10 a second; left_out= counts the others.\n\n\
-Exit codes: 0 after SIGTERM or SIGINT; 1 when it could not start, a host was not taken (crawl), or the relay can \
-not be reached (top); \
+Exit codes: 0 after SIGTERM or SIGINT; 1 when it could not start, a host was not taken (crawl), the relay can not \
+be reached (top), or is not well (health); \
 2 for a wrong option or variable; 70 after a fault in a thread that it needs; 71 when the store can \
 not be written; 72 when a stop took over 30 seconds.";
 
@@ -69,6 +78,17 @@ pub enum Command {
         /// The relay to ask.
         #[arg(long, default_value = "http://localhost:3000")]
         relay: String,
+    },
+    /// Ask the relay of this machine how it does, as a probe of a container does. Exit code 1 when it is
+    /// not well, or does not answer.
+    Health {
+        /// Its internal port; where RELAY_METRICS_BIND and RELAY_METRICS_PORT say when left out.
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// Whether subscribers should be sent there (/readyz), and not only whether events get through
+        /// (/healthz).
+        #[arg(long)]
+        ready: bool,
     },
     /// Hosts of a running relay.
     Hosts {
@@ -371,32 +391,6 @@ pub struct Config {
     pub database_url: Option<Secret>,
 }
 
-/// A value that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The value itself; the caller answers for where it goes.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(value: String) -> Secret {
-        Secret(value)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(set)")
-    }
-}
-
-/// Variables that have no flag.
-const SECRETS: [&str; 2] = ["RELAY_ADMIN_PASSWORD", "DATABASE_URL"];
-
 impl Cli {
     /// Parses the command line and the environment; prints the error and ends the process where
     /// one of them is wrong.
@@ -411,18 +405,19 @@ impl Cli {
             std::process::exit(2);
         }
         let secret = |name| {
-            std::env::var(name)
-                .ok()
-                .filter(|v| !v.is_empty())
-                .map(Secret)
+            secret::from_environment(name).unwrap_or_else(|error| {
+                eprintln!("error: {error}");
+                std::process::exit(2);
+            })
         };
         cli.config.admin_password = secret("RELAY_ADMIN_PASSWORD");
         cli.config.database_url = secret("DATABASE_URL");
         cli.settings = settings(&Cli::command(), &matches);
         let secrets = [&cli.config.admin_password, &cli.config.database_url];
-        let secrets = SECRETS.iter().zip(secrets);
-        cli.settings
-            .extend(secrets.map(|(name, value)| secret_setting(name, value.as_ref())));
+        for (name, value) in secret::NAMES.iter().zip(secrets) {
+            cli.settings.push(secret_setting(name, value.as_ref()));
+            cli.settings.push(secret::file_setting(name));
+        }
         cli
     }
 }
@@ -431,6 +426,16 @@ impl Config {
     /// The stack of host and subscriber threads, in bytes.
     pub fn connection_stack_bytes(&self) -> usize {
         self.thread_stack_kib as usize * 1024
+    }
+
+    /// Where this machine reaches the internal listener.
+    pub fn internal_url(&self) -> String {
+        let address = match self.metrics_bind {
+            IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            address => address,
+        };
+        format!("http://{}", SocketAddr::new(address, self.metrics_port))
     }
 
     /// How long events can be replayed.
@@ -450,7 +455,7 @@ pub fn variables() -> Vec<String> {
     let mut names: Vec<String> = command
         .get_arguments()
         .filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned))
-        .chain(SECRETS.map(str::to_owned))
+        .chain(secret::variables())
         .collect();
     names.sort();
     names
@@ -556,6 +561,14 @@ mod tests {
     }
 
     #[test]
+    fn the_internal_port_is_reached_from_the_same_machine() {
+        let url = |bind| parse(&["--metrics-bind", bind]).unwrap().internal_url();
+        assert_eq!(url("0.0.0.0"), "http://127.0.0.1:3001");
+        assert_eq!(url("::"), "http://[::1]:3001");
+        assert_eq!(url("10.1.2.3"), "http://10.1.2.3:3001");
+    }
+
+    #[test]
     fn flags_and_variables_carry_the_same_names() {
         let command = Cli::command();
         for arg in command.get_arguments() {
@@ -581,13 +594,8 @@ mod tests {
             let row = format!("| `{env}` | {default} |");
             assert!(readme.contains(&row), "the table of the README lacks {row}");
         }
-        for secret in SECRETS {
+        for secret in secret::variables() {
             assert!(readme.contains(&format!("| `{secret}` |")), "{secret}");
         }
-    }
-
-    #[test]
-    fn secrets_do_not_print() {
-        assert_eq!(format!("{:?}", Secret("hunter2".into())), "(set)");
     }
 }

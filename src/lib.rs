@@ -5,6 +5,7 @@
 //! the map.
 
 pub mod atproto;
+pub mod backfill;
 pub mod config;
 pub mod control;
 pub mod descriptors;
@@ -20,6 +21,7 @@ pub mod outbound;
 pub mod reject;
 pub mod relay;
 pub mod sequencer;
+pub mod service;
 pub mod sim;
 pub mod startup;
 pub mod store;

@@ -296,19 +296,22 @@ pub const LIST_HOSTS_DEFAULT: usize = 200;
 pub const LIST_REPOS_MAX: usize = 1_000;
 /// Accounts of one page of listRepos where no number is given.
 pub const LIST_REPOS_DEFAULT: usize = 500;
-/// Accounts that listRepos looks at for one page, more or less; beyond, the page ends early.
+/// Accounts that listRepos looks at for one page that has some, more or less; beyond, it ends early.
 pub const LIST_REPOS_SCAN_MAX: usize = 4_000;
 /// Accounts of one page of listReposByCollection; who asks for more is answered 400.
 pub const LIST_COLLECTION_MAX: usize = 2_000;
 /// Accounts of one page of listReposByCollection where no number is given.
 pub const LIST_COLLECTION_DEFAULT: usize = 500;
-/// Accounts, hidden ones included, that listReposByCollection looks at for one page; beyond, the page
-/// ends early.
+/// Accounts, hidden ones included, that listReposByCollection looks at in one scan; beyond, a page that
+/// has some ends early, and another scan begins for one that has none.
 pub const LIST_COLLECTION_SCAN_MAX: usize = 10_000;
 /// The same where nothing but gaps is found, in numbers of the collection.
 pub const LIST_COLLECTION_SPAN_MAX: u64 = 1 << 18;
 /// Accounts that listRepos reads at once, at least.
 pub const LIST_REPOS_CHUNK: usize = 100;
+/// Accounts that are looked up together: the blocks in which they are found, of 4 KiB each, are all in
+/// memory meanwhile, beside the cache where it has no room for them.
+pub const LOOKUPS_MAX: usize = 128;
 
 /// requestCrawl of one address (an IPv6 /64 counts as one) in [`CRAWL_REQUESTS_WINDOW`]; one more
 /// is answered 429.
@@ -317,6 +320,15 @@ pub const CRAWL_REQUESTS_MAX: u32 = 10;
 pub const CRAWL_REQUESTS_WINDOW: Duration = Duration::from_secs(60);
 /// Failed log-ins of one address in [`CRAWL_REQUESTS_WINDOW`]; one more try is answered 429.
 pub const ADMIN_FAILURES_MAX: u32 = 10;
+/// How long a log-in of the operator's page holds at most: a working day, whatever is done in it.
+pub const ADMIN_SESSION_AGE_MAX: Duration = Duration::from_secs(12 * 3_600);
+/// How long it holds while nobody uses it; a page that is only open does not.
+pub const ADMIN_SESSION_IDLE_MAX: Duration = Duration::from_secs(3_600);
+/// Log-ins that hold at once; with one more, the one that was not used for the longest time ends.
+pub const ADMIN_SESSIONS_MAX: usize = 32;
+/// Bytes of what one log-in is told of the last thing that was done.
+pub const ADMIN_SESSION_NOTICE_BYTES_MAX: usize = 1_024;
+const _: () = assert!(ADMIN_SESSION_IDLE_MAX.as_secs() < ADMIN_SESSION_AGE_MAX.as_secs());
 /// What the operator says of an account waits so long for the sequencer, which is busy writing;
 /// then it is answered 503, though it may still be done.
 pub const RULING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -326,6 +338,12 @@ pub const TAKEDOWNS_PAGE_MAX: usize = 500;
 pub const RATE_ADDRESSES_MAX: usize = 16_384;
 /// Entries of one page of the audit log.
 pub const AUDIT_PAGE_MAX: usize = 500;
+/// Rows of one page of a list of the operator's page: what a person looks through, and a few hundred
+/// kilobytes of HTML at most.
+pub const CONSOLE_PAGE_ROWS: usize = 200;
+/// What was done last, as the first of the operator's pages shows it.
+pub const CONSOLE_RECENT_ACTS: usize = 8;
+const _: () = assert!(CONSOLE_PAGE_ROWS < AUDIT_PAGE_MAX && CONSOLE_PAGE_ROWS < TAKEDOWNS_PAGE_MAX);
 /// Requests that wait to be passed on to one sibling relay; one more is lost, and counted.
 pub const SIBLING_QUEUE_MAX: usize = 1_024;
 /// One attempt at passing a request on: the sibling checks a new host meanwhile.
@@ -358,6 +376,52 @@ pub const DISCOVERY_BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
 pub const DISCOVERY_INTERVAL: Duration = Duration::from_secs(4 * 3600);
 /// How often it is read from its beginning: hosts that were refused may be different meanwhile.
 pub const DISCOVERY_WHOLE_INTERVAL: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Entries of a list of collections or hosts that one backfill goes through; the rest is left out, and
+/// the status says so.
+pub const BACKFILL_ITEMS_MAX: usize = 100_000;
+/// Accounts on one page of listRepos that is asked for: the most that its lexicon allows
+/// (<https://docs.bsky.app/docs/api/com-atproto-sync-list-repos>).
+pub const BACKFILL_REPOS_PAGE: usize = 1_000;
+/// Accounts on one page of listReposByCollection that is asked for: the most that its lexicon allows
+/// (<https://docs.bsky.app/docs/api/com-atproto-sync-list-repos-by-collection>).
+pub const BACKFILL_COLLECTION_PAGE: usize = 2_000;
+/// One such page, everything together: the service may have to look for long.
+pub const BACKFILL_PAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// One such page, in bytes; a larger one can not be read. With the shortest DIDs it has a hundred
+/// thousand, with the longest that there are in practice a few hundred.
+pub const BACKFILL_PAGE_BYTES_MAX: usize = 4 << 20;
+/// At least so much time lies between two questions to the same service.
+pub const BACKFILL_PAGE_INTERVAL: Duration = Duration::from_millis(200);
+/// Entries that a backfill hands to the sequencer in a second. One that is new takes it less than a tenth
+/// of a millisecond, also without optimisation and on a busy machine, so this is a fifth of its time at
+/// the most, and events do not wait for it.
+pub const BACKFILL_ACCOUNTS_A_SECOND: usize = 2_500;
+/// Entries that are handed to it at once, which takes it a few milliseconds. Events wait behind them.
+pub const BACKFILL_IMPORT_MAX: usize = 50;
+/// Between two lookups of documents for a backfill: hosts that are not trusted list accounts slower
+/// than others for it, and live events do not.
+pub const BACKFILL_LOOKUP_INTERVAL: Duration = Duration::from_millis(20);
+/// The delay before a lookup is offered again to a directory that has too much to do.
+pub const BACKFILL_LOOKUP_RETRY: Duration = Duration::from_secs(1);
+/// Accounts that a host may list which is not trusted; the rest is left out.
+pub const BACKFILL_UNTRUSTED_ACCOUNTS_MAX: u64 = 100_000;
+/// The first delay after a page could not be read; it doubles with each further failure.
+pub const BACKFILL_BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// The longest such delay.
+pub const BACKFILL_BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
+/// The longest delay that a service may ask for with Retry-After; a longer one is cut to it.
+pub const BACKFILL_RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// Attempts at a page that is answered, and not to be understood; then its list is given up.
+pub const BACKFILL_UNREADABLE_TRIES: u32 = 3;
+/// Attempts at a page of a host's list; then the host is given up, as thousands of others wait.
+pub const BACKFILL_HOST_TRIES: u32 = 3;
+/// Lists that could not be read, and why, of which the status tells; the rest is only counted.
+pub const BACKFILL_FAILURES_SHOWN: usize = 100;
+/// How often a running backfill says in the log how far it is.
+pub const BACKFILL_REPORT_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the end of a backfill is offered to a control store that is away.
+pub const BACKFILL_KEEP_RETRY: Duration = Duration::from_secs(5);
 
 /// How long the control store may be out of reach before the relay says that it is not ready.
 pub const CONTROL_DOWN_MAX: Duration = Duration::from_secs(30);
@@ -542,14 +606,70 @@ pub const EVENT_DELAY_SCALE: Scale = Scale {
     per_unit: 1_000.0,
 };
 
+/// Bounds for proving a commit, in microseconds: most take some hundred, the largest some ten thousand.
+pub const VERIFY_SCALE: Scale = Scale {
+    bounds: &[
+        50, 100, 200, 300, 500, 750, 1_000, 2_000, 5_000, 10_000, 50_000, 250_000,
+    ],
+    per_unit: 1e6,
+};
+/// Bounds for a write to the disk, in microseconds: memory, a disk of today, a busy one, one that stalls.
+pub const BRIEF_SCALE: Scale = Scale {
+    bounds: &[
+        100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+        1_000_000, 5_000_000,
+    ],
+    per_unit: 1e6,
+};
+/// Bounds for a question to somebody else and for its answer, in microseconds.
+pub const REQUEST_SCALE: Scale = Scale {
+    bounds: &[
+        500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+        2_500_000, 5_000_000, 10_000_000,
+    ],
+    per_unit: 1e6,
+};
+/// Bounds for the events of a batch.
+pub const BATCH_EVENTS_SCALE: Scale = Scale {
+    bounds: &[0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000],
+    per_unit: 1.0,
+};
+/// How often hosts, store, disk and subscribers are looked at for metrics and probes, which then wait
+/// for none of them: it costs some hundred microseconds, with thousands of hosts some milliseconds.
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(3);
+/// How long no thread of a connected host may come back from reading, though each is to do so after
+/// [`HOST_PING_INTERVAL`] even where the host says nothing. So a quiet network never counts as one that
+/// stands still; a process for which this is true for so long is restarted.
+pub const HOSTS_STALL_MAX: Duration = Duration::from_secs(5 * 60);
+/// Below this part of the disk, in percent, the relay warns.
+pub const DISK_FREE_PERCENT_WARN: u64 = 10;
+/// Below this many free bytes the relay is not ready: RocksDB needs room for a log and some files, and
+/// the process ends when it can not write them.
+pub const DISK_FREE_BYTES_MIN: u64 = 512 << 20;
+
 /// The stack of threads that are neither hosts nor subscribers.
 pub const SERVICE_STACK_BYTES: usize = 1 << 20;
 /// How long a stop may take before the process ends all the same.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Between two words to the service manager; less where its watchdog wants them sooner.
+pub const SERVICE_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// How much longer than now the service manager is asked to wait for a start that goes on: some
+/// intervals, so that one word that is late does not end it.
+pub const SERVICE_EXTENSION: Duration = Duration::from_secs(60);
+/// How long a start may ask for more time. Counting a large store anew takes minutes; what takes longer
+/// than this hangs, and the service manager ends it.
+pub const SERVICE_START_MAX: Duration = Duration::from_secs(3600);
+/// A word to a service manager that does not read; then it is dropped.
+pub const SERVICE_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+const _: () = assert!(SERVICE_REPORT_INTERVAL.as_secs() * 4 < SERVICE_EXTENSION.as_secs());
+const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < SERVICE_EXTENSION.as_secs());
+
 const _: () = assert!(CONTROL_TIMEOUT.as_secs() < CONTROL_START_TIMEOUT.as_secs());
 const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < CONTROL_COPY_TIMEOUT.as_secs());
 const _: () = assert!(HOST_EVENTS_A_SECOND_MAX < TRUSTED_HOST_EVENTS_A_SECOND_MAX);
+const _: () = assert!(4 * HOST_PING_INTERVAL.as_secs() < HOSTS_STALL_MAX.as_secs());
 const _: () = assert!(HOST_THROTTLED_CALM.as_secs() < HOST_PING_INTERVAL.as_secs());
 const _: () = assert!(IDENTITY_REFRESH_QUEUE_MAX < IDENTITY_QUEUE_MAX);
 const _: () = assert!(HOST_READ_BUFFER_BYTES < HOST_LARGE_MESSAGE_BYTES_FIRST);
@@ -565,6 +685,9 @@ const _: () = assert!(FRAME_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= INBOX_BYTES_MAX);
 const _: () = assert!(BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < RING_BYTES_MAX);
+const _: () = assert!(BACKFILL_IMPORT_MAX < BATCH_EVENTS_MAX);
+const _: () = assert!(BACKFILL_IMPORT_MAX <= IDENTITY_REFRESH_QUEUE_MAX);
+const _: () = assert!(BACKFILL_BACKOFF_MAX.as_secs() < BACKFILL_RETRY_AFTER_MAX.as_secs());
 const _: () = assert!(LIST_COLLECTION_MAX < LIST_COLLECTION_SCAN_MAX);
 const _: () = assert!(COLLECTIONS_MAX < u32::MAX as u64);
 const _: () = assert!(COMMIT_OPS_MAX < ACCOUNT_COLLECTIONS_MAX);

@@ -17,6 +17,7 @@ use zlay::{
     memory::heap,
     outbound::Outbound,
     relay::{Relay, StartError},
+    service::Service,
     startup::{self, Machine},
     threads::{self, Role},
     top,
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         None | Some(Command::Serve) => serve(&cli.config, &cli.settings).map(|()| true),
         Some(Command::Crawl { hosts, relay }) => crawl(&cli.config, hosts, relay),
+        Some(Command::Health { url, ready }) => health(&cli.config, url.as_deref(), *ready),
         Some(Command::Hosts { command }) => hosts(&cli.config, command),
         Some(Command::Top {
             relay,
@@ -81,10 +83,13 @@ fn serve(config: &Config, settings: &[Setting]) -> Result<(), StartError> {
     startup::announce(config, settings, &machine);
     // Dropped last: what the stop leaves out is counted too.
     let _reporter = Reporter::start()?;
+    let service = Service::from_environment();
     let relay = Relay::start(config)?;
     let (public, internal) = (relay.public_address(), relay.internal_address());
     log::info!(public:% = public, internal:% = internal; "listening");
+    service.ready(relay.health(), relay.board());
     let signal = signals.forever().next();
+    service.stopping();
     log::info!(signal = signal; "stopping");
     let watchdog = threads::spawn(Role::Signals, "watchdog", SERVICE_STACK_BYTES, || {
         std::thread::sleep(STOP_TIMEOUT);
@@ -101,6 +106,17 @@ fn crawl(config: &Config, hosts: &[String], relay: &str) -> Result<bool, StartEr
     let outbound = Outbound::new(config)?;
     let relay = client::Relay::new(&outbound, relay, None)?;
     Ok(relay.crawl(hosts, &mut io::stdout())?)
+}
+
+/// Asks the relay of this machine how it does; false where it is not well.
+fn health(config: &Config, url: Option<&str>, ready: bool) -> Result<bool, StartError> {
+    let own = config.internal_url();
+    // It is asked without TLS or with, at any address: the operator has named it.
+    let mut anywhere = config.clone();
+    anywhere.allow_private_hosts = true;
+    let outbound = Outbound::new(&anywhere)?;
+    let relay = client::Relay::new(&outbound, url.unwrap_or(&own), None)?;
+    Ok(relay.health(ready, &mut io::stdout())?)
 }
 
 /// Asks a running relay to crawl what another one lists; false where it would not take them.

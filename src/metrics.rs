@@ -1,17 +1,45 @@
 //! Counters: atomics only, so that counting and reading never wait for anything.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use self::{
+    family::{Family, Label},
     histogram::Histogram,
     hosts::{HostTallies, Refusal, Tally},
+    labels::{
+        Backend, Code, Connect, CrawlResult, Deferral, DidMethod, Disconnect, Done, FrameType,
+        LagOver, LagStat, Leave, LookupResult, Operation, Route, StoreKind, Tier, Wait,
+    },
     refusals::RefusedAccounts,
+    text::Text,
 };
-use crate::{host::quota::Span, limits::EVENT_DELAY_SCALE, reject::Reject, store::account::HostId};
+use crate::{
+    control::HostStatus,
+    host::quota::Span,
+    limits::{BATCH_EVENTS_SCALE, BRIEF_SCALE, EVENT_DELAY_SCALE, REQUEST_SCALE, VERIFY_SCALE},
+    reject::Reject,
+    sequencer::event::Skip,
+    store::account::HostId,
+};
 
+pub mod family;
 pub mod histogram;
 pub mod hosts;
+pub mod labels;
 pub mod refusals;
+pub mod text;
+
+/// Something that is counted or measured.
+trait Metric {
+    /// What Prometheus calls it.
+    fn kind(&self) -> &'static str;
+
+    /// Writes its samples.
+    fn samples(&self, text: &mut Text);
+}
 
 /// A number that only grows.
 #[derive(Default, Debug)]
@@ -60,6 +88,146 @@ impl Gauge {
     }
 }
 
+/// A number of milliseconds that is shown in seconds: a time since 1970, or a span.
+#[derive(Debug)]
+pub struct Millis(AtomicU64);
+
+/// What stands for a value that is not known.
+const NOT_KNOWN: u64 = u64::MAX;
+
+impl Default for Millis {
+    fn default() -> Millis {
+        Millis(AtomicU64::new(NOT_KNOWN))
+    }
+}
+
+impl Millis {
+    /// Sets it; none: it is not known.
+    pub fn set(&self, milliseconds: Option<u64>) {
+        let value = milliseconds.unwrap_or(NOT_KNOWN);
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value now, if it is known.
+    pub fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|value| *value != NOT_KNOWN)
+    }
+}
+
+impl Metric for Counter {
+    fn kind(&self) -> &'static str {
+        "counter"
+    }
+
+    fn samples(&self, text: &mut Text) {
+        text.labelled("", Some(self.get()));
+    }
+}
+
+impl Metric for Gauge {
+    fn kind(&self) -> &'static str {
+        "gauge"
+    }
+
+    fn samples(&self, text: &mut Text) {
+        text.labelled("", Some(self.get()));
+    }
+}
+
+impl Metric for Millis {
+    fn kind(&self) -> &'static str {
+        "gauge"
+    }
+
+    fn samples(&self, text: &mut Text) {
+        text.labelled("", self.get().map(|value| value as f64 / 1e3));
+    }
+}
+
+impl Metric for Histogram {
+    fn kind(&self) -> &'static str {
+        "histogram"
+    }
+
+    fn samples(&self, text: &mut Text) {
+        text.buckets("", &self.buckets());
+    }
+}
+
+impl<L: Label> Metric for Family<L, Counter> {
+    fn kind(&self) -> &'static str {
+        "counter"
+    }
+
+    fn samples(&self, text: &mut Text) {
+        for (label, counter) in self.iter() {
+            let shown = !L::SPARSE || counter.get() > 0;
+            text.labelled(&label.text(), shown.then(|| counter.get()));
+        }
+    }
+}
+
+impl<L: Label> Metric for Family<L, Gauge> {
+    fn kind(&self) -> &'static str {
+        "gauge"
+    }
+
+    fn samples(&self, text: &mut Text) {
+        for (label, gauge) in self.iter() {
+            let shown = !L::SPARSE || gauge.get() > 0;
+            text.labelled(&label.text(), shown.then(|| gauge.get()));
+        }
+    }
+}
+
+impl<L: Label> Metric for Family<L, Histogram> {
+    fn kind(&self) -> &'static str {
+        "histogram"
+    }
+
+    fn samples(&self, text: &mut Text) {
+        for (label, histogram) in self.iter() {
+            text.buckets(&label.text(), &histogram.buckets());
+        }
+    }
+}
+
+impl Metric for Rejects {
+    fn kind(&self) -> &'static str {
+        "counter"
+    }
+
+    fn samples(&self, text: &mut Text) {
+        for reject in Reject::ALL {
+            text.sample(&[("reason", reject.name())], Some(self.get(*reject)));
+        }
+    }
+}
+
+impl Metric for Delays {
+    fn kind(&self) -> &'static str {
+        "counter"
+    }
+
+    fn samples(&self, text: &mut Text) {
+        for span in Span::ALL {
+            text.sample(&[("limit", span.name())], Some(self.get(span)));
+        }
+    }
+}
+
+impl Metric for Skips {
+    fn kind(&self) -> &'static str {
+        "counter"
+    }
+
+    fn samples(&self, text: &mut Text) {
+        for skip in Skip::ALL {
+            text.sample(&[("reason", skip.name())], Some(self.get(skip)));
+        }
+    }
+}
+
 /// Rejected events by reason.
 #[derive(Debug)]
 pub struct Rejects([Counter; Reject::ALL.len()]);
@@ -103,132 +271,198 @@ impl Delays {
     }
 }
 
+/// Entries of lists that a backfill has not taken, by reason.
+#[derive(Default, Debug)]
+pub struct Skips([Counter; Skip::ALL.len()]);
+
+impl Skips {
+    /// Counts `n`.
+    pub fn add(&self, skip: Skip, n: u64) {
+        self.0[skip as usize].add(n);
+    }
+
+    /// How many for this reason.
+    pub fn get(&self, skip: Skip) -> u64 {
+        self.0[skip as usize].get()
+    }
+}
+
 macro_rules! metrics {
-    (
-        $($kind:ident $field:ident = $name:literal $help:literal,)+
-        @histograms
-        $($histogram:ident($scale:ident) = $histogram_name:literal $histogram_help:literal,)+
-    ) => {
+    ($($field:ident: $kind:ty $([$new:expr])? = $name:literal $help:literal,)+) => {
         /// Everything the relay counts, shared by all threads.
         #[derive(Debug)]
         pub struct Metrics {
-            /// Events that were not forwarded, by reason.
-            pub rejected: Rejects,
-            /// Events that waited because their host was over a limit, by the limit.
-            pub delayed: Delays,
             /// What is counted of each host.
             pub hosts: HostTallies,
             /// The last refusal of each account.
             pub refused_accounts: RefusedAccounts,
             $(#[doc = $help] pub $field: $kind,)+
-            $(#[doc = $histogram_help] pub $histogram: Histogram,)+
         }
 
         impl Default for Metrics {
             fn default() -> Self {
                 Metrics {
-                    rejected: Rejects::default(),
-                    delayed: Delays::default(),
                     hosts: HostTallies::default(),
                     refused_accounts: RefusedAccounts::default(),
-                    $($field: $kind::default(),)+
-                    $($histogram: Histogram::new($scale),)+
+                    $($field: metrics!(@new $kind $(, $new)?),)+
                 }
             }
         }
 
         impl Metrics {
-            /// Every histogram as `(name, help, histogram)`.
-            fn histograms(&self) -> Vec<(&'static str, &'static str, &Histogram)> {
-                vec![$(($histogram_name, $histogram_help, &self.$histogram),)+]
-            }
-
-            /// Every metric as `(name, kind, help, value)`.
-            fn samples(&self) -> Vec<(&'static str, &'static str, &'static str, u64)> {
-                vec![$(($name, metrics!(@kind $kind), $help, self.$field.get()),)+]
+            /// Every metric with its name and what it is.
+            fn all(&self) -> Vec<(&'static str, &'static str, &dyn Metric)> {
+                vec![$(($name, $help, &self.$field as &dyn Metric),)+]
             }
         }
     };
-    (@kind Counter) => { "counter" };
-    (@kind Gauge) => { "gauge" };
+    (@new $kind:ty) => { <$kind>::default() };
+    (@new $kind:ty, $new:expr) => { $new };
 }
 
 metrics! {
-    Counter frames_received = "relay_upstream_frames_total" "Frames received from hosts.",
-    Counter bytes_received = "relay_upstream_bytes_total" "Bytes of frames received from hosts.",
-    Counter frames_ignored = "relay_upstream_ignored_total"
+    hosts_by_status: Family<HostStatus, Gauge> = "relay_hosts" "Hosts known, by status.",
+    hosts_connected: Gauge = "relay_hosts_connected" "Hosts connected now.",
+    hosts_waiting: Family<Wait, Gauge> = "relay_hosts_waiting"
+        "Threads of connected hosts that do not read because they wait for something else.",
+    connects: Family<Connect, Counter> = "relay_host_connects_total"
+        "Attempts to connect to a host, by what came of them.",
+    disconnects: Family<Disconnect, Counter> = "relay_host_disconnects_total"
+        "Connections to hosts that ended, by reason.",
+    host_pings: Counter = "relay_host_pings_total"
+        "Times that a host said nothing for so long that it was asked whether it is there.",
+    frames: Family<FrameType, Counter> = "relay_upstream_frames_total"
+        "Frames received from hosts, by type.",
+    bytes_received: Counter = "relay_upstream_bytes_total" "Bytes of frames received from hosts.",
+    last_frame: Millis = "relay_upstream_last_frame_timestamp_seconds"
+        "When the last frame came from any host, in seconds since 1970.",
+    frames_ignored: Counter = "relay_upstream_ignored_total"
         "Frames of an unknown op or type, and info frames.",
-    Counter frames_skipped = "relay_upstream_skipped_total"
+    frames_skipped: Counter = "relay_upstream_skipped_total"
         "Frames skipped after the connection was lost at them several times.",
-    Gauge hosts_connected = "relay_hosts_connected" "Hosts connected now.",
-    Counter host_connects = "relay_host_connects_total" "Connections opened to hosts.",
-    Counter host_connect_failures = "relay_host_connect_failures_total"
-        "Attempts to connect to a host that failed.",
-    Counter host_disconnects = "relay_host_disconnects_total" "Connections to hosts that ended.",
-    Counter events_parked = "relay_events_deferred_total"
-        "Events that had to wait for an identity.",
-    Gauge events_waiting = "relay_events_waiting" "Events that wait for an identity now.",
-    Gauge parked_bytes = "relay_parked_bytes" "Bytes of events that wait for an identity.",
-    Gauge held_bytes = "relay_held_bytes"
-        "Bytes of events held while their hosts are asked about accounts.",
-    Counter discontinuous = "relay_events_discontinuous_total"
-        "Commits that do not continue the last known one, and were forwarded.",
-    Counter lenient = "relay_events_lenient_total"
-        "Commits forwarded without Sync 1.1 fields: the relay is lenient, or is so to their host.",
-    Counter status_asked = "relay_account_status_asked_total"
-        "Times a host was asked whether an account is active again.",
-    Counter identity_lookups = "relay_identity_lookups_total" "DID documents asked for.",
-    Counter identity_failures = "relay_identity_failures_total"
-        "Lookups of a DID document that failed and are tried again.",
-    Counter identity_stale_used = "relay_identity_stale_used_total"
-        "Times an old document was used because the directory did not answer.",
-    Counter identity_refused = "relay_identity_refreshes_refused_total"
-        "Times a document was not fetched anew because a host had caused that too often.",
-    Counter identity_put_off = "relay_identity_purges_put_off_total"
-        "Identity events after which a document stayed in use for a while: there were too many.",
-    Gauge identity_cached = "relay_identity_cache_entries" "DID documents in the cache.",
-    Gauge identity_queue = "relay_identity_queue_dids" "DIDs that wait for a lookup.",
-    Counter events_sequenced = "relay_events_sequenced_total" "Events given a seq.",
-    Counter batches = "relay_batches_total" "Batches written.",
-    Gauge last_seq = "relay_seq" "The last seq.",
-    Gauge oldest_seq = "relay_oldest_seq" "The oldest seq that can be replayed.",
-    Gauge store_events_bytes = "relay_store_events_bytes" "Bytes of events on disk.",
-    Gauge accounts = "relay_accounts" "Accounts known.",
-    Gauge collections = "relay_collections"
-        "Collections known, also those of which nobody has records any more.",
-    Gauge collection_pairs = "relay_collection_pairs"
-        "Pairs of an account and a collection of which it has records.",
-    Counter collections_refused = "relay_collections_refused_total"
-        "Times a collection of an account was not put into the index: there are too many.",
-    Gauge inbox_bytes = "relay_inbox_bytes" "Bytes of events waiting for the sequencer.",
-    Gauge ring_bytes = "relay_ring_bytes" "Bytes of recent frames in memory.",
-    Gauge subscribers = "relay_subscribers" "Firehose subscribers now.",
-    Counter subscribers_accepted = "relay_subscribers_accepted_total" "Subscribers accepted.",
-    Counter subscribers_too_slow = "relay_subscribers_too_slow_total"
-        "Subscribers cut because they took nothing.",
-    Counter subscribers_gone = "relay_subscribers_gone_total"
-        "Subscribers that closed or vanished.",
-    Counter frames_sent = "relay_subscriber_frames_total" "Frames sent to subscribers.",
-    Counter bytes_sent = "relay_subscriber_bytes_total" "Bytes sent to subscribers.",
-    Counter replay_pages = "relay_replay_pages_total"
-        "Pages read from disk for subscribers that are behind the ring.",
-    Counter crawl_requests = "relay_crawl_requests_taken_total" "Requests to crawl that were taken.",
-    Counter crawl_refused = "relay_crawl_requests_refused_total"
-        "Requests to crawl that were refused, but for those over a limit.",
-    Counter crawl_limited = "relay_crawl_requests_limited_total"
-        "Requests to crawl that were over a limit.",
-    Counter siblings_told = "relay_siblings_told_total"
+    crawl_requests: Family<CrawlResult, Counter> = "relay_crawl_requests_total"
+        "Requests to crawl a host, by what became of them.",
+    siblings_told: Counter = "relay_siblings_told_total"
         "Requests passed on to sibling relays.",
-    Counter siblings_failed = "relay_siblings_failed_total"
+    siblings_failed: Counter = "relay_siblings_failed_total"
         "Requests that a sibling relay did not take.",
-    Counter http_requests = "relay_http_requests_total" "Requests answered on the public port.",
-    Counter http_refused = "relay_http_refused_total"
-        "Connections and requests refused by a limit of the public port.",
-    Counter delay_unknown = "relay_event_delay_unknown_total"
-        "Events published that do not say when they happened, or say that they will.",
-    @histograms
-    event_delay(EVENT_DELAY_SCALE) = "relay_event_delay_seconds"
+    rejected: Rejects = "relay_events_rejected_total" "Events not forwarded, by reason.",
+    delayed: Delays = "relay_events_delayed_total"
+        "Events that waited because their host was over a limit, by the time that the limit is for.",
+    deferred: Family<Deferral, Counter> = "relay_events_deferred_total"
+        "Events that had to wait before they could be judged, by what for.",
+    discontinuous: Counter = "relay_events_discontinuous_total"
+        "Commits that do not continue the last known one, and were forwarded.",
+    lenient: Counter = "relay_events_lenient_total"
+        "Commits forwarded without Sync 1.1 fields: the relay is lenient, or is so to their host.",
+    verify_duration: Histogram [Histogram::new(VERIFY_SCALE)] = "relay_verify_duration_seconds"
+        "How long it took to prove a commit or a sync: decoding, hashes, signature, tree.",
+    events_waiting: Gauge = "relay_events_waiting" "Events that wait for an identity now.",
+    parked_bytes: Gauge = "relay_parked_bytes" "Bytes of events that wait for an identity.",
+    held_bytes: Gauge = "relay_held_bytes"
+        "Bytes of events held while their hosts are asked about accounts.",
+    status_asked: Counter = "relay_account_status_asked_total"
+        "Times a host was asked whether an account is active again.",
+    identity_lookups: Family<(DidMethod, LookupResult), Counter> = "relay_identity_lookups_total"
+        "DID documents asked for, by method and by what came of it.",
+    identity_duration: Histogram [Histogram::new(REQUEST_SCALE)]
+        = "relay_identity_lookup_duration_seconds" "How long it took to get an answer, or none.",
+    identity_stale_used: Counter = "relay_identity_stale_used_total"
+        "Times an old document was used because the directory did not answer.",
+    identity_refused: Counter = "relay_identity_refreshes_refused_total"
+        "Times a document was not fetched anew because a host had caused that too often.",
+    identity_put_off: Counter = "relay_identity_purges_put_off_total"
+        "Identity events after which a document stayed in use for a while: there were too many.",
+    identity_cached: Gauge = "relay_identity_cache_entries" "DID documents in the cache.",
+    identity_queue: Gauge = "relay_identity_queue_dids" "DIDs that wait for a lookup.",
+    events_sequenced: Counter = "relay_events_sequenced_total" "Events given a seq.",
+    event_delay: Histogram [Histogram::new(EVENT_DELAY_SCALE)] = "relay_event_delay_seconds"
         "From when an event happened, as it says, to when it was published.",
+    delay_unknown: Counter = "relay_event_delay_unknown_total"
+        "Events published that do not say when they happened, or say that they will.",
+    batches: Counter = "relay_batches_total" "Batches written.",
+    batch_events: Histogram [Histogram::new(BATCH_EVENTS_SCALE)] = "relay_batch_events"
+        "Events given a seq, by batch.",
+    commit_duration: Histogram [Histogram::new(BRIEF_SCALE)] = "relay_batch_commit_duration_seconds"
+        "How long it took to write a batch and to have it on disk.",
+    inbox_events: Gauge = "relay_inbox_events" "Events waiting for the sequencer.",
+    inbox_bytes: Gauge = "relay_inbox_bytes" "Bytes of events waiting for the sequencer.",
+    inbox_full: Counter = "relay_inbox_full_total"
+        "Times that a host's thread had to wait because the sequencer's inbox was full.",
+    last_seq: Gauge = "relay_seq" "The last seq.",
+    oldest_seq: Gauge = "relay_oldest_seq" "The oldest seq that can be replayed.",
+    pruned_seq: Gauge = "relay_pruned_seq" "The last seq that has left the window; 0: none has.",
+    oldest_at: Millis = "relay_oldest_event_timestamp_seconds"
+        "When the oldest event that can be replayed was published, in seconds since 1970.",
+    window: Millis = "relay_window_seconds" "How much can be replayed.",
+    window_promised: Millis = "relay_window_promised_seconds"
+        "How much is to be replayable, as it is configured.",
+    accounts: Gauge = "relay_accounts" "Accounts known.",
+    collections: Gauge = "relay_collections"
+        "Collections known, also those of which nobody has records any more.",
+    collection_pairs: Gauge = "relay_collection_pairs"
+        "Pairs of an account and a collection of which it has records.",
+    collections_refused: Counter = "relay_collections_refused_total"
+        "Times a collection of an account was not put into the index: there are too many.",
+    backfill_running: Gauge = "relay_backfill_running" "Whether a backfill runs: 1, or 0.",
+    backfill_imported: Counter = "relay_backfill_imported_total"
+        "Entries of lists that a backfill has brought in and that were new.",
+    backfill_skipped: Skips = "relay_backfill_skipped_total"
+        "Entries of lists that a backfill has not taken, by reason.",
+    backfill_failed_pages: Counter = "relay_backfill_page_failures_total"
+        "Pages that a backfill could not read.",
+    store_bytes: Family<StoreKind, Gauge> = "relay_store_bytes"
+        "Bytes of the event store in files, by what they hold.",
+    store_stopped: Gauge = "relay_store_write_stopped"
+        "1 while RocksDB takes no writes because compaction is too far behind.",
+    store_delayed: Gauge = "relay_store_delayed_write_bytes_per_second"
+        "The rate to which RocksDB slows writes down while compaction is behind; 0: it does not.",
+    store_pending: Gauge = "relay_store_pending_compaction_bytes"
+        "Bytes that RocksDB still has to rewrite.",
+    store_level0: Gauge = "relay_store_level0_files"
+        "Files at level 0 of the column family that has most of them.",
+    store_background: Gauge = "relay_store_background_jobs"
+        "Flushes and compactions that run now.",
+    store_errors: Counter = "relay_store_background_errors_total"
+        "Flushes and compactions that failed.",
+    disk_free: Gauge = "relay_disk_free_bytes" "Bytes free for the relay where its data is.",
+    disk_size: Gauge = "relay_disk_size_bytes" "Bytes of that file system.",
+    ring_bytes: Gauge = "relay_ring_bytes" "Bytes of recent frames in memory.",
+    subscribers: Gauge = "relay_subscribers" "Firehose subscribers now.",
+    subscribers_accepted: Counter = "relay_subscribers_accepted_total" "Subscribers accepted.",
+    subscribers_left: Family<Leave, Counter> = "relay_subscriber_disconnects_total"
+        "Subscriptions that ended, by reason.",
+    subscriber_lag: Family<LagStat, Gauge> = "relay_subscriber_lag_events"
+        "How many events subscribers are behind.",
+    subscribers_lagging: Family<LagOver, Gauge> = "relay_subscribers_lagging"
+        "Subscribers that are more than so many events behind.",
+    frames_sent: Counter = "relay_subscriber_frames_total" "Frames sent to subscribers.",
+    bytes_sent: Counter = "relay_subscriber_bytes_total" "Bytes sent to subscribers.",
+    replay_reads: Family<Tier, Counter> = "relay_replay_reads_total"
+        "Times that a subscriber took what follows, by where it was.",
+    http_requests: Family<(Route, Code), Counter> = "relay_http_requests_total"
+        "Requests answered on the public port, by what they are for and by status.",
+    http_duration: Family<Route, Histogram> [Family::new(|| Histogram::new(REQUEST_SCALE))]
+        = "relay_http_request_duration_seconds"
+        "From a request to its answer on the public port.",
+    http_connections: Gauge = "relay_http_connections"
+        "Connections to the public port now, but for subscribers.",
+    http_refused: Counter = "relay_http_refused_total"
+        "Connections and requests refused by a limit of the public port.",
+    control_up: Gauge = "relay_control_up" "1 while the control store can be used.",
+    control_backend: Family<Backend, Gauge> = "relay_control_info"
+        "Where the control store is; always 1.",
+    control_operations: Family<(Operation, Done), Counter> = "relay_control_operations_total"
+        "What was asked of the control store, and whether it was done.",
+    control_duration: Histogram [Histogram::new(REQUEST_SCALE)]
+        = "relay_control_operation_duration_seconds" "How long it took.",
+    watched: Millis = "relay_watched_timestamp_seconds"
+        "When hosts, store, disk, lag and control store were last looked at.",
+}
+
+/// A span as histograms count it.
+pub fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Metrics {
@@ -251,91 +485,26 @@ impl Metrics {
 
     /// The Prometheus text form.
     pub fn render(&self) -> String {
-        use std::fmt::Write;
-
-        let mut out = String::new();
-        for (name, kind, help, value) in self.samples() {
-            let _ = write!(
-                out,
-                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
-            );
+        let mut text = Text::default();
+        for (name, help, metric) in self.all() {
+            text.metric(metric.kind(), name, help);
+            metric.samples(&mut text);
         }
-        for (name, help, histogram) in self.histograms() {
-            let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} histogram\n");
-            histogram.buckets().render(&mut out, name, "");
-        }
-        out.push_str("# HELP relay_events_rejected_total Events not forwarded, by reason.\n");
-        out.push_str("# TYPE relay_events_rejected_total counter\n");
-        for reject in Reject::ALL {
-            let value = self.rejected.get(*reject);
-            let _ = writeln!(
-                out,
-                "relay_events_rejected_total{{reason=\"{reject}\"}} {value}"
-            );
-        }
-        out.push_str(
-            "# HELP relay_events_delayed_total Events that waited because their host was over a \
-             limit, by the time that the limit is for.\n",
-        );
-        out.push_str("# TYPE relay_events_delayed_total counter\n");
-        for span in Span::ALL {
-            let (name, value) = (span.name(), self.delayed.get(span));
-            let _ = writeln!(
-                out,
-                "relay_events_delayed_total{{limit=\"{name}\"}} {value}"
-            );
-        }
-        out.push_str("# HELP relay_threads Threads running, by role.\n");
-        out.push_str("# TYPE relay_threads gauge\n");
+        text.gauge("relay_threads", "Threads running, by role.");
         for role in crate::threads::Role::ALL {
-            let value = crate::threads::running(role);
-            let _ = writeln!(out, "relay_threads{{role=\"{}\"}} {value}", role.name());
+            text.sample(
+                &[("role", role.name())],
+                Some(crate::threads::running(role)),
+            );
         }
-        out.push_str("# HELP relay_panics_total Panics survived by ending one connection.\n");
-        out.push_str("# TYPE relay_panics_total counter\n");
-        let _ = writeln!(out, "relay_panics_total {}", crate::threads::panics());
-        out
+        text.counter(
+            "relay_panics_total",
+            "Panics survived by ending one connection.",
+        );
+        text.sample(&[], Some(crate::threads::panics()));
+        text.into_string()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_metric_is_rendered_once() {
-        let metrics = Metrics::default();
-        metrics.events_sequenced.add(3);
-        metrics.rejected.inc(Reject::RevStale);
-        let text = metrics.render();
-        assert!(text.contains("\nrelay_events_sequenced_total 3\n"));
-        assert!(text.contains("relay_events_rejected_total{reason=\"rev_stale\"} 1\n"));
-        let histograms = metrics.histograms().into_iter().map(|(name, ..)| name);
-        for name in metrics
-            .samples()
-            .into_iter()
-            .map(|(name, ..)| name)
-            .chain(histograms)
-        {
-            assert_eq!(
-                text.matches(&format!("# TYPE {name} ")).count(),
-                1,
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_delay_is_known_where_the_event_says_when_it_happened() {
-        let metrics = Metrics::default();
-        metrics.published(Some(1_000), 1_040);
-        metrics.published(Some(1_000), 87_401_000);
-        metrics.published(Some(1_041), 1_040);
-        metrics.published(None, 1_040);
-        let delays = metrics.event_delay.buckets();
-        assert_eq!((delays.count(), delays.sum()), (2, 87_400.04));
-        assert_eq!(metrics.delay_unknown.get(), 2);
-        let text = metrics.render();
-        assert!(text.contains("\nrelay_event_delay_seconds_bucket{le=\"0.05\"} 1\n"));
-    }
-}
+mod tests;

@@ -9,6 +9,8 @@
 
 mod address;
 mod http;
+pub mod pages;
+mod retry_after;
 #[cfg(test)]
 mod tests;
 mod tls;

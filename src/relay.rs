@@ -4,6 +4,7 @@ mod accounts;
 mod health;
 mod ports;
 mod restore;
+mod watch;
 
 use std::{
     error::Error,
@@ -16,14 +17,17 @@ use crossbeam_channel::Sender;
 use self::{
     accounts::AccountsPort,
     health::{RelayHealth, State},
-    ports::{CatalogPort, CrawlPort, HostsPort, MemoryPort, OfficePort},
+    ports::{BackfillPort, CatalogPort, CrawlPort, HostsPort, MemoryPort, OfficePort},
+    watch::Watch,
 };
 use crate::{
     atproto::did::Did,
+    backfill::{self, Backfill},
     config::{Config, Fsync},
     control::{
         self, Control, Source,
         keeper::{Keeper, Keeping},
+        measured::Measured,
         settings::Settings,
     },
     firehose::{self, Firehose},
@@ -37,7 +41,7 @@ use crate::{
         thread::Start,
     },
     http::{
-        app::{App, Parts},
+        app::{App, Health, Parts},
         front_door::{self, Bounds, FrontDoor},
         internal::Internal,
         siblings::Siblings,
@@ -47,7 +51,7 @@ use crate::{
     limits::{RETENTION_INTERVAL, SERVICE_STACK_BYTES},
     logging,
     memory::{Memory, trim},
-    metrics::Metrics,
+    metrics::{Metrics, labels::Backend},
     outbound::Outbound,
     sequencer::{Inbox, Publication, Sequencer},
     store::{
@@ -71,6 +75,7 @@ pub struct Relay {
     front_door: FrontDoor,
     internal: Internal,
     hosts: Part,
+    backfill: Backfill,
     directory: Part,
     sequencer: Part,
     firehose: Part,
@@ -78,6 +83,8 @@ pub struct Relay {
     keeper: Part,
     state: Arc<State>,
     store: Arc<Store>,
+    health: Arc<RelayHealth>,
+    board: Arc<StatusBoard>,
 }
 
 /// Threads that are told to stop together.
@@ -106,7 +113,16 @@ impl Relay {
             },
         )?);
         let outbound = Outbound::new(config)?;
+        metrics
+            .window_promised
+            .set(u64::try_from(config.retention().as_millis()).ok());
         let control = control::open(config)?;
+        let backend = match config.database_url {
+            Some(_) => Backend::Postgres,
+            None => Backend::Embedded,
+        };
+        metrics.control_backend.at(backend).set(1);
+        let control: Arc<dyn Control> = Arc::new(Measured::new(control, metrics.clone()));
         let settings = Settings::read(&control.settings()?)?;
         let policy = Arc::new(Policy::new(config, settings));
         // What the two stores say of each other, before anything is read or written.
@@ -152,7 +168,7 @@ impl Relay {
         };
         let shared = Shared::new(
             inbox.clone(),
-            directory,
+            directory.clone(),
             outbound.clone(),
             metrics.clone(),
             stop.clone(),
@@ -178,14 +194,38 @@ impl Relay {
         let (siblings, telling) =
             Siblings::start(&config.sibling_relays, &outbound, &metrics, &stop)?;
         hosts.threads.extend(telling);
+        let backfill = Backfill::start(backfill::Parts {
+            outbound: outbound.clone(),
+            control: control.clone(),
+            store: store.clone(),
+            inbox: inbox.clone(),
+            directory,
+            hosts: handle.table().clone(),
+            policy: policy.clone(),
+            metrics: metrics.clone(),
+        });
+        let health = Arc::new(RelayHealth::new(
+            state.clone(),
+            metrics.clone(),
+            control.clone(),
+        ));
+        let watch = Watch {
+            metrics: metrics.clone(),
+            store: store.clone(),
+            control: control.clone(),
+            firehose: firehose.clone(),
+            hosts: handle.table().clone(),
+            data_dir: config.data_dir.clone(),
+            oldest: Default::default(),
+        };
+        let watching = stop.clone();
+        let body = move || watch.run(&watching);
+        let watch = threads::spawn(Role::Metrics, "watch", SERVICE_STACK_BYTES, body)?;
+        hosts.threads.push(watch);
         let parts = Parts {
             metrics: metrics.clone(),
             memory: Arc::new(Memory::new(Arc::new(memory))),
-            health: Arc::new(RelayHealth::new(
-                state.clone(),
-                metrics.clone(),
-                control.clone(),
-            )),
+            health: health.clone(),
             firehose,
             catalog: Arc::new(CatalogPort {
                 store: store.clone(),
@@ -213,6 +253,7 @@ impl Relay {
             }),
             policy,
             siblings,
+            backfill: Arc::new(BackfillPort(backfill.clone())),
         };
         let app = Arc::new(App::new(config, parts));
         let board = app.status.clone();
@@ -227,11 +268,13 @@ impl Relay {
         hosts
             .threads
             .extend(start_discovery(config, &outbound, &handle, control, stop)?);
-        let retention = start_retention(config, &store, &metrics, board)?;
+        let retention = start_retention(config, &store, &metrics, board.clone())?;
+        state.set_listening();
         Ok(Relay {
             front_door,
             internal,
             hosts,
+            backfill,
             directory: directory_part,
             sequencer,
             firehose: firehose_part,
@@ -239,6 +282,8 @@ impl Relay {
             keeper,
             state,
             store,
+            health,
+            board,
         })
     }
 
@@ -250,6 +295,16 @@ impl Relay {
     /// Where the internal port listens.
     pub fn internal_address(&self) -> SocketAddr {
         self.internal.address()
+    }
+
+    /// How it does.
+    pub fn health(&self) -> Arc<dyn Health> {
+        self.health.clone()
+    }
+
+    /// What it shows of itself.
+    pub fn board(&self) -> Arc<StatusBoard> {
+        self.board.clone()
     }
 
     /// Ends everything: no new clients, no new events, what is under way is written, subscribers
@@ -264,6 +319,7 @@ impl Relay {
         drop(self.front_door);
         log::info!("stopping: hosts");
         self.hosts.stop();
+        self.backfill.stop();
         drop(self.directory.threads);
         log::info!("stopping: sequencer");
         self.sequencer.stop();

@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn every_variable_is_there() {
         let mut names: Vec<String> = of(&[]).into_iter().map(|s| s.name).collect();
-        names.extend(super::super::SECRETS.map(str::to_owned));
+        names.extend(super::super::secret::variables());
         names.sort();
         assert_eq!(names, super::super::variables());
         assert!(names.len() > 20);

@@ -23,6 +23,7 @@ pub mod copy;
 pub mod domain;
 pub mod embedded;
 pub mod keeper;
+pub mod measured;
 pub mod postgres;
 pub mod settings;
 #[cfg(test)]

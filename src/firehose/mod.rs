@@ -205,9 +205,33 @@ impl Firehose {
         subscriber::spawn(self, subscription)
     }
 
+    /// How many events each subscriber is behind the last one, those that are least behind first.
+    pub fn lags(&self) -> Vec<u64> {
+        let head = self.ring.head();
+        let positions = self.registry.positions().into_iter();
+        let mut lags: Vec<u64> = positions.map(|at| head.saturating_sub(at)).collect();
+        lags.sort_unstable();
+        lags
+    }
+
     /// Who subscribes now.
     pub fn subscribers(&self) -> Vec<SubscriberInfo> {
         self.registry.list()
+    }
+
+    /// Sends the subscriber of this number away; false where there is none. It is told that the relay
+    /// goes away, and may come again.
+    pub fn dismiss(&self, id: u64) -> bool {
+        self.registry.dismiss(id)
+    }
+
+    /// When the first event at or above this seq was written, in milliseconds since 1970; none where
+    /// there is none, or it can not be read.
+    pub fn written_ms(&self, seq: u64) -> Option<u64> {
+        self.store.written_ms(seq).unwrap_or_else(|error| {
+            log::error!("the age of seq {seq} can not be read: {error}");
+            None
+        })
     }
 
     /// Wakes those who wait for frames, until the stop; then waits for the subscribers to end. The

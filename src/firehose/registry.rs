@@ -28,6 +28,8 @@ pub(super) struct Entry {
     pub(super) bell: OwnedFd,
     /// Whether it waits for frames. One that waits for its socket has enough to do.
     sleeping: AtomicBool,
+    /// The operator has sent it away.
+    dismissed: AtomicBool,
 }
 
 /// A subscriber, for people to read.
@@ -88,6 +90,7 @@ impl Registry {
             position: AtomicU64::new(0),
             bell,
             sleeping: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
         });
         entries.by_id.insert(entry.id, Arc::clone(&entry));
         Ok(Registration {
@@ -118,6 +121,25 @@ impl Registry {
         let entries = self.lock();
         let positions = entries.by_id.values();
         positions.map(|e| e.position.load(Ordering::Relaxed)).min()
+    }
+
+    /// Sends one away; false where there is none of that number.
+    pub(super) fn dismiss(&self, id: u64) -> bool {
+        let entries = self.lock();
+        let Some(entry) = entries.by_id.get(&id) else {
+            return false;
+        };
+        entry.dismissed.store(true, Ordering::SeqCst);
+        entry.ring_bell();
+        true
+    }
+
+    /// The position of each subscriber that has begun.
+    pub(super) fn positions(&self) -> Vec<u64> {
+        let entries = self.lock();
+        let positions = entries.by_id.values();
+        let positions = positions.map(|e| e.position.load(Ordering::Relaxed));
+        positions.filter(|position| *position > 0).collect()
     }
 
     pub(super) fn list(&self) -> Vec<SubscriberInfo> {
@@ -156,6 +178,11 @@ impl Drop for Registration {
 }
 
 impl Entry {
+    /// Whether the operator has sent it away.
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::SeqCst)
+    }
+
     /// Says that it is going to sleep. It must look at the ring once more after this: a frame
     /// published before is not announced again.
     pub(super) fn fall_asleep(&self) {
@@ -211,6 +238,20 @@ mod tests {
         let waiter = std::thread::spawn(move || waits.wait_empty(Duration::from_secs(60)));
         drop(second);
         assert!(waiter.join().unwrap());
+    }
+
+    #[test]
+    fn who_is_sent_away_is_told_also_while_it_waits_for_its_socket() {
+        let registry = Arc::new(Registry::default());
+        let peer = "192.0.2.1:5".parse().unwrap();
+        let one = registry.register(peer, String::new()).unwrap();
+        let other = registry.register(peer, String::new()).unwrap();
+        assert!(registry.dismiss(one.entry.id()));
+        assert!(one.entry.is_dismissed() && !other.entry.is_dismissed());
+        assert!(rustix::io::read(&one.entry.bell, &mut [0u8; 8]).is_ok());
+        assert!(rustix::io::read(&other.entry.bell, &mut [0u8; 8]).is_err());
+        drop(one);
+        assert!(!registry.dismiss(1) && !registry.dismiss(3));
     }
 
     #[test]

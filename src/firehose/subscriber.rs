@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     limits,
+    metrics::labels::{Leave, Tier},
     store::{Page, StoreError},
     threads::{self, Role},
 };
@@ -124,6 +125,8 @@ enum End {
     Violation,
     /// The relay stops.
     Stopping,
+    /// The operator has sent it away.
+    Dismissed,
     /// The store can not be read.
     Failed(StoreError),
 }
@@ -137,8 +140,25 @@ impl fmt::Display for End {
             End::Future => "its cursor is in the future",
             End::Violation => "it broke the protocol",
             End::Stopping => "the relay stops",
+            End::Dismissed => "sent away by the operator",
             End::Failed(error) => return fmt::Display::fmt(error, f),
         })
+    }
+}
+
+impl End {
+    /// What it is counted as.
+    fn reason(&self) -> Leave {
+        match self {
+            End::Closed(_) => Leave::Closed,
+            End::Vanished => Leave::Gone,
+            End::TooSlow => Leave::TooSlow,
+            End::Future => Leave::FutureCursor,
+            End::Violation => Leave::Protocol,
+            End::Stopping => Leave::Stopping,
+            End::Dismissed => Leave::Dismissed,
+            End::Failed(_) => Leave::Failed,
+        }
     }
 }
 
@@ -190,17 +210,14 @@ impl Subscriber {
         let metrics = &self.firehose.metrics;
         let entry = &self.registration.entry;
         let level = match end {
-            End::TooSlow => {
-                metrics.subscribers_too_slow.inc();
-                log::Level::Info
-            }
-            End::Closed(_) | End::Vanished => {
-                metrics.subscribers_gone.inc();
+            End::TooSlow => log::Level::Info,
+            End::Failed(_) => log::Level::Error,
+            End::Closed(_) | End::Vanished | End::Future | End::Violation | End::Stopping => {
                 log::Level::Debug
             }
-            End::Failed(_) => log::Level::Error,
-            End::Future | End::Violation | End::Stopping => log::Level::Debug,
+            End::Dismissed => log::Level::Info,
         };
+        metrics.subscribers_left.inc(end.reason());
         let position = entry.position.load(Ordering::Relaxed);
         log::log!(
             level,
@@ -217,6 +234,9 @@ impl Subscriber {
         loop {
             if self.firehose.stop.requested() {
                 return Err(End::Stopping);
+            }
+            if self.registration.entry.is_dismissed() {
+                return Err(End::Dismissed);
             }
             let now = Instant::now();
             if self.has_words || now >= self.heard_at + limits::SUBSCRIBER_LISTEN_INTERVAL {
@@ -266,6 +286,9 @@ impl Subscriber {
         if answer == Answer::Behind {
             self.fill_from_store()?;
         } else {
+            if answer == Answer::Frames {
+                self.firehose.metrics.replay_reads.inc(Tier::Ring);
+            }
             self.pages_behind = 0;
             self.ahead = None;
         }
@@ -279,7 +302,7 @@ impl Subscriber {
     }
 
     fn fill_from_store(&mut self) -> Result<(), End> {
-        self.firehose.metrics.replay_pages.inc();
+        self.firehose.metrics.replay_reads.inc(Tier::Store);
         self.pages_behind += 1;
         if self.ahead.is_none() && self.pages_behind >= limits::READ_AHEAD_AFTER_PAGES {
             self.ahead = self.start_ahead();
@@ -456,6 +479,7 @@ impl Subscriber {
             }
             End::Violation => (CloseCode::Policy, "ProtocolError", None),
             End::Stopping => (CloseCode::GoingAway, "The relay stops", None),
+            End::Dismissed => (CloseCode::GoingAway, "Disconnected by the operator", None),
         };
         if let Some(error) = error {
             self.outbox.push_urgent(error);

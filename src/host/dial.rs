@@ -19,6 +19,7 @@ use crate::{
         HOST_CONNECT_TIMEOUT, HOST_HANDSHAKE_TIMEOUT, HOST_PING_INTERVAL, HOST_TLS_BUFFER_BYTES,
         HOST_WRITE_TIMEOUT,
     },
+    metrics::labels::Connect,
     outbound::Outbound,
     threads::Stop,
 };
@@ -57,6 +58,20 @@ impl fmt::Display for DialError {
 }
 
 impl std::error::Error for DialError {}
+
+impl DialError {
+    /// What it is counted as.
+    pub(super) fn kind(&self) -> Connect {
+        match self {
+            DialError::Connect(_) => Connect::Unreachable,
+            DialError::Tls(_) => Connect::Tls,
+            DialError::Timeout => Connect::Timeout,
+            DialError::Status(_) => Connect::Status,
+            DialError::Handshake(_) => Connect::Handshake,
+            DialError::IsRelay => Connect::IsRelay,
+        }
+    }
+}
 
 /// Who is dialing now: at most so many at the same time.
 pub(super) struct Dials {

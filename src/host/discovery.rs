@@ -24,7 +24,10 @@ use crate::{
         DISCOVERY_PAGE_BYTES_MAX, DISCOVERY_PAGE_TIMEOUT, DISCOVERY_THREADS,
         DISCOVERY_WHOLE_INTERVAL, HTTP_STACK_BYTES,
     },
-    outbound::{FetchError, GetOptions, Outbound},
+    outbound::{
+        Outbound,
+        pages::{self, PageError, Pages},
+    },
     threads::{self, Role, Stop, Thread},
 };
 
@@ -96,7 +99,7 @@ impl std::error::Error for DiscoveryError {}
 /// The list of hosts of a relay.
 #[derive(Clone, Debug)]
 pub struct List {
-    endpoint: Endpoint,
+    pages: Pages,
     outbound: Outbound,
 }
 
@@ -104,7 +107,13 @@ impl List {
     /// The list of the relay of this name or URL.
     pub fn new(relay: &str, outbound: Outbound) -> Result<List, DiscoveryError> {
         let endpoint = Endpoint::parse(relay.trim()).map_err(DiscoveryError::Upstream)?;
-        Ok(List { endpoint, outbound })
+        let pages = Pages {
+            endpoint,
+            method: "listHosts",
+            timeout: DISCOVERY_PAGE_TIMEOUT,
+            bytes_max: DISCOVERY_PAGE_BYTES_MAX,
+        };
+        Ok(List { pages, outbound })
     }
 
     /// The names on all its pages, but for those that are banned there.
@@ -124,24 +133,10 @@ impl List {
     }
 
     fn page(&self, cursor: Option<&str>) -> Result<Page, PageError> {
-        let mut url = format!(
-            "{}/xrpc/com.atproto.sync.listHosts?limit={PAGE_HOSTS}",
-            self.endpoint.origin()
-        );
-        if let Some(cursor) = cursor {
-            url.push_str("&cursor=");
-            url.push_str(&encode(cursor));
-        }
-        let options = GetOptions {
-            timeout: DISCOVERY_PAGE_TIMEOUT,
-            body_bytes_max: DISCOVERY_PAGE_BYTES_MAX,
-            accept: "application/json",
-        };
-        let answer = self.outbound.get(&url, options).map_err(PageError::Fetch)?;
-        if answer.status != 200 {
-            return Err(PageError::Status(answer.status));
-        }
-        serde_json::from_slice(&answer.body).map_err(|e| PageError::Json(e.to_string()))
+        let limit = PAGE_HOSTS.to_string();
+        let mut parameters = vec![("limit", limit.as_str())];
+        parameters.extend(cursor.map(|cursor| ("cursor", cursor)));
+        self.pages.read(&self.outbound, &parameters)
     }
 }
 
@@ -223,7 +218,7 @@ impl Discovery {
     fn pass(&self, offer: &Arc<impl Fn(&str) -> Offered + Send + Sync + 'static>) {
         let progress = Arc::new(Progress::default());
         let kept = self.kept().begin(now_ms());
-        log::info!(upstream:% = self.list.endpoint.host; "discovery: asking for hosts");
+        log::info!(upstream:% = self.list.pages.endpoint.host; "discovery: asking for hosts");
         self.list_all(kept, offer, &progress);
         let end = if self.stop.requested() {
             "stopped"
@@ -244,7 +239,7 @@ impl Discovery {
         loop {
             let page = match self.list.page(kept.cursor.as_deref()) {
                 Ok(page) => page,
-                Err(PageError::Status(400)) if kept.cursor.is_some() => {
+                Err(error) if error.is_refusal() && kept.cursor.is_some() => {
                     log::warn!(
                         "discovery: the cursor is not known there any more; from the beginning"
                     );
@@ -322,7 +317,7 @@ impl Discovery {
     }
 
     fn note_name(&self) -> String {
-        format!("discovery:{}", self.list.endpoint.host)
+        format!("discovery:{}", self.list.pages.endpoint.host)
     }
 
     /// How far the list was read. Without the control store it is read from the beginning.
@@ -343,12 +338,9 @@ impl Discovery {
         }
     }
 
-    /// Doubles with each failure, and is spread so that relays that lost the same upstream do not
-    /// come back together.
     fn delay(&self, failures: u32) -> Duration {
         let (first, longest) = self.backoff;
-        let full = first.saturating_mul(1 << failures.min(16)).min(longest);
-        full.mul_f64(0.5 + fastrand::f64() / 2.0)
+        pages::backoff(failures, first, longest, fastrand::f64())
     }
 }
 
@@ -388,40 +380,6 @@ impl fmt::Display for Progress {
         );
         write!(f, "{checked} of {listed} hosts checked, {added} added")
     }
-}
-
-/// Why a page could not be read.
-#[derive(Debug)]
-pub enum PageError {
-    /// No answer.
-    Fetch(FetchError),
-    /// An answer with this status.
-    Status(u16),
-    /// Not the JSON that it should be.
-    Json(String),
-}
-
-impl fmt::Display for PageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PageError::Fetch(error) => write!(f, "listHosts failed: {error}"),
-            PageError::Status(status) => write!(f, "listHosts has status {status}"),
-            PageError::Json(error) => write!(f, "listHosts is not what it should be: {error}"),
-        }
-    }
-}
-
-/// Percent-encodes everything but letters and digits.
-fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 #[cfg(test)]

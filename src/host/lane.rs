@@ -26,7 +26,10 @@ use crate::{
         HOST_PARKED_BYTES_FAIR, HOST_PARKED_BYTES_MAX, HOST_PARKED_EVENTS_MAX, PARKED_BYTES_MAX,
     },
     logging::REJECTED,
-    metrics::hosts::{EventKind, Refusal, Tally},
+    metrics::{
+        hosts::{EventKind, Refusal, Tally},
+        labels::{Deferral, FrameType, Wait},
+    },
     reject::Reject,
     sequencer::event::{Event, Input, Upstream},
     store::account::HostId,
@@ -164,7 +167,7 @@ impl Lane {
             Ok(Message::Event(event)) => event,
             Ok(Message::Unknown) => {
                 self.tally.kinds.inc(EventKind::Other);
-                return self.ignore();
+                return self.ignore(FrameType::Unknown);
             }
             Ok(Message::Info { name, message }) => {
                 self.tally.kinds.inc(EventKind::Other);
@@ -172,9 +175,10 @@ impl Lane {
                     host:% = self.name, name = name, info = message;
                     "the host says something"
                 );
-                return self.ignore();
+                return self.ignore(FrameType::Info);
             }
             Ok(Message::Error { error, message }) => {
+                self.shared.metrics.frames.inc(FrameType::Error);
                 let error = printable(error);
                 log::debug!(
                     host:% = self.name, error = error, info = message;
@@ -183,15 +187,18 @@ impl Lane {
                 return Frame::Error(error);
             }
             Err(FrameError::Malformed) => {
+                self.shared.metrics.frames.inc(FrameType::Invalid);
                 self.malformed();
                 return Frame::Malformed;
             }
             Err(FrameError::Schema) => {
+                self.shared.metrics.frames.inc(FrameType::Invalid);
                 self.reject_unread(Reject::SchemaInvalid);
                 return Frame::Event;
             }
         };
         self.tally.kinds.inc(EventKind::of(&event.body));
+        self.shared.metrics.frames.inc(frame_type(&event.body));
         if let Some(happened_ms) = datetime::to_millis(event.time) {
             self.tally.happened_at_ms.set(happened_ms);
         }
@@ -254,7 +261,8 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ignore(&self) -> Frame {
+    fn ignore(&self, kind: FrameType) -> Frame {
+        self.shared.metrics.frames.inc(kind);
         self.shared.metrics.frames_ignored.inc();
         Frame::Ignored
     }
@@ -347,13 +355,17 @@ impl Lane {
     /// Parks an event; waits while the host has too much parked.
     fn park(&self, did: &Did, waiting: Waiting) -> Parked {
         let mut state = self.lock();
+        let mut waiting_here = None;
         while self.is_full(&state) && !state.closed {
+            let waits = &self.shared.metrics.hosts_waiting;
+            waiting_here.get_or_insert_with(|| waits.during(Wait::Identity));
             state = self
                 .moved
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        self.shared.metrics.events_parked.inc();
+        drop(waiting_here);
+        self.shared.metrics.deferred.inc(Deferral::Identity);
         self.shared.metrics.events_waiting.add(1);
         state.read = waiting.seq;
         state.seqs.insert(waiting.seq);
@@ -504,6 +516,16 @@ impl Drop for Lane {
         all.fetch_sub(state.bytes, Ordering::Relaxed);
         self.shared.metrics.parked_bytes.sub(state.bytes as u64);
         self.shared.metrics.events_waiting.sub(state.events as u64);
+    }
+}
+
+/// What an event is counted as.
+fn frame_type(body: &Body<'_>) -> FrameType {
+    match body {
+        Body::Commit(_) => FrameType::Commit,
+        Body::Sync(_) => FrameType::Sync,
+        Body::Identity { .. } => FrameType::Identity,
+        Body::Account { .. } => FrameType::Account,
     }
 }
 

@@ -71,6 +71,16 @@ impl HostTable {
         entries.map(|(_, kept)| inner.shown(kept)).collect()
     }
 
+    /// How many hosts have each status, in the order of [`HostStatus::ALL`].
+    pub fn counts(&self) -> [u64; HostStatus::ALL.len()] {
+        let inner = self.read();
+        HostStatus::ALL.map(|status| {
+            let entries = inner.entries.values();
+            let is = |kept: &&Kept| inner.status(&kept.row) == status;
+            entries.filter(is).count() as u64
+        })
+    }
+
     /// Whether the host is banned, or a domain above it is; it need not be known.
     pub fn is_banned(&self, name: &Hostname) -> bool {
         let inner = self.read();
@@ -78,14 +88,10 @@ impl HostTable {
         own.is_some_and(|kept| kept.row.terms.banned) || inner.domain_over(name).is_some()
     }
 
-    /// How many hosts have each status.
+    /// The same by the names of the statuses.
     pub fn statuses(&self) -> BTreeMap<&'static str, u64> {
-        let inner = self.read();
-        let mut statuses: BTreeMap<_, _> = HostStatus::ALL.map(|s| (s.name(), 0)).into();
-        for kept in inner.entries.values() {
-            *statuses.entry(inner.status(&kept.row).name()).or_default() += 1;
-        }
-        statuses
+        let names = HostStatus::ALL.map(HostStatus::name);
+        names.into_iter().zip(self.counts()).collect()
     }
 
     /// The banned domain that the host is, or is below.
@@ -182,6 +188,7 @@ mod tests {
         table.set_banned(&domain, true);
         assert!(table.is_banned(&endpoint.host) && table.is_banned(&unknown));
         assert_eq!(status(), HostStatus::Banned);
+        assert_eq!(table.counts(), [0, 0, 0, 0, 1]);
         assert_eq!(table.get(&endpoint.host), table.by_id(HostId(1)));
         assert_eq!(table.after(HostId(0), 9), [table.by_id(HostId(1)).unwrap()]);
         assert_eq!(table.banned_domain_over(&unknown), Some(domain.clone()));

@@ -27,6 +27,7 @@ use crate::{
         HOST_MESSAGE_TIMEOUT, HOST_PING_INTERVAL, HOST_POISON_DROPS_MAX, HOST_SILENT_INTERVALS_MAX,
         HOST_THROTTLED_CALM,
     },
+    metrics::labels::{Connect, Disconnect, FrameType, Wait},
     sequencer::event::Input,
     store::account::HostId,
     threads::{self, Stop},
@@ -104,6 +105,23 @@ impl fmt::Display for Ended {
             Ended::Error(name) => write!(f, "the host sent the error {name}"),
             Ended::Stopped => f.write_str("the relay stops, or lets the host go"),
             Ended::Panicked => f.write_str("a fault in the relay; its log says more"),
+        }
+    }
+}
+
+impl Ended {
+    /// What it is counted as, where there was a connection.
+    fn reason(&self) -> Disconnect {
+        match self {
+            Ended::Closed(_) => Disconnect::Closed,
+            Ended::Io(_) | Ended::NotConnected(_) => Disconnect::Broken,
+            Ended::Silent => Disconnect::Silent,
+            Ended::Protocol(_) | Ended::Malformed | Ended::Text | Ended::TooLarge => {
+                Disconnect::Protocol
+            }
+            Ended::Error(_) => Disconnect::Error,
+            Ended::Stopped => Disconnect::Stopped,
+            Ended::Panicked => Disconnect::Internal,
         }
     }
 }
@@ -214,18 +232,19 @@ impl HostThread {
             Ok(connection) => connection,
             Err(error) => {
                 self.plug.clear();
-                metrics.host_connect_failures.inc();
+                metrics.connects.inc(error.kind());
                 return Attempt::without_connection(Ended::NotConnected(error));
             }
         };
-        metrics.host_connects.inc();
-        let connected = Connected::count(&self.shared);
+        metrics.connects.inc(Connect::Connected);
+        let mut connected = Connected::count(&self.shared);
         log::debug!(host:% = self.endpoint.host, seq = cursor; "connected");
         self.throttled = Throttled::default();
         self.connected_ms = now_ms();
         self.report_connected();
         let since = Instant::now();
         let ended = self.listen(connection, Position { cursor, last: None }, poison);
+        connected.reason = ended.reason();
         drop(connected);
         self.plug.clear();
         log::debug!(host:% = self.endpoint.host, error:% = ended; "disconnected");
@@ -283,6 +302,7 @@ impl HostThread {
                     if silent >= HOST_SILENT_INTERVALS_MAX {
                         return Ended::Silent;
                     }
+                    self.shared.metrics.host_pings.inc();
                     self.lane.report();
                     if let Err(error) = connection.send_ping() {
                         return Ended::Io(error);
@@ -316,6 +336,7 @@ impl HostThread {
                     until_ms: in_ms(over.until.saturating_duration_since(now)),
                 });
             }
+            let _waits = self.shared.metrics.hosts_waiting.during(Wait::Limit);
             if !pause(over.until, &self.shared.stop, &self.retry) {
                 return false;
             }
@@ -347,7 +368,7 @@ impl HostThread {
         let metrics = &self.shared.metrics;
         let (frame, ended) = match message {
             Message::Binary => {
-                metrics.frames_received.inc();
+                metrics.last_frame.set(Some(now_ms()));
                 metrics.bytes_received.add(payload.len() as u64);
                 self.lane.tally().received.inc();
                 self.lane.tally().received_at_ms.set(now_ms());
@@ -363,7 +384,7 @@ impl HostThread {
                 (frame, Ended::Malformed)
             }
             Message::Text => {
-                metrics.frames_received.inc();
+                metrics.frames.inc(FrameType::Invalid);
                 self.lane.malformed();
                 (Frame::Malformed, Ended::Text)
             }
@@ -478,19 +499,26 @@ fn in_ms(delay: Duration) -> u64 {
 }
 
 /// Counts a connection while it lasts, also if a panic ends it.
-struct Connected(Arc<Shared>);
+struct Connected {
+    shared: Arc<Shared>,
+    /// Why it ended; a panic says nothing.
+    reason: Disconnect,
+}
 
 impl Connected {
     fn count(shared: &Arc<Shared>) -> Connected {
         shared.metrics.hosts_connected.add(1);
-        Connected(shared.clone())
+        Connected {
+            shared: shared.clone(),
+            reason: Disconnect::Internal,
+        }
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.0.metrics.hosts_connected.sub(1);
-        self.0.metrics.host_disconnects.inc();
+        self.shared.metrics.hosts_connected.sub(1);
+        self.shared.metrics.disconnects.inc(self.reason);
     }
 }
 

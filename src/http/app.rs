@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::{
     atproto::{did::Did, hostname::Hostname},
+    backfill,
     config::Config,
     control::AuditEntry,
     host::{admission::Admission, terms::Policy},
@@ -51,6 +52,8 @@ pub struct App {
     pub policy: Arc<Policy>,
     /// Other relays of the operator.
     pub siblings: Siblings,
+    /// Fills the relay with what it has not heard.
+    pub backfill: Arc<dyn Backfills>,
     /// What the status pages show.
     pub status: Arc<StatusBoard>,
     /// What the other pages show.
@@ -83,6 +86,8 @@ pub struct Parts {
     pub policy: Arc<Policy>,
     /// Other relays of the operator.
     pub siblings: Siblings,
+    /// Fills the relay with what it has not heard.
+    pub backfill: Arc<dyn Backfills>,
 }
 
 /// Accounts, as far as the operator is concerned. Every error is one line for the log.
@@ -124,6 +129,44 @@ pub trait Office: Send + Sync {
     fn change_note(&self, name: &str, change: ChangeNote<'_>) -> Result<(), String>;
 }
 
+/// Backfills, as far as the operator is concerned.
+pub trait Backfills: Send + Sync {
+    /// Begins one, and keeps that: only for requests that may take long.
+    fn begin(&self, wanted: &backfill::Wanted) -> Result<backfill::Status, backfill::Refused>;
+
+    /// How far the last one of a kind is, if there ever was one.
+    fn status(&self, kind: backfill::Kind) -> Option<backfill::Status>;
+
+    /// Ends the one that runs, and says which that was: only for requests that may take long.
+    fn cancel(&self) -> Option<backfill::Kind>;
+}
+
+/// A part of the relay, and whether it is ready.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// Its name.
+    pub part: &'static str,
+    /// How it does.
+    pub outcome: Outcome,
+}
+
+/// How a part of the relay does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// As it should.
+    Ok,
+    /// Something is wrong, and no reason to send subscribers elsewhere.
+    Warning(String),
+    /// It is not ready.
+    Failed(String),
+}
+
+impl From<Result<(), String>> for Outcome {
+    fn from(done: Result<(), String>) -> Outcome {
+        done.err().map_or(Outcome::Ok, Outcome::Failed)
+    }
+}
+
 /// How the relay does. Every error is one line for people; none of the calls may wait.
 pub trait Health: Send + Sync {
     /// Whether the stores take writes: what `/_health` says.
@@ -132,11 +175,8 @@ pub trait Health: Send + Sync {
     /// Whether events get through; a supervisor restarts a process for which this fails for long.
     fn live(&self) -> Result<(), String>;
 
-    /// Whether subscribers should be sent here.
-    fn ready(&self) -> Result<(), String>;
-
-    /// What is wrong, and no reason to send subscribers elsewhere.
-    fn warnings(&self) -> Vec<String>;
+    /// Whether subscribers should be sent here: each part that this needs.
+    fn ready(&self) -> Vec<Check>;
 }
 
 impl App {
@@ -168,6 +208,7 @@ impl App {
             office: parts.office,
             policy: parts.policy,
             siblings: parts.siblings,
+            backfill: parts.backfill,
         }
     }
 }

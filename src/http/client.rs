@@ -1,5 +1,5 @@
-//! `zlay crawl` and `zlay hosts pull`: asking a running relay to crawl hosts, as anybody may, or as its
-//! operator.
+//! `zlay crawl`, `zlay hosts pull` and `zlay health`: asking a running relay to crawl hosts, as anybody
+//! may, or as its operator, and how it does.
 
 use std::{
     fmt,
@@ -16,13 +16,15 @@ use super::crawl;
 use crate::{
     config::Secret,
     host::discovery,
-    outbound::{Call, FetchError, Outbound},
+    outbound::{Call, FetchError, Outbound, pages::PageError},
 };
 
 /// One request, everything but the answer's length together: the relay checks the host meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer about one host, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// The answer of a probe, everything together: shorter than what supervisors wait for it.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(4);
 /// Hosts that the relay is asked about at the same time; it checks a few more.
 const PULL_THREADS: usize = 8;
 /// Between two lines that say how far it is, in hosts.
@@ -113,6 +115,50 @@ impl<'a> Relay<'a> {
             status: answer.status,
             message: message.trim().to_owned(),
         })
+    }
+
+    /// Asks the relay how it does, at its internal port, and writes one line about it. Returns whether it
+    /// is well: events get through, and with `ready` it has all that subscribers need.
+    pub fn health(&self, ready: bool, out: &mut impl Write) -> io::Result<bool> {
+        let (path, well) = match ready {
+            true => ("/readyz", "ready"),
+            false => ("/healthz", "alive"),
+        };
+        let url = format!("{}{path}", self.url);
+        let answer = self.outbound.call(&Call {
+            method: "GET",
+            url: &url,
+            headers: &[],
+            body: &[],
+            timeout: HEALTH_TIMEOUT,
+            body_bytes_max: ANSWER_BYTES_MAX,
+        });
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                writeln!(out, "no answer from {url}: {error}")?;
+                return Ok(false);
+            }
+        };
+        let said = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+        if answer.status == 200 && said["status"] == "ok" {
+            let warnings = said["warnings"].as_array().into_iter().flatten();
+            let warnings: Vec<&str> = warnings.filter_map(Value::as_str).collect();
+            match warnings.is_empty() {
+                true => writeln!(out, "{well}")?,
+                false => writeln!(out, "{well}; {}", warnings.join("; "))?,
+            }
+            return Ok(true);
+        }
+        let status = answer.status;
+        match said["message"].as_str() {
+            Some(message) if status == 503 => writeln!(out, "not {well}: {message}")?,
+            _ => writeln!(
+                out,
+                "{url} answers {status}, which is not an internal port of zlay"
+            )?,
+        }
+        Ok(false)
     }
 
     /// Asks the relay to crawl each of `hosts` and writes one line about each. Returns whether all
@@ -245,7 +291,7 @@ pub enum PullError {
     /// Not a relay to ask.
     From(discovery::DiscoveryError),
     /// The list can not be read.
-    List(discovery::PageError),
+    List(PageError),
     /// Nothing can be written.
     Output(io::Error),
 }

@@ -30,7 +30,7 @@ use crate::{
         terms::Policy,
     },
     limits::{CRAWL_REQUESTS_WINDOW, HTTP_RETRY_AFTER, PROBES_MAX, RATE_ADDRESSES_MAX},
-    metrics::Metrics,
+    metrics::{Metrics, labels::CrawlResult},
 };
 
 /// Where hosts ask.
@@ -125,25 +125,26 @@ impl CrawlDesk {
 
     /// Anybody asks.
     pub fn public(&self, request: &Request) -> Taken {
-        self.handle(request, Asker::Public(request.client))
-    }
-
-    /// The operator asks; who that is was checked before.
-    pub fn operator(&self, request: &Request) -> Response {
-        self.handle(request, Asker::Operator).answer
-    }
-
-    fn handle(&self, request: &Request, asker: Asker) -> Taken {
         if request.method != Method::Post {
             return Taken::not(Response::method_not_allowed("POST"));
         }
-        let taken = hostname(&request.body).and_then(|name| self.crawl(&name, asker));
+        self.take(hostname(&request.body), Asker::Public(request.client))
+    }
+
+    /// The operator asks for the host of this name; who that is was checked before.
+    pub fn operator(&self, hostname: &str) -> Response {
+        self.take(Ok(hostname.to_owned()), Asker::Operator).answer
+    }
+
+    fn take(&self, hostname: Result<String, Response>, asker: Asker) -> Taken {
+        let taken = hostname.and_then(|name| self.crawl(&name, asker));
         let taken = taken.unwrap_or_else(Taken::not);
-        match taken.answer.status {
-            200 => self.metrics.crawl_requests.inc(),
-            429 => self.metrics.crawl_limited.inc(),
-            _ => self.metrics.crawl_refused.inc(),
-        }
+        let result = match taken.answer.status {
+            200 => CrawlResult::Taken,
+            429 => CrawlResult::Limited,
+            _ => CrawlResult::Refused,
+        };
+        self.metrics.crawl_requests.inc(result);
         taken
     }
 
@@ -231,7 +232,7 @@ impl CrawlDesk {
 }
 
 /// The `hostname` of the body.
-fn hostname(body: &[u8]) -> Result<String, Response> {
+pub(super) fn hostname(body: &[u8]) -> Result<String, Response> {
     let body: Value = serde_json::from_slice(body)
         .map_err(|_| Response::invalid("The request body is not JSON"))?;
     match body.get("hostname") {

@@ -32,6 +32,11 @@ use crate::{
         HTTP_HEAD_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_LINGER, HTTP_REFUSAL_TIMEOUT, HTTP_REFUSALS_MAX,
         HTTP_RETRY_AFTER, HTTP_STACK_BYTES, HTTP_STOP_TIMEOUT, HTTP_WRITE_TIMEOUT, LISTEN_BACKLOG,
     },
+    metrics::{
+        Metrics,
+        labels::{Code, Route},
+        micros,
+    },
     threads::{self, Role, Thread},
 };
 
@@ -229,6 +234,9 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
     let Ok(mut connection) = Connection::new(stream, Arc::clone(&shared.wake), shared.times) else {
         return;
     };
+    let metrics = &shared.app.metrics;
+    metrics.http_connections.add(1);
+    let _counted = Counted(metrics);
     let mut first = true;
     loop {
         let (request, keep_alive) = match read_request(&mut connection, peer, first) {
@@ -244,22 +252,41 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
             }
         };
         first = false;
-        shared.app.metrics.http_requests.inc();
+        let (began, route) = (Instant::now(), Route::of(&request.path));
         let response = match upgrade(&request) {
             Some(upgrade) => match Arc::clone(&shared.app.firehose).admit(request.client) {
-                Ok(seat) => return hand_over(connection, pass, upgrade, &request, peer, seat),
+                Ok(seat) => {
+                    metrics.http_requests.inc((route, Code::of(101)));
+                    return hand_over(connection, pass, upgrade, &request, peer, seat);
+                }
                 Err(full) => Response::too_many(&full.to_string(), HTTP_RETRY_AFTER),
             },
             None => router::route(&shared.app, Port::Public, &request),
         };
         let head_only = request.method == Method::Head;
         let bytes = response.encode(head_only, !keep_alive, SystemTime::now());
-        if connection.write(&bytes).is_err() {
+        metrics
+            .http_requests
+            .inc((route, Code::of(response.status)));
+        let written = connection.write(&bytes);
+        metrics
+            .http_duration
+            .observe(route, micros(began.elapsed()));
+        if written.is_err() {
             return;
         }
         if !keep_alive {
             return connection.finish(HTTP_LINGER);
         }
+    }
+}
+
+/// Counts a connection while it is served.
+struct Counted<'a>(&'a Metrics);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.http_connections.sub(1);
     }
 }
 

@@ -10,7 +10,7 @@
 pub mod admin;
 pub mod app;
 #[cfg(test)]
-mod boundary;
+pub(crate) mod boundary;
 pub mod client;
 mod connection;
 pub mod crawl;

@@ -22,11 +22,13 @@ impl Query {
 
     /// The first value of the parameter; an empty one counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
-            .filter(|value| !value.is_empty())
+        self.said(name).filter(|value| !value.is_empty())
+    }
+
+    /// The first value of the parameter, which may be empty.
+    pub fn said(&self, name: &str) -> Option<&str> {
+        let mut named = self.0.iter().filter(|(n, _)| n == name);
+        named.next().map(|(_, value)| value.as_str())
     }
 }
 
@@ -58,7 +60,8 @@ mod tests {
         let query = Query::parse("did=did%3Aplc%3aabc&&cursor=&x&q=a+b%20c&did=2").unwrap();
         assert_eq!(query.get("did"), Some("did:plc:abc"));
         assert_eq!(query.get("cursor"), None);
-        assert_eq!(query.get("x"), None);
+        assert_eq!((query.get("x"), query.said("x")), (None, Some("")));
+        assert_eq!(query.said("y"), None);
         assert_eq!(query.get("q"), Some("a b c"));
         assert_eq!(Query::parse("").unwrap().get("q"), None);
     }

@@ -1,10 +1,10 @@
 //! From a request to its answer.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     admin,
-    app::App,
+    app::{App, Check, Outcome},
     crawl, pages,
     request::{Method, Request},
     response::Response,
@@ -41,14 +41,11 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
         HEALTH | XRPC_HEALTH => reading(request, || health(app)),
         "/metrics" if port == Port::Internal => reading(request, || metrics(app)),
         MEMORY if port == Port::Internal => reading(request, || memory(app)),
-        "/healthz" if port == Port::Internal => {
-            reading(request, || probe(app.health.live(), Vec::new()))
-        }
-        "/readyz" if port == Port::Internal => {
-            reading(request, || probe(app.health.ready(), app.health.warnings()))
-        }
+        "/healthz" if port == Port::Internal => reading(request, || alive(app)),
+        "/readyz" if port == Port::Internal => reading(request, || ready(app)),
         subscribe::PATH => subscription(request),
         crawl::PATH | crawl::NOTIFY_PATH => request_crawl(app, request),
+        "/admin" => admin::route(app, request),
         path if pages::reads(path) => pages::route(app, request),
         path if path.starts_with(pages::assets::PREFIX) => pages::assets::route(request),
         path if path.starts_with(admin::PREFIX) => admin::route(app, request),
@@ -62,7 +59,7 @@ pub fn route(app: &App, port: Port, request: &Request) -> Response {
 pub fn waits(request: &Request) -> bool {
     let reads = [xrpc::PREFIX, admin::PREFIX];
     let is_health = matches!(request.path.as_str(), HEALTH | XRPC_HEALTH);
-    request.path == MEMORY
+    matches!(request.path.as_str(), MEMORY | admin::HOME)
         || pages::reads(&request.path)
         || !is_health && reads.iter().any(|prefix| request.path.starts_with(prefix))
 }
@@ -122,15 +119,45 @@ fn memory(app: &App) -> Response {
     }
 }
 
-fn probe(outcome: Result<(), String>, warnings: Vec<String>) -> Response {
-    match outcome {
-        Ok(()) if warnings.is_empty() => Response::json(&json!({ "status": "ok" })),
-        Ok(()) => Response::json(&json!({ "status": "ok", "warnings": warnings })),
-        Err(error) => {
-            let body = json!({ "status": "error", "error": "NotReady", "message": error });
-            Response::json(&body).status(503)
-        }
+fn alive(app: &App) -> Response {
+    match app.health.live() {
+        Ok(()) => Response::json(&json!({ "status": "ok" })),
+        Err(error) => not_ready(json!({}), &error),
     }
+}
+
+/// Each check by its name, with a message where something is wrong; 503 where any fails.
+fn ready(app: &App) -> Response {
+    let (mut checks, mut warnings, mut errors) = (serde_json::Map::new(), Vec::new(), Vec::new());
+    for Check { part, outcome } in app.health.ready() {
+        let shown = match outcome {
+            Outcome::Ok => json!({ "status": "ok" }),
+            Outcome::Warning(message) => {
+                warnings.push(message.clone());
+                json!({ "status": "warning", "message": message })
+            }
+            Outcome::Failed(message) => {
+                errors.push(format!("{part}: {message}"));
+                json!({ "status": "error", "message": message })
+            }
+        };
+        checks.insert(part.to_owned(), shown);
+    }
+    let mut body = json!({ "status": "ok", "checks": checks });
+    if !warnings.is_empty() {
+        body["warnings"] = warnings.into();
+    }
+    match errors.is_empty() {
+        true => Response::json(&body),
+        false => not_ready(body, &errors.join("; ")),
+    }
+}
+
+fn not_ready(mut body: Value, message: &str) -> Response {
+    body["status"] = "error".into();
+    body["error"] = "NotReady".into();
+    body["message"] = message.into();
+    Response::json(&body).status(503)
 }
 
 /// What is not the upgrade of a good request on the public port.

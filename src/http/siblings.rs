@@ -109,6 +109,11 @@ impl Siblings {
         Ok((siblings, threads))
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.queues.len()
+    }
+
     /// Passes a request on that was carried out here, unless it comes from a relay.
     pub fn forward(&self, request: &Request) {
         let mut from = request

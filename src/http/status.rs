@@ -148,7 +148,7 @@ impl StatusBoard {
                 events: metrics.events_sequenced.get(),
                 hosts_at: now,
                 rates: VecDeque::new(),
-                delays: VecDeque::new(),
+                delays: VecDeque::from([metrics.event_delay.buckets()]),
                 oldest_ms: None,
             }),
             metrics,
@@ -305,6 +305,11 @@ mod tests {
             metrics.published(Some(0), 3_000_000);
         }
         board.sample(at(2), None);
+        let delay = board.snapshot(at(2)).delay_seconds;
+        assert!(
+            delay.p50.is_some(),
+            "what came before the first sample counts"
+        );
         for second in 1..100 {
             board.sample(at(2 + second * 2), None);
             metrics.published(Some(1_000), 1_001);

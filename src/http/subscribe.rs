@@ -57,6 +57,13 @@ pub trait Subscribe: Send + Sync {
 
     /// Who subscribes now.
     fn subscribers(&self) -> Vec<SubscriberInfo>;
+
+    /// Sends the subscriber of this number away; false where there is none.
+    fn dismiss(&self, id: u64) -> bool;
+
+    /// When the first event at or above this seq was written, in milliseconds since 1970; none where
+    /// there is none, or it can not be read. It reads the disk once.
+    fn written_ms(&self, seq: u64) -> Option<u64>;
 }
 
 impl Subscribe for Firehose {
@@ -76,6 +83,14 @@ impl Subscribe for Firehose {
 
     fn subscribers(&self) -> Vec<SubscriberInfo> {
         Firehose::subscribers(self)
+    }
+
+    fn dismiss(&self, id: u64) -> bool {
+        Firehose::dismiss(self, id)
+    }
+
+    fn written_ms(&self, seq: u64) -> Option<u64> {
+        Firehose::written_ms(self, seq)
     }
 }
 

@@ -23,7 +23,11 @@ use crate::{
     },
     config::Config,
     limits,
-    metrics::Metrics,
+    metrics::{
+        Metrics,
+        labels::{DidMethod, LookupResult},
+        micros,
+    },
     outbound::Outbound,
     reject::Reject,
     threads::{self, Role, Stop, Thread},
@@ -313,6 +317,21 @@ impl Directory {
         Ok(())
     }
 
+    /// The same for who is in no hurry: it has one turn among all hosts, that of background refreshes,
+    /// and counts against no host. False, and the waiter is not called, where so much waits already
+    /// ([`limits::IDENTITY_REFRESH_QUEUE_MAX`]) that it is to be tried again later.
+    pub fn request_unhurried(&self, did: &Did, waiter: Arc<dyn Waiter>) -> bool {
+        let mut state = self.lock();
+        if state.stopped || state.lookups.len() >= limits::IDENTITY_REFRESH_QUEUE_MAX {
+            return false;
+        }
+        let now = (self.clock)();
+        state.lookups.add(did, None, Some(waiter), false, now);
+        self.queue_changed(&state);
+        self.work.notify_one();
+        true
+    }
+
     /// When `did` may be looked up on behalf of `host`; nothing where that is refused.
     fn due(
         &self,
@@ -353,8 +372,9 @@ impl Directory {
                 // It came while this lookup was queued.
                 Known::Fresh(outcome) if !anew => Some(outcome),
                 _ => {
-                    self.metrics.identity_lookups.inc();
+                    let began = Instant::now();
                     let fetched = fetch(&self.outbound, &did, now);
+                    self.count(&did, &fetched, began.elapsed());
                     self.keep(&did, fetched)
                 }
             };
@@ -362,6 +382,21 @@ impl Directory {
                 self.answer(&did, &outcome);
             }
         }
+    }
+
+    fn count(&self, did: &Did, fetched: &Fetched, took: Duration) {
+        let method = match did.method() {
+            Method::Web(_) => DidMethod::Web,
+            Method::Plc | Method::Unsupported => DidMethod::Plc,
+        };
+        let result = match fetched {
+            Fetched::Found(_) => LookupResult::Found,
+            Fetched::Missing(_) => LookupResult::Missing,
+            Fetched::Limited => LookupResult::Limited,
+            Fetched::Unreachable(_) => LookupResult::Unreachable,
+        };
+        self.metrics.identity_lookups.inc((method, result));
+        self.metrics.identity_duration.observe(micros(took));
     }
 
     /// Waits for the next lookup; nothing when the relay stops.
@@ -414,14 +449,12 @@ impl Directory {
                 Outcome::Missing(missing)
             }
             Fetched::Limited => {
-                self.metrics.identity_failures.inc();
                 log::debug!(did:% = did; "the directory asks us to be slower");
                 state.lookups.pause_plc(now);
                 self.wake_timer();
                 self.without_answer(&mut state, did, doubt, now)?
             }
             Fetched::Unreachable(words) => {
-                self.metrics.identity_failures.inc();
                 log::debug!(did:% = did, error:% = words; "no DID document");
                 self.without_answer(&mut state, did, doubt, now)?
             }

@@ -142,6 +142,7 @@ mod tests {
             Ok(Response {
                 status,
                 server: None,
+                retry_after: None,
                 body,
             })
         };

@@ -20,7 +20,10 @@ use crate::{
     atproto::{did::Did, hostname::Hostname},
     config::Cli,
     limits,
-    metrics::Metrics,
+    metrics::{
+        Metrics,
+        labels::{DidMethod, LookupResult},
+    },
     outbound::Outbound,
     threads::{Stopper, Thread, stop_pair},
 };
@@ -277,7 +280,7 @@ fn many_requests_are_one_lookup_answered_in_order() {
     // Who missed the cache before it was filled has its answer without another lookup.
     assert_eq!(f.resolve(&did, How::Miss), "one.test");
     assert_eq!(f.server.asked(&did), 1);
-    assert_eq!(f.metrics.identity_lookups.get(), 1);
+    assert_eq!(f.metrics.identity_lookups.total(), 1);
     assert_eq!(f.metrics.identity_cached.get(), 1);
 }
 
@@ -403,7 +406,12 @@ fn an_unknown_account_waits_for_the_directory_to_recover() {
     f.request(&slow, How::Miss, 3).unwrap();
     assert_eq!(f.next(), (1, "slow.test".to_owned()));
     assert_eq!(f.next(), (3, "slow.test".to_owned()));
-    assert!(f.metrics.identity_failures.get() >= 2);
+    assert!(
+        f.metrics
+            .identity_lookups
+            .get((DidMethod::Plc, LookupResult::Unreachable))
+            >= 2
+    );
     assert_eq!(f.metrics.identity_stale_used.get(), 0);
 }
 

@@ -233,11 +233,18 @@ fn rest(process: Option<&Process>, stacks: &[RoleStacks], heaps: &[Heap]) -> Opt
     Some(rest)
 }
 
+/// Everything that is rendered of a process, for the test of the documentation.
+#[cfg(test)]
+pub(crate) fn rendered_for_docs() -> String {
+    let memory = Memory::new(Arc::new(tests::Known));
+    memory.metrics()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Known;
+    pub(super) struct Known;
 
     impl Parts for Known {
         fn parts(&self) -> Vec<Part> {
@@ -277,12 +284,12 @@ mod tests {
         let taking = memory.taking.lock().unwrap();
         let before = memory.metrics();
         assert!(before.contains("\nprocess_resident_memory_bytes "));
-        assert!(!before.contains("relay_memory_part_bytes"), "{before}");
+        assert!(!before.contains("relay_memory_bytes"), "{before}");
         drop(taking);
         let after = memory.metrics();
-        assert!(after.contains("\nrelay_memory_part_bytes{part=\"ring\"} 7\n"));
+        assert!(after.contains("\nrelay_memory_bytes{kind=\"ring\"} 7\n"));
         let _taking = memory.taking.lock().unwrap();
-        assert!(memory.metrics().contains("{part=\"ring\"} 7\n"));
+        assert!(memory.metrics().contains("{kind=\"ring\"} 7\n"));
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! A [`Sample`] as text for Prometheus, and as a document.
 
-use std::{
-    fmt::{Display, Write},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use super::{Sample, heap::ALLOCATOR, process::Process};
+use crate::metrics::text::Text;
+
+/// The commit that the program was built from, where whoever built it has said so.
+const COMMIT: &str = match option_env!("ZLAY_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
 
 /// The document of `/memory.json`.
 pub(super) fn document(sample: &Sample) -> Result<Value, serde_json::Error> {
@@ -28,6 +32,7 @@ pub(super) fn text(
     text.gauge("relay_build_info", "The program; always 1.");
     let build = [
         ("version", env!("CARGO_PKG_VERSION")),
+        ("commit", COMMIT),
         ("allocator", ALLOCATOR),
     ];
     text.sample(&build, Some(1));
@@ -38,50 +43,10 @@ pub(super) fn text(
         of_sample(&mut text, sample);
         of_stacks(&mut text, sample);
         of_heaps(&mut text, sample);
-        of_parts(&mut text, sample);
+        of_kinds(&mut text, sample);
+        of_databases(&mut text, sample);
     }
-    text.out
-}
-
-/// The text form, metric by metric.
-#[derive(Default)]
-struct Text {
-    out: String,
-    name: &'static str,
-}
-
-impl Text {
-    fn gauge(&mut self, name: &'static str, help: &str) {
-        self.metric("gauge", name, help);
-    }
-
-    fn counter(&mut self, name: &'static str, help: &str) {
-        self.metric("counter", name, help);
-    }
-
-    /// Begins a metric.
-    fn metric(&mut self, kind: &str, name: &'static str, help: &str) {
-        self.name = name;
-        let _ = write!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    /// A value of the metric that was begun last.
-    fn sample(&mut self, labels: &[(&str, &str)], value: Option<impl Display>) {
-        let Some(value) = value else { return };
-        self.out.push_str(self.name);
-        for (n, (label, of)) in labels.iter().enumerate() {
-            let before = if n == 0 { '{' } else { ',' };
-            let _ = write!(self.out, "{before}{label}=\"{of}\"");
-        }
-        let end = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.out, "{end} {value}");
-    }
-
-    /// A metric of one value.
-    fn single(&mut self, name: &'static str, help: &str, value: Option<impl Display>) {
-        self.gauge(name, help);
-        self.sample(&[], value);
-    }
+    text.into_string()
 }
 
 fn of_process(text: &mut Text, process: &Process, started: SystemTime) {
@@ -248,18 +213,54 @@ fn of_heaps(text: &mut Text, sample: &Sample) {
     }
 }
 
-fn of_parts(text: &mut Text, sample: &Sample) {
+/// The breakdown by kind. What parts and databases keep is in a heap, so that only heaps and stacks
+/// add up.
+fn of_kinds(text: &mut Text, sample: &Sample) {
     text.gauge(
-        "relay_memory_part_bytes",
-        "What a part of the relay keeps, as it counts or estimates it; most of it is in the heaps.",
+        "relay_memory_bytes",
+        "Memory by kind: heap and stack, and what of the heap a part of the relay keeps, as it counts \
+         or estimates it.",
+    );
+    let all = |bytes: Vec<Option<u64>>| bytes.into_iter().sum::<Option<u64>>();
+    let heap = sample.heaps.iter().map(|heap| heap.held_bytes).collect();
+    text.sample(&[("kind", "heap")], all(heap));
+    let stack = sample.stacks.iter().map(|stacks| stacks.resident_bytes);
+    text.sample(&[("kind", "stack")], all(stack.collect()));
+    let databases = || sample.databases.iter().map(|database| &database.memory);
+    for (kind, bytes) in [
+        (
+            "block_cache",
+            databases().map(|m| m.block_cache_bytes).sum(),
+        ),
+        ("memtable", databases().map(|m| m.memtables_bytes).sum()),
+        (
+            "table_readers",
+            databases().map(|m| m.table_readers_bytes).sum::<u64>(),
+        ),
+    ] {
+        text.sample(&[("kind", kind)], Some(bytes));
+    }
+    for part in &sample.parts {
+        text.sample(&[("kind", kind(part.part))], part.bytes);
+    }
+    text.gauge(
+        "relay_memory_entries",
+        "How many things of a kind there are.",
     );
     for part in &sample.parts {
-        text.sample(&[("part", part.part)], part.bytes);
+        text.sample(&[("kind", kind(part.part))], part.entries);
     }
-    text.gauge("relay_memory_part_entries", "How many things it keeps.");
-    for part in &sample.parts {
-        text.sample(&[("part", part.part)], part.entries);
+}
+
+/// What a part of the document is called here.
+fn kind(part: &'static str) -> &'static str {
+    match part {
+        "identities" => "identity_cache",
+        other => other,
     }
+}
+
+fn of_databases(text: &mut Text, sample: &Sample) {
     text.gauge(
         "relay_memory_database_bytes",
         "What a database keeps, by kind.",
@@ -267,7 +268,7 @@ fn of_parts(text: &mut Text, sample: &Sample) {
     for database in &sample.databases {
         let memory = &database.memory;
         for (kind, bytes) in [
-            ("memtables", memory.memtables_bytes),
+            ("memtable", memory.memtables_bytes),
             ("block_cache", memory.block_cache_bytes),
             ("table_readers", memory.table_readers_bytes),
         ] {

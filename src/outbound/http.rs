@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
@@ -23,7 +23,10 @@ use ureq::{
     },
 };
 
-use super::address::{AddressError, Policy};
+use super::{
+    address::{AddressError, Policy},
+    retry_after,
+};
 use crate::{USER_AGENT, limits};
 
 /// What a GET may cost, and what it asks for.
@@ -61,6 +64,8 @@ pub struct Response {
     pub status: u16,
     /// The `Server` header, where it is text.
     pub server: Option<String>,
+    /// How long it asks to wait before the next request.
+    pub retry_after: Option<Duration>,
     /// The body, whole.
     pub body: Vec<u8>,
 }
@@ -174,6 +179,9 @@ fn read(
 ) -> Result<Response, ureq::Error> {
     let server = response.headers().get(header::SERVER);
     let server = server.and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let retry_after = response.headers().get(header::RETRY_AFTER);
+    let retry_after = retry_after.and_then(|v| v.to_str().ok());
+    let retry_after = retry_after.and_then(|v| retry_after::parse(v, SystemTime::now()));
     let body = response
         .body_mut()
         .with_config()
@@ -182,6 +190,7 @@ fn read(
     Ok(Response {
         status: response.status().as_u16(),
         server,
+        retry_after,
         body,
     })
 }

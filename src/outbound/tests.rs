@@ -173,12 +173,15 @@ fn a_request_says_who_asks_and_an_answer_of_any_status_is_one() {
             && head.contains(&agent)
             && head.contains("accept: application/json\n");
         let status = if good { 404 } else { 400 };
-        let answer = format!("HTTP/1.1 {status} X\r\nServer: s\r\nContent-Length: 2\r\n\r\nhi");
+        let answer = format!(
+            "HTTP/1.1 {status} X\r\nServer: s\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\nhi"
+        );
         stream.write_all(answer.as_bytes()).unwrap();
     });
     let response = Response {
         status: 404,
         server: Some("s".to_owned()),
+        retry_after: Some(Duration::from_secs(7)),
         body: b"hi".to_vec(),
     };
     assert_eq!(open().get(&server.url(), options(LONG)), Ok(response));

@@ -10,8 +10,11 @@ use std::{
 
 use crate::{
     control::Control,
-    http::app::Health,
-    limits::{CONTROL_DOWN_MAX, INGEST_STALL_MAX},
+    http::app::{Check, Health, Outcome},
+    limits::{
+        CONTROL_DOWN_MAX, DISK_FREE_BYTES_MIN, DISK_FREE_PERCENT_WARN, HOSTS_STALL_MAX,
+        INGEST_STALL_MAX,
+    },
     metrics::Metrics,
 };
 
@@ -19,12 +22,18 @@ use crate::{
 #[derive(Default)]
 pub(super) struct State {
     broken: AtomicBool,
+    listening: AtomicBool,
     stopping: AtomicBool,
 }
 
 impl State {
     pub(super) fn set_broken(&self) {
         self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Both ports are open.
+    pub(super) fn set_listening(&self) {
+        self.listening.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn set_stopping(&self) {
@@ -37,7 +46,10 @@ pub(super) struct RelayHealth {
     state: Arc<State>,
     metrics: Arc<Metrics>,
     control: Arc<dyn Control>,
-    progress: Mutex<Progress>,
+    /// Of the sequencer: batches.
+    batches: Mutex<Progress>,
+    /// Of the threads of hosts: frames that they read, and times that they had waited for one.
+    turns: Mutex<Progress>,
     outage: Mutex<Outage>,
 }
 
@@ -47,15 +59,12 @@ impl RelayHealth {
         metrics: Arc<Metrics>,
         control: Arc<dyn Control>,
     ) -> RelayHealth {
-        let progress = Progress {
-            batches: 0,
-            since: Instant::now(),
-        };
         RelayHealth {
             state,
             metrics,
             control,
-            progress: Mutex::new(progress),
+            batches: Mutex::new(Progress::begin(Instant::now())),
+            turns: Mutex::new(Progress::begin(Instant::now())),
             outage: Mutex::default(),
         }
     }
@@ -85,22 +94,94 @@ impl Outage {
     }
 }
 
-/// When the sequencer last made progress, as far as was looked.
+/// When something last made progress, as far as was looked.
 struct Progress {
-    batches: u64,
+    count: u64,
     since: Instant,
 }
 
 impl Progress {
-    /// How long events have waited without a batch being written.
-    fn stalled(&mut self, batches: u64, waiting: bool, now: Instant) -> Duration {
-        if batches != self.batches || !waiting {
-            *self = Progress {
-                batches,
-                since: now,
-            };
+    fn begin(now: Instant) -> Progress {
+        Progress {
+            count: 0,
+            since: now,
+        }
+    }
+
+    /// How long something was to be done without any of it being done: `count` is what was.
+    fn stalled(&mut self, count: u64, is_due: bool, now: Instant) -> Duration {
+        if count != self.count || !is_due {
+            *self = Progress { count, since: now };
         }
         now.saturating_duration_since(self.since)
+    }
+}
+
+impl RelayHealth {
+    /// Whether what waits for the sequencer is written.
+    fn sequencer(&self, now: Instant) -> Result<(), String> {
+        let (batches, inbox) = (self.metrics.batches.get(), self.metrics.inbox_bytes.get());
+        let mut progress = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let stalled = progress.stalled(batches, inbox > 0, now);
+        if stalled < INGEST_STALL_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "{inbox} bytes of events wait and nothing was written for {stalled:.0?}"
+        ))
+    }
+
+    /// Whether connected hosts are read. A host that says nothing is asked whether it is there, so
+    /// that a quiet network makes progress too; hosts that wait for a limit, for identities or for
+    /// the sequencer are not to be read now.
+    fn hosts(&self, now: Instant) -> Result<(), String> {
+        let metrics = &self.metrics;
+        let connected = metrics.hosts_connected.get();
+        let turns = metrics.frames.total() + metrics.host_pings.get();
+        let is_due = connected > metrics.hosts_waiting.total();
+        let mut progress = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let stalled = progress.stalled(turns, is_due, now);
+        if stalled < HOSTS_STALL_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "{connected} hosts are connected and nothing was read of any for {stalled:.0?}"
+        ))
+    }
+
+    fn control(&self, now: Instant) -> Outcome {
+        match self.control_down(now) {
+            None => Outcome::Ok,
+            // The relay goes on without it, and whoever takes it out of service for that cuts every
+            // subscriber: not for a database that is started anew.
+            Some((down, error)) if down >= CONTROL_DOWN_MAX => Outcome::Failed(error),
+            Some((_, error)) => Outcome::Warning(error),
+        }
+    }
+
+    fn listeners(&self) -> Outcome {
+        if self.state.stopping.load(Ordering::Relaxed) {
+            return Outcome::Failed("the relay is stopping".into());
+        }
+        match self.state.listening.load(Ordering::Relaxed) {
+            true => Outcome::Ok,
+            false => Outcome::Failed("the public port does not listen yet".into()),
+        }
+    }
+}
+
+/// What is to be said of a disk with so many bytes free of so many; nothing before it was looked at.
+fn disk_space(free: u64, size: u64) -> Outcome {
+    if size == 0 {
+        return Outcome::Ok;
+    }
+    let said = format!("{} MiB of {} MiB are free", free >> 20, size >> 20);
+    if free < DISK_FREE_BYTES_MIN {
+        Outcome::Failed(said)
+    } else if free < size / 100 * DISK_FREE_PERCENT_WARN {
+        Outcome::Warning(said)
+    } else {
+        Outcome::Ok
     }
 }
 
@@ -113,40 +194,32 @@ impl Health for RelayHealth {
     }
 
     fn live(&self) -> Result<(), String> {
+        let now = Instant::now();
         self.storage()?;
-        let (batches, inbox) = (self.metrics.batches.get(), self.metrics.inbox_bytes.get());
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let stalled = progress.stalled(batches, inbox > 0, Instant::now());
-        if stalled < INGEST_STALL_MAX {
-            return Ok(());
-        }
-        Err(format!(
-            "{inbox} bytes of events wait and nothing was written for {stalled:.0?}"
-        ))
+        self.sequencer(now)?;
+        self.hosts(now)
     }
 
-    fn ready(&self) -> Result<(), String> {
-        if self.state.stopping.load(Ordering::Relaxed) {
-            return Err("the relay is stopping".into());
-        }
-        self.live()?;
-        match self.control_down(Instant::now()) {
-            // The relay goes on without it, and whoever takes it out of service for that cuts every
-            // subscriber: not for a database that is started anew.
-            Some((down, error)) if down >= CONTROL_DOWN_MAX => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let control = self.control_down(Instant::now());
-        control.map(|(_, error)| error).into_iter().collect()
+    fn ready(&self) -> Vec<Check> {
+        let now = Instant::now();
+        let check = |part, outcome| Check { part, outcome };
+        let metrics = &self.metrics;
+        let disk = disk_space(metrics.disk_free.get(), metrics.disk_size.get());
+        vec![
+            check("listeners", self.listeners()),
+            check("store", self.storage().into()),
+            check("control_store", self.control(now)),
+            check("sequencer", self.sequencer(now).into()),
+            check("hosts", self.hosts(now).into()),
+            check("disk_space", disk),
+        ]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::labels::{FrameType, Wait};
 
     #[test]
     fn an_outage_lasts_from_when_it_was_first_seen() {
@@ -171,10 +244,7 @@ mod tests {
     fn only_waiting_without_progress_is_a_stall() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut progress = Progress {
-            batches: 0,
-            since: start,
-        };
+        let mut progress = Progress::begin(start);
         assert_eq!(progress.stalled(0, false, after(100)), Duration::ZERO);
         assert_eq!(
             progress.stalled(0, true, after(150)),
@@ -185,5 +255,71 @@ mod tests {
             Duration::from_secs(90)
         );
         assert_eq!(progress.stalled(1, true, after(200)), Duration::ZERO);
+    }
+
+    fn health(metrics: &Arc<Metrics>) -> (tempfile::TempDir, Arc<State>, RelayHealth) {
+        let dir = tempfile::TempDir::new().unwrap();
+        let control = crate::control::embedded::Embedded::open(dir.path()).unwrap();
+        let state = Arc::new(State::default());
+        let health = RelayHealth::new(state.clone(), metrics.clone(), Arc::new(control));
+        (dir, state, health)
+    }
+
+    #[test]
+    fn a_quiet_network_is_alive_and_threads_that_stand_still_are_not() {
+        let metrics = Arc::new(Metrics::default());
+        let (_dir, _, health) = health(&metrics);
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        metrics.hosts_connected.set(3);
+        // Nobody says anything, and each is asked whether it is there.
+        for n in 0..100 {
+            metrics.host_pings.inc();
+            assert_eq!(health.hosts(after(30 * n)), Ok(()), "{n}");
+        }
+        // All wait for something else: for hours, where that is what the operator wants.
+        let limited = [(); 3].map(|()| metrics.hosts_waiting.during(Wait::Limit));
+        assert_eq!(health.hosts(after(9_000)), Ok(()));
+        assert_eq!(health.hosts(after(90_000)), Ok(()));
+        drop(limited);
+        assert_eq!(health.hosts(after(90_000)), Ok(()));
+        let error = health.hosts(after(90_300)).unwrap_err();
+        assert!(error.contains("3 hosts"), "{error}");
+        metrics.frames.inc(FrameType::Commit);
+        assert_eq!(health.hosts(after(90_301)), Ok(()));
+        metrics.hosts_connected.set(0);
+        assert_eq!(health.hosts(after(180_000)), Ok(()));
+    }
+
+    #[test]
+    fn every_part_that_is_not_ready_is_named() {
+        let metrics = Arc::new(Metrics::default());
+        let (_dir, state, health) = health(&metrics);
+        let failed = |health: &RelayHealth| {
+            let failed = |check: Check| match check.outcome {
+                Outcome::Failed(why) => Some((check.part, why)),
+                _ => None,
+            };
+            let failed: Vec<_> = health.ready().into_iter().filter_map(failed).collect();
+            failed.into_iter().map(|(part, _)| part).collect::<Vec<_>>()
+        };
+        assert_eq!(failed(&health), ["listeners"]);
+        state.set_listening();
+        assert!(failed(&health).is_empty());
+        state.set_broken();
+        metrics.disk_size.set(100 << 30);
+        assert_eq!(failed(&health), ["store", "disk_space"]);
+        state.set_stopping();
+        assert_eq!(failed(&health), ["listeners", "store", "disk_space"]);
+        assert!(health.live().is_err());
+    }
+
+    #[test]
+    fn a_disk_that_fills_up_is_told_of_before_it_is_full() {
+        assert_eq!(disk_space(0, 0), Outcome::Ok);
+        assert_eq!(disk_space(50 << 30, 100 << 30), Outcome::Ok);
+        let warned = disk_space(9 << 30, 100 << 30);
+        assert!(matches!(&warned, Outcome::Warning(said) if said.contains("9216 MiB of 102400")));
+        assert!(matches!(disk_space(1 << 20, 100 << 30), Outcome::Failed(_)));
     }
 }

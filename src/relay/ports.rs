@@ -13,6 +13,7 @@ use crate::{
         hostname::{Endpoint, Hostname},
         nsid::Nsid,
     },
+    backfill::{self, Backfill},
     control::{AuditEntry, Control, HostRow, Source, domain::Domain},
     host::{
         self,
@@ -22,10 +23,10 @@ use crate::{
         thread::Start,
     },
     http::{
-        app::{ChangeNote, Office},
+        app::{Backfills, ChangeNote, Office},
         crawl::{Crawl, Standing},
         hosts::{Detail, Hosts},
-        xrpc::catalog::{AccountView, Catalog, HostView},
+        xrpc::catalog::{AccountView, Catalog, HostView, Roll},
     },
     identity::CACHE_ENTRY_BYTES,
     limits::{RULING_TIMEOUT, WAITING_SHOWN_MAX},
@@ -33,7 +34,7 @@ use crate::{
     metrics::Metrics,
     sequencer::{Inbox, event::Input},
     store::{
-        RocksMemory, Store, StoreError,
+        Listing, RocksMemory, Store, StoreError,
         account::{Account, HostId},
         collections::CollectionPage,
     },
@@ -180,6 +181,23 @@ impl Hosts for HostsPort {
     }
 }
 
+/// The backfills behind their routes.
+pub(super) struct BackfillPort(pub(super) Backfill);
+
+impl Backfills for BackfillPort {
+    fn begin(&self, wanted: &backfill::Wanted) -> Result<backfill::Status, backfill::Refused> {
+        self.0.begin(wanted)
+    }
+
+    fn status(&self, kind: backfill::Kind) -> Option<backfill::Status> {
+        self.0.status(kind)
+    }
+
+    fn cancel(&self) -> Option<backfill::Kind> {
+        self.0.cancel()
+    }
+}
+
 /// What the parts know of their own memory.
 pub(super) struct MemoryPort {
     pub(super) metrics: Arc<Metrics>,
@@ -232,12 +250,8 @@ impl Catalog for CatalogPort {
         Ok(account.map(|account| account_view(did.clone(), &account)))
     }
 
-    fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
-        let accounts = self.store.accounts_after(ordinal, limit).map_err(text)?;
-        let views = accounts
-            .into_iter()
-            .map(|(did, account)| account_view(did, &account));
-        Ok(views.collect())
+    fn roll(&self) -> Box<dyn Roll + '_> {
+        Box::new(RollPort(self.store.listing()))
     }
 
     fn collection_after(
@@ -267,6 +281,19 @@ impl Catalog for CatalogPort {
     }
 }
 
+/// The accounts as they were.
+struct RollPort<'a>(Listing<'a>);
+
+impl Roll for RollPort<'_> {
+    fn after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
+        let accounts = self.0.accounts_after(ordinal, limit).map_err(text)?;
+        let views = accounts
+            .into_iter()
+            .map(|(did, account)| account_view(did, &account));
+        Ok(views.collect())
+    }
+}
+
 impl CatalogPort {
     fn host_view(&self, entry: HostEntry) -> Result<HostView, String> {
         let record = self.store.host(entry.row.id).map_err(text)?;
@@ -287,7 +314,7 @@ fn account_view(did: Did, account: &Account) -> AccountView {
         ordinal: account.ordinal,
         host: account.host,
         status: account.effective().clone(),
-        head: account.head,
+        head: account.latest(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crossbeam_channel::Sender;
 
+pub use super::import::{Claim, Import, Imported, Skip};
 use crate::{
     atproto::{did::Did, prove::Proven},
     store::account::{HostId, Status},
@@ -131,6 +132,13 @@ pub enum Input {
         /// Told the new epoch when it is stored.
         done: Sender<u32>,
     },
+    /// A backfill brings a part of a list of somebody else. Small, as nothing else is done meanwhile.
+    Import {
+        /// What is in it.
+        import: Import,
+        /// Told what became of it when that is stored.
+        done: Sender<Imported>,
+    },
     /// The operator says something of an account.
     Rule {
         /// The account.
@@ -147,6 +155,7 @@ impl Input {
     pub fn bytes(&self) -> usize {
         match self {
             Input::Event(event) => event.frame.len() + size_of::<Event>(),
+            Input::Import { import, .. } => import.bytes(),
             Input::Progress { .. }
             | Input::Status { .. }
             | Input::AccountLimit { .. }

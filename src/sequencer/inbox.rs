@@ -9,10 +9,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::event::Input;
+use super::event::{Import, Imported, Input};
 use crate::{
     limits::{INBOX_BYTES_MAX, INBOX_COMMANDS_MAX, INBOX_EVENTS_MAX},
-    metrics::Metrics,
+    metrics::{Metrics, labels::Wait},
 };
 
 /// The sending end; cheap to clone.
@@ -66,6 +66,13 @@ impl Inbox {
     pub fn send(&self, input: Input) -> Result<(), Closed> {
         self.budget.acquire(Used::by(&input));
         self.sender.send(input).map_err(|_| Closed)
+    }
+
+    /// Delivers what a backfill brings, and waits until it is stored. Waits while the inbox is full.
+    pub fn import(&self, import: Import) -> Result<Imported, Closed> {
+        let (done, imported) = bounded(1);
+        self.send(Input::Import { import, done })?;
+        imported.recv().map_err(|_| Closed)
     }
 
     /// Delivers a message to which there is an answer, and waits for that; for so long at the most.
@@ -152,13 +159,20 @@ impl Budget {
             return;
         }
         let mut used = self.lock();
+        let mut waiting = None;
         while used.fills(self.most) {
+            waiting.get_or_insert_with(|| {
+                self.metrics.inbox_full.inc();
+                self.metrics.hosts_waiting.during(Wait::Inbox)
+            });
             used = self
                 .freed
                 .wait(used)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        drop(waiting);
         *used += message;
+        self.metrics.inbox_events.set(used.events as u64);
         self.metrics.inbox_bytes.set(used.bytes as u64);
     }
 
@@ -167,6 +181,7 @@ impl Budget {
         let mut used = self.lock();
         let was_full = used.fills(self.most);
         *used -= batch;
+        self.metrics.inbox_events.set(used.events as u64);
         self.metrics.inbox_bytes.set(used.bytes as u64);
         drop(used);
         if was_full {

@@ -9,6 +9,9 @@
 //!
 //! A pair is of an account, not of its status: an account that is not active is hidden in the lists,
 //! and shown again in its old places. One that its host calls deleted loses all its pairs.
+//!
+//! A backfill adds pairs that another relay's index has, which may be of accounts that are not active
+//! here. The next commit that touches the collection says what is true.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -74,6 +77,17 @@ impl IndexForming {
     }
 }
 
+/// What came of adding a pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Added {
+    /// It is in the index from now on.
+    New,
+    /// It was in the index already.
+    Known,
+    /// There is no place for it.
+    Refused,
+}
+
 impl Sequencer {
     /// A commit of an account is forwarded: what it shows of collections.
     pub(super) fn index_commit(
@@ -85,7 +99,10 @@ impl Sequencer {
     ) -> Result<(), StoreError> {
         for (name, presence) in touched.iter() {
             match presence {
-                Presence::Present => self.add_pair(name, did, ordinal, forming)?,
+                Presence::Present => {
+                    // Only what is forwarded is indexed, and that is of accounts that are active.
+                    self.add_pair(name, did, ordinal, false, forming)?;
+                }
                 Presence::Gone => self.remove_pair(name, ordinal, forming)?,
             }
         }
@@ -123,24 +140,25 @@ impl Sequencer {
         Ok(())
     }
 
-    /// An account that is active has records of a collection.
-    fn add_pair(
+    /// An account has records of a collection; `hidden`: it is not active.
+    pub(super) fn add_pair(
         &mut self,
         name: &str,
         did: &Did,
         ordinal: u64,
+        hidden: bool,
         forming: &mut Forming,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Added, StoreError> {
         let known = self.collection(name)?;
         let count = self.counters.collections;
         let Forming { index, batch, .. } = forming;
         let (pairs, changed) = index.of(ordinal, &self.store)?;
         if known.is_some_and(|known| pairs.contains(known.id)) {
-            return Ok(());
+            return Ok(Added::Known);
         }
         if pairs.len() >= ACCOUNT_COLLECTIONS_MAX || (known.is_none() && count >= COLLECTIONS_MAX) {
             self.metrics.collections_refused.inc();
-            return Ok(());
+            return Ok(Added::Refused);
         }
         let mut collection = match known {
             Some(known) => known,
@@ -158,11 +176,11 @@ impl Sequencer {
         pairs.insert(pair);
         *changed = true;
         batch.put_collection(name, collection);
-        batch.put_pair(pair, did, false);
+        batch.put_pair(pair, did, hidden);
         index.changes += 1;
         self.collections.0.insert(name.into(), collection);
         self.counters.pairs += 1;
-        Ok(())
+        Ok(Added::New)
     }
 
     /// An account has no records of a collection any more.
@@ -187,7 +205,7 @@ impl Sequencer {
     }
 
     /// What is known of a collection, with what the batch has changed.
-    fn collection(&mut self, name: &str) -> Result<Option<Collection>, StoreError> {
+    pub(super) fn collection(&mut self, name: &str) -> Result<Option<Collection>, StoreError> {
         if let Some(collection) = self.collections.0.get(name) {
             return Ok(Some(*collection));
         }

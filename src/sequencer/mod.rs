@@ -4,6 +4,7 @@
 
 pub mod event;
 mod held;
+mod import;
 mod inbox;
 mod index;
 mod published;
@@ -17,7 +18,7 @@ use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     fmt,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crossbeam_channel::{Sender, select};
@@ -26,7 +27,7 @@ pub use self::inbox::{Closed, Inbox};
 #[doc(hidden)]
 pub use self::published::published;
 use self::{
-    event::{Event, Input, Kind, Ruled, Ruling},
+    event::{Event, Imported, Input, Kind, Ruled, Ruling},
     held::Held,
     inbox::{Outbox, Used},
     index::{Collections, IndexForming},
@@ -39,7 +40,7 @@ use crate::{
     firehose::{Frame, frame},
     limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX},
     logging::{HostName, REJECTED},
-    metrics::{Metrics, hosts::Refusal},
+    metrics::{Metrics, hosts::Refusal, labels::Deferral, micros},
     reject::Reject,
     store::{
         Batch, Counters, Store, StoreError, Takedown,
@@ -111,6 +112,7 @@ pub struct Sequencer {
 enum Reply {
     Epoch(Sender<u32>, u32),
     Ruled(Sender<Ruled>, Ruled),
+    Imported(Sender<Imported>, Imported),
     Reached(Sender<()>),
 }
 
@@ -277,6 +279,11 @@ impl Sequencer {
                 self.begin_epoch(host, cursor.unwrap_or(0), done, forming);
                 Ok(())
             }
+            Input::Import { import, done } => {
+                let imported = self.import(import, forming)?;
+                self.replies.push(Reply::Imported(done, imported));
+                Ok(())
+            }
             Input::Rule { did, ruling, done } => {
                 let ruled = self.rule(&did, ruling, forming)?;
                 self.replies.push(Reply::Ruled(done, ruled));
@@ -413,6 +420,7 @@ impl Sequencer {
     /// Holds an event until its host has answered.
     fn hold(&mut self, event: Event, forming: &mut Forming) {
         let (host, upstream) = (event.host, event.upstream);
+        self.metrics.deferred.inc(Deferral::AccountStatus);
         self.held.push(event);
         self.advance(forming, host, upstream.epoch, upstream.cursor);
     }
@@ -579,7 +587,12 @@ impl Sequencer {
             batch.put_account_collections(ordinal, pairs);
         }
         batch.set_counters(self.counters);
+        let began = Instant::now();
         self.store.commit(batch)?;
+        self.metrics
+            .commit_duration
+            .observe(micros(began.elapsed()));
+        self.metrics.batch_events.observe(frames.len() as u64);
         self.collections.trim();
         self.hosts.extend(hosts);
         self.outbox.budget.release(used);
@@ -605,6 +618,7 @@ impl Sequencer {
             match reply {
                 Reply::Epoch(done, epoch) => drop(done.send(epoch)),
                 Reply::Ruled(done, ruled) => drop(done.send(ruled)),
+                Reply::Imported(done, imported) => drop(done.send(imported)),
                 Reply::Reached(done) => drop(done.send(())),
             }
         }

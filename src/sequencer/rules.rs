@@ -88,6 +88,10 @@ pub fn judge(known: Option<&Account>, event: &Event, terms: Terms) -> Verdict {
         .unwrap_or_else(|| new_account(terms, event.host));
     let arrives = known.is_none_or(|known| known.host != event.host);
     let had_place = !arrives && known.is_some_and(Account::is_live);
+    if arrives {
+        // What another host has claimed of its last commit is that host's claim.
+        account.listed = None;
+    }
     account.host = event.host;
     account.authority_at = account.authority_at.max(authority_at);
     account.seen = Seen {
@@ -100,7 +104,8 @@ pub fn judge(known: Option<&Account>, event: &Event, terms: Terms) -> Verdict {
     let told = status::settle(&mut account, had_place, terms.room);
     // Of an account that nobody has heard of there is nothing to take back, and an `#account` says
     // the status itself.
-    let announce = told && known.is_some() && !matches!(event.kind, Kind::Account(_));
+    let was_heard = known.is_some_and(Account::has_host);
+    let announce = told && was_heard && !matches!(event.kind, Kind::Account(_));
     let mut discontinuous = false;
     match &event.kind {
         Kind::Identity | Kind::Account(_) => {}
@@ -123,6 +128,7 @@ pub fn judge(known: Option<&Account>, event: &Event, terms: Terms) -> Verdict {
                 Err(reject) => return Verdict::reject(reject),
             }
             account.head = Some(head(proven));
+            account.listed = None;
         }
     }
     Verdict::Forward {
@@ -139,7 +145,8 @@ fn was_seen(account: &Account, event: &Event) -> bool {
         && event.upstream.seq <= account.seen.seq
 }
 
-fn new_account(terms: Terms, host: HostId) -> Account {
+/// An account of which nothing is known but that this host speaks for it, or that none does yet.
+pub(super) fn new_account(terms: Terms, host: HostId) -> Account {
     let sanction = terms.taken_down.then_some(Sanction::Takedown);
     Account {
         ordinal: terms.ordinal,
@@ -151,6 +158,7 @@ fn new_account(terms: Terms, host: HostId) -> Account {
             throttled: false,
         },
         head: None,
+        listed: None,
         seen: Seen::default(),
     }
 }

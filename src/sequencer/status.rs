@@ -140,6 +140,7 @@ mod tests {
             upstream,
             local,
             head: None,
+            listed: None,
             seen: Seen::default(),
         }
     }

@@ -27,6 +27,7 @@ pub mod feed;
 pub mod forge;
 pub mod host;
 pub mod keys;
+pub mod known;
 mod lab;
 pub mod plc;
 pub mod process;

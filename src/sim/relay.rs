@@ -142,6 +142,16 @@ pub struct Relay {
 impl Launch {
     /// Starts a relay for `network` and waits until it answers.
     pub fn start(&self, network: &Network, stop: &Stop) -> io::Result<Relay> {
+        self.start_on(network, stop, |_| Ok(()))
+    }
+
+    /// The same where `prepare` puts something into its data directory before.
+    pub fn start_on(
+        &self,
+        network: &Network,
+        stop: &Stop,
+        prepare: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<Relay> {
         // Both are held until both are chosen, or the second could be the first.
         let public = free_port(self.port)?;
         let internal = free_port(self.metrics_port)?;
@@ -153,6 +163,12 @@ impl Launch {
             None => (temporary_directory(self.scratch.as_deref())?, true),
         };
         let data = directory.join("data");
+        if let Err(error) = prepare(&data) {
+            if temporary {
+                let _ = fs::remove_dir_all(&directory);
+            }
+            return Err(error);
+        }
         let ca = directory.join("ca.pem");
         if let Some(pem) = network.ca_pem() {
             fs::write(&ca, pem)?;

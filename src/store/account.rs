@@ -8,6 +8,11 @@ use crate::atproto::{cid::Cid, tid::Tid};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct HostId(pub u32);
 
+impl HostId {
+    /// The number of no host: of an account for which none has spoken yet. Hosts count from 1.
+    pub const NOWHERE: HostId = HostId(0);
+}
+
 impl fmt::Display for HostId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
@@ -89,6 +94,15 @@ pub struct Head {
     pub data: Cid,
 }
 
+/// The last commit of an account as a list has it: a claim, which no event has proven.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// Its revision.
+    pub rev: Tid,
+    /// The CID of the signed commit object.
+    pub commit: Cid,
+}
+
 /// How far a host's stream was processed for this account, so that an event which arrives again
 /// after a crash is recognised also when it has no `rev`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -105,7 +119,7 @@ pub struct Seen {
 pub struct Account {
     /// The place in the order of first appearance, from 1.
     pub ordinal: u64,
-    /// The host that speaks for it.
+    /// The host that speaks for it; [`HostId::NOWHERE`] where none has done so yet.
     pub host: HostId,
     /// When the document that says so was fetched, in milliseconds since 1970.
     pub authority_at: u64,
@@ -115,6 +129,9 @@ pub struct Account {
     pub local: Local,
     /// The last commit, if any was seen.
     pub head: Option<Head>,
+    /// What its host has listed as its last commit, while no event has shown any. No event is judged
+    /// by it.
+    pub listed: Option<Listed>,
     /// How far the host's stream was processed for it.
     pub seen: Seen,
 }
@@ -127,10 +144,25 @@ impl Account {
         self.local.status().unwrap_or(&self.upstream)
     }
 
+    /// Whether a host has spoken for it.
+    pub fn has_host(&self) -> bool {
+        self.host != HostId::NOWHERE
+    }
+
+    /// Its last commit as far as anybody can say: the one that was seen, or else the one that its host
+    /// has listed.
+    pub fn latest(&self) -> Option<Listed> {
+        let seen = self.head.map(|head| Listed {
+            rev: head.rev,
+            commit: head.commit,
+        });
+        seen.or(self.listed)
+    }
+
     /// Whether it has a place among those that its host may have. One that is throttled has none,
-    /// and one that its host calls deleted needs none.
+    /// one that its host calls deleted needs none, and without a host there is none to have.
     pub fn is_live(&self) -> bool {
-        !self.local.throttled && !self.upstream.is_deleted()
+        self.has_host() && !self.local.throttled && !self.upstream.is_deleted()
     }
 
     /// Whether it waits for such a place.
@@ -161,7 +193,7 @@ const TAKENDOWN_HERE: u8 = 1 << 3;
 const HAS_HEAD: u8 = 1 << 4;
 const SUSPENDED_HERE: u8 = 1 << 5;
 const THROTTLED_HERE: u8 = 1 << 6;
-const FLAGS: u8 = (1 << 7) - 1;
+const HAS_LISTED: u8 = 1 << 7;
 
 impl Account {
     /// The bytes in the store. Numbers are little-endian:
@@ -169,6 +201,7 @@ impl Account {
     /// ```text
     /// version 1 | flags 1 | ordinal 8 | host 4 | authority_at 8 | seen epoch 4, seq 8
     ///           | head, if any: rev 8, commit 36, data 36
+    ///           | listed head, if any: rev 8, commit 36
     ///           | upstream reason, if any: length 4, text
     /// ```
     pub fn encode(&self) -> Vec<u8> {
@@ -182,6 +215,7 @@ impl Account {
             (sanction == Some(Sanction::Suspension), SUSPENDED_HERE),
             (self.local.throttled, THROTTLED_HERE),
             (self.head.is_some(), HAS_HEAD),
+            (self.listed.is_some(), HAS_LISTED),
         ] {
             flags |= if is_set { flag } else { 0 };
         }
@@ -197,6 +231,10 @@ impl Account {
             out.extend_from_slice(head.commit.as_bytes());
             out.extend_from_slice(head.data.as_bytes());
         }
+        if let Some(listed) = &self.listed {
+            out.extend_from_slice(&listed.rev.raw().to_le_bytes());
+            out.extend_from_slice(listed.commit.as_bytes());
+        }
         if let Some(reason) = &self.upstream.reason {
             out.extend_from_slice(&(reason.len() as u32).to_le_bytes());
             out.extend_from_slice(reason.as_bytes());
@@ -208,7 +246,7 @@ impl Account {
     pub fn decode(bytes: &[u8]) -> Option<Account> {
         let mut input = Input(bytes);
         let [version, flags] = input.array()?;
-        if version != VERSION || flags & !FLAGS != 0 {
+        if version != VERSION {
             return None;
         }
         let has = |flag: u8| flags & flag != 0;
@@ -233,6 +271,7 @@ impl Account {
                 seq: input.u64()?,
             },
             head: None,
+            listed: None,
             upstream: Status {
                 active: has(UPSTREAM_ACTIVE),
                 reason: None,
@@ -244,6 +283,12 @@ impl Account {
                 rev: Tid::from_raw(input.u64()?),
                 commit: input.cid()?,
                 data: input.cid()?,
+            });
+        }
+        if has(HAS_LISTED) {
+            account.listed = Some(Listed {
+                rev: Tid::from_raw(input.u64()?),
+                commit: input.cid()?,
             });
         }
         if has(UPSTREAM_REASON) {
@@ -344,11 +389,18 @@ mod tests {
     }
 
     prop_compose! {
+        fn listed()(rev: u64, commit: [u8; 8]) -> Listed {
+            Listed { rev: Tid::from_raw(rev), commit: Cid::of_cbor(&commit) }
+        }
+    }
+
+    prop_compose! {
         fn account()(
             numbers: (u64, u32, u64, u32, u64),
             upstream in status(),
             local in local(),
             head in proptest::option::of(head()),
+            listed in proptest::option::of(listed()),
         ) -> Account {
             Account {
                 ordinal: numbers.0,
@@ -358,6 +410,7 @@ mod tests {
                 upstream,
                 local,
                 head,
+                listed,
             }
         }
     }
@@ -366,6 +419,17 @@ mod tests {
         #[test]
         fn accounts_come_back_as_they_were(account in account()) {
             prop_assert_eq!(Account::decode(&account.encode()), Some(account));
+        }
+
+        /// An account without a listed head is the same bytes as before there were any.
+        #[test]
+        fn a_listed_head_is_all_that_is_new(account in account()) {
+            let old = Account { listed: None, ..account.clone() };
+            let (with, without) = (account.encode(), old.encode());
+            let more = if account.listed.is_some() { 8 + Cid::LEN } else { 0 };
+            prop_assert_eq!(with.len(), without.len() + more);
+            prop_assert_eq!(with[1] & !HAS_LISTED, without[1]);
+            prop_assert_eq!(Account::decode(&without), Some(old));
         }
 
         #[test]

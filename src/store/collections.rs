@@ -14,7 +14,7 @@
 //!
 //! An account that is not active keeps its pairs and is *hidden*: a flag in each of its entries.
 
-use super::{Batch, Family, Store, StoreError, decoded, family::ordinal_key, options};
+use super::{Batch, Family, Listing, Store, StoreError, decoded, family::ordinal_key, options};
 use crate::{
     atproto::{
         did::{Did, Method},
@@ -173,6 +173,22 @@ impl Store {
         decoded(collection, Family::Collections, name).map(Some)
     }
 
+    /// The names of the collections that are known, in the order of their bytes, at most `limit`.
+    pub fn collection_names(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        let family = self.db.family(Family::Collections);
+        let mut entries = self.db.rocks.raw_iterator_cf_opt(&family, options::scan(0));
+        let mut names = Vec::new();
+        entries.seek_to_first();
+        while let Some(key) = entries.key().filter(|_| names.len() < limit) {
+            let name = std::str::from_utf8(key).ok().map(str::to_owned);
+            let shown = format_args!("{key:02x?}").to_string();
+            names.push(decoded(name, Family::Collections, shown)?);
+            entries.next();
+        }
+        entries.status()?;
+        Ok(names)
+    }
+
     /// A collection that is not known yet. One of this name may have been, and lost with the end of
     /// a run.
     pub fn new_collection(&self, id: CollectionId) -> Collection {
@@ -191,28 +207,69 @@ impl Store {
         }
     }
 
-    /// Accounts that have records of a collection and are not hidden, after a number in its list, at
-    /// most `limit` of them. What is looked at is bounded: a part may be short and have a next one.
+    /// [`Listing::collection_page`], of now.
     pub fn collection_page(
         &self,
         name: &str,
         after: u64,
         limit: usize,
     ) -> Result<CollectionPage, StoreError> {
-        let Some(Collection { id, last }) = self.collection(name)? else {
+        self.listing()
+            .collection_page(name, after, limit, ScanBounds::default())
+    }
+}
+
+impl Listing<'_> {
+    /// Accounts that have records of a collection and are not hidden, after a number in its list, at
+    /// most `limit` of them and at least 1. A part may be short and have a next one, and is empty only at the
+    /// end of the list. What one scan looks at is bounded; the scans of a part are not, and at the
+    /// worst, where everybody is hidden, pass over the whole list (about a second for a million).
+    pub fn collection_page(
+        &self,
+        name: &str,
+        after: u64,
+        limit: usize,
+        bounds: ScanBounds,
+    ) -> Result<CollectionPage, StoreError> {
+        let limit = limit.max(1);
+        let family = self.db.family(Family::Collections);
+        let Some(value) = self.snapshot.get_pinned_cf(&family, name)? else {
             return Ok(CollectionPage::default());
         };
+        let collection = Collection::decode(&value, self.db.losses);
+        let Collection { id, last } = decoded(collection, Family::Collections, name)?;
         let mut page = CollectionPage {
             last,
             ..CollectionPage::default()
         };
+        let mut place = after;
+        while let Some(next) = self.scan_collection(id, place, limit, bounds, &mut page)? {
+            if !page.dids.is_empty() {
+                page.next = Some(next);
+                break;
+            }
+            place = next;
+        }
+        Ok(page)
+    }
+
+    /// One scan of the list of a collection after a number: adds accounts to the page until it is full
+    /// or a bound is reached. The number after which the next scan begins; none: the list has ended.
+    fn scan_collection(
+        &self,
+        id: CollectionId,
+        after: u64,
+        limit: usize,
+        bounds: ScanBounds,
+        page: &mut CollectionPage,
+    ) -> Result<Option<u64>, StoreError> {
         // What was removed costs time too, until it is compacted away, and is not to be seen. There
         // is not more of it than there are numbers.
-        let end = after.saturating_add(LIST_COLLECTION_SPAN_MAX);
+        let end = after.saturating_add(bounds.span);
         let mut read = options::scan(0);
         read.set_iterate_upper_bound(pair_key(id, end.saturating_add(1)));
         let family = self.db.family(Family::ByCollection);
-        let mut pairs = self.db.rocks.raw_iterator_cf_opt(&family, read);
+        let mut pairs = self.snapshot.raw_iterator_cf_opt(&family, read);
         pairs.seek(pair_key(id, after.saturating_add(1)));
         let (mut place, mut scanned) = (after, 0);
         while let Some((key, value)) = pairs.item() {
@@ -220,9 +277,8 @@ impl Store {
             let shown = || format_args!("{key:02x?}").to_string();
             let (number, listed) = decoded(pair, Family::ByCollection, shown())?;
             let is_full = page.dids.len() == limit;
-            if scanned == LIST_COLLECTION_SCAN_MAX || (is_full && !listed.hidden) {
-                page.next = Some(place);
-                return Ok(page);
+            if scanned == bounds.entries || (is_full && !listed.hidden) {
+                return Ok(Some(place));
             }
             // A full page ends with the last account on it, and looks whether there are more.
             if !is_full {
@@ -235,11 +291,26 @@ impl Store {
             pairs.next();
         }
         pairs.status()?;
-        if end < last {
-            let is_full = page.dids.len() == limit;
-            page.next = Some(if is_full { place } else { end });
+        let is_full = page.dids.len() == limit;
+        Ok((end < page.last).then_some(if is_full { place } else { end }))
+    }
+}
+
+/// What one scan of a list looks at: no iterator lives longer, as what it has in use stays in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScanBounds {
+    /// Entries, hidden ones included, at least 1.
+    pub entries: usize,
+    /// Numbers, also those of which nothing is left, at least 1.
+    pub span: u64,
+}
+
+impl Default for ScanBounds {
+    fn default() -> ScanBounds {
+        ScanBounds {
+            entries: LIST_COLLECTION_SCAN_MAX,
+            span: LIST_COLLECTION_SPAN_MAX,
         }
-        Ok(page)
     }
 }
 

@@ -87,6 +87,13 @@ impl Store {
         Ok(Page::Frames)
     }
 
+    /// When the first event at or above `seq` was written, in milliseconds since 1970; none where there
+    /// is none. What has left the window counts as not there.
+    pub fn written_ms(&self, seq: u64) -> Result<Option<u64>, StoreError> {
+        let seq = seq.max(self.window.pruned().saturating_add(1));
+        Ok(self.event_at(seq)?.map(|(_, time)| time))
+    }
+
     /// Moves the window past everything older than `keep_after_ms` (milliseconds since 1970), and
     /// as far as needed to keep at most `bytes_max` bytes of events on disk; then frees the disk
     /// in whole files. Only the retention thread calls this.
@@ -136,7 +143,7 @@ impl Store {
     }
 
     /// The seq and the time of the first event at or above `seq`.
-    fn event_at(&self, seq: u64) -> Result<Option<(u64, u64)>, StoreError> {
+    pub(super) fn event_at(&self, seq: u64) -> Result<Option<(u64, u64)>, StoreError> {
         let family = self.db.family(Family::Events);
         let mut events = self.db.rocks.raw_iterator_cf_opt(&family, options::scan(0));
         events.seek(event_key(seq));

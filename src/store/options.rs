@@ -1,8 +1,8 @@
 //! How the store is opened, and what each setting of RocksDB is for.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode,
-    ReadOptions, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
+    DBRecoveryMode, LruCacheOptions, ReadOptions, WriteOptions,
 };
 
 use super::family::Family;
@@ -10,6 +10,10 @@ use crate::limits;
 
 /// RocksDB's default for the window of its codecs, of which zlib alone takes notice.
 const ZSTD_WINDOW_DEFAULT: i32 = -14;
+
+/// The cache of blocks is in two to the power of this many parts, each with a lock of its own: those who
+/// read are the sequencer, a few queries and two threads that merge files.
+const CACHE_SHARD_BITS: i32 = 2;
 
 /// How the store behaves; the sizes are injectable so that tests see files come and go.
 #[derive(Clone, Debug)]
@@ -79,8 +83,12 @@ impl Options {
 
     /// The column families with the options of each.
     pub(super) fn families(&self) -> Vec<ColumnFamilyDescriptor> {
-        // One cache for all, so that the memory goes where the reads are.
-        let cache = Cache::new_lru_cache(self.cache_bytes);
+        // One cache for all, so that the memory goes where the reads are. In a few large parts: by
+        // default it has as many as get half a megabyte each, and what is larger is never kept.
+        let mut lru = LruCacheOptions::default();
+        lru.set_capacity(self.cache_bytes);
+        lru.set_num_shard_bits(CACHE_SHARD_BITS);
+        let cache = Cache::new_lru_cache_opts(&lru);
         let mut families = vec![ColumnFamilyDescriptor::new(
             rocksdb::DEFAULT_COLUMN_FAMILY_NAME,
             rocksdb::Options::default(),
@@ -89,14 +97,14 @@ impl Options {
             let options = match family {
                 Family::Events => self.events(&cache),
                 Family::Accounts | Family::Collections | Family::ByAccount => {
-                    self.keyed(&cache, true)
+                    self.looked_up(&cache)
                 }
                 Family::ByCollection => self.lists(&cache),
                 Family::Meta
                 | Family::AccountOrder
                 | Family::Hosts
                 | Family::Takedowns
-                | Family::Throttled => self.keyed(&cache, false),
+                | Family::Throttled => self.keyed(&cache),
             };
             ColumnFamilyDescriptor::new(family.name(), options)
         }));
@@ -128,14 +136,9 @@ impl Options {
     }
 
     /// Small entries under their key, overwritten often.
-    fn keyed(&self, cache: &Cache, bloom: bool) -> rocksdb::Options {
+    fn keyed(&self, cache: &Cache) -> rocksdb::Options {
         let mut table = table(cache);
         table.set_block_size(8 << 10);
-        if bloom {
-            // Most lookups of a new account must not touch a disk to learn that it is new.
-            table.set_bloom_filter(10.0, false);
-            table.set_optimize_filters_for_memory(true);
-        }
         let mut options = rocksdb::Options::default();
         options.set_block_based_table_factory(&table);
         options.set_write_buffer_size(self.other_buffer_bytes);
@@ -145,10 +148,31 @@ impl Options {
         options
     }
 
+    /// Small entries that are looked up one by one, millions of them and in no order: for each event,
+    /// and a thousand for a page of accounts.
+    fn looked_up(&self, cache: &Cache) -> rocksdb::Options {
+        let mut options = self.keyed(cache);
+        let mut table = table(cache);
+        // One entry is wanted of a block, and the next one is elsewhere: what is read, checked and
+        // unpacked for it should be little.
+        table.set_block_size(4 << 10);
+        // Most lookups of a new account must not touch a disk to learn that it is new.
+        table.set_bloom_filter(10.0, false);
+        table.set_optimize_filters_for_memory(true);
+        // The index and the filter of a file are half a megabyte each. In pieces, a lookup that misses
+        // the cache reads a few kilobytes of them, and what is asked for often stays.
+        table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_partition_filters(true);
+        table.set_metadata_block_size(4 << 10);
+        table.set_pin_top_level_index_and_filter(true);
+        options.set_block_based_table_factory(&table);
+        options
+    }
+
     /// Lists: entries of some twenty bytes in the order of their key, read in runs of a thousand,
     /// and otherwise only written.
     fn lists(&self, cache: &Cache) -> rocksdb::Options {
-        let mut options = self.keyed(cache, false);
+        let mut options = self.keyed(cache);
         let mut table = table(cache);
         // A page of a thousand is one or two blocks; keys share nearly all of their bytes with the
         // one before.

@@ -39,7 +39,7 @@ pub fn run(store: &Store, retention: Retention, metrics: &Metrics, stop: &Stop) 
         }
         let window = store.window();
         metrics.oldest_seq.set(window.oldest.unwrap_or(0));
-        metrics.store_events_bytes.set(store.events_bytes());
+        metrics.pruned_seq.set(window.pruned);
         if stop.wait(retention.interval) {
             return;
         }

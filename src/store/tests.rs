@@ -97,6 +97,10 @@ fn what_was_committed_is_there_after_a_reopen() {
             commit: Cid::of_cbor(b"commit"),
             data: Cid::of_cbor(b"data"),
         }),
+        listed: Some(Listed {
+            rev: Tid::parse("3jzfcijpj2z2b").unwrap(),
+            commit: Cid::of_cbor(b"listed"),
+        }),
         seen: Seen { epoch: 1, seq: 9 },
     };
     let host = HostRecord {
@@ -595,6 +599,7 @@ fn a_store_of_an_earlier_version_is_counted_anew_once() {
             throttled,
         },
         head: None,
+        listed: None,
         seen: Seen::default(),
     };
     let (active, gone) = (Status::ACTIVE, Status::inactive("deleted"));

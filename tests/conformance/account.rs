@@ -354,7 +354,7 @@ fn a_host_that_is_away_changes_no_status() {
     host.set_refuses(true);
     host.inject(Once::Cut);
     wait_until("the relay tries in vain", || {
-        stage.relay.metric("relay_host_connect_failures_total") >= 2
+        stage.relay.failed_connects() >= 2
     });
     // Nothing was said of any account before this.
     let sentinel = next_commit(&mut elsewhere);

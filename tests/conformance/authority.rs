@@ -390,7 +390,12 @@ fn an_account_that_the_directory_does_not_have_is_not_asked_for_again_and_again(
         stage.refuse(0, &account_event, Reject::IdentityNotFound);
         // Nor is anything about to be asked.
         assert_eq!(stage.relay.metric("relay_identity_queue_dids"), 0);
-        assert_eq!(stage.relay.metric("relay_identity_failures_total"), 0);
+        assert_eq!(
+            stage
+                .relay
+                .metric("relay_identity_lookups_total{method=\"plc\",result=\"unreachable\"}"),
+            0
+        );
         assert_eq!(stage.asked_for(&account), 1);
 
         becomes_right(&mut stage, &mut account);
@@ -416,7 +421,9 @@ fn waits_for_the_directory(stage: &mut Stage, faults: PlcFaults) {
     let forged = next_commit(&mut forger);
     events.push(next_commit(&mut account));
     let (failures, refused) = (
-        stage.relay.metric("relay_identity_failures_total"),
+        stage
+            .relay
+            .metric("relay_identity_lookups_total{method=\"plc\",result=\"unreachable\"}"),
         stage.refused(Reject::SignatureInvalid),
     );
     for (n, event) in events.iter().enumerate() {
@@ -426,7 +433,10 @@ fn waits_for_the_directory(stage: &mut Stage, faults: PlcFaults) {
         network.publish(0, event);
     }
     wait_until("the directory fails", || {
-        stage.relay.metric("relay_identity_failures_total") > failures
+        stage
+            .relay
+            .metric("relay_identity_lookups_total{method=\"plc\",result=\"unreachable\"}")
+            > failures
     });
     // Nothing of it passes or is refused, and everybody else goes on.
     stage.sentinel();
@@ -722,7 +732,12 @@ fn what_waits_for_one_document_costs_one_request() {
     for account in &accounts {
         assert_eq!(stage.asked_for(account), 1);
     }
-    assert!(stage.relay.metric("relay_events_deferred_total") > 2);
+    assert!(
+        stage
+            .relay
+            .metric("relay_events_deferred_total{reason=\"identity\"}")
+            > 2
+    );
 }
 
 /// Rule 158: <https://atproto.com/specs/sync>

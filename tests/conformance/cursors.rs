@@ -391,7 +391,7 @@ fn a_replay_becomes_live_while_events_flow() {
         read[0].len() as u64
     });
     assert!(whole > events + 500);
-    assert!(relay.metric("relay_replay_pages_total") > 0);
+    assert!(relay.metric("relay_replay_reads_total{tier=\"store\"}") > 0);
 }
 
 /// Tells others to end, also when a test fails.
@@ -414,7 +414,7 @@ fn who_stops_reading_is_cut_and_delays_nobody() {
     let mut account = site.account(0);
     let mut quick = Subscriber::from_the_beginning(&relay);
     let mut slow = Raw::connect_narrow(relay.public, Some(16 << 10)).upgraded("");
-    let too_slow = || relay.metric("relay_subscribers_too_slow_total") == 1;
+    let too_slow = || relay.metric("relay_subscriber_disconnects_total{reason=\"too_slow\"}") == 1;
     // More than the sockets hold, then a few at a time.
     let large = "x".repeat(500_000);
     let deadline = Instant::now() + 4 * SUBSCRIBER_STALL_MAX;

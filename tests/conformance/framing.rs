@@ -194,7 +194,12 @@ fn messages_of_a_subscriber_change_nothing() {
         assert!(message.ends_with(&event.tail), "after {first:02x}");
     }
     assert_eq!(stage.relay.metric("relay_subscribers"), 2);
-    assert_eq!(stage.relay.metric("relay_subscribers_gone_total"), 0);
+    assert_eq!(
+        stage
+            .relay
+            .metric("relay_subscriber_disconnects_total{reason=\"gone\"}"),
+        0
+    );
 }
 
 /// A subscriber that is far behind and reads little asks whether anybody is there: the answer comes

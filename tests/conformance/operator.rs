@@ -134,9 +134,7 @@ fn a_host_that_fails_can_be_banned() {
     let host = stage.site.network.host(0).clone();
     host.set_refuses(true);
     host.inject(zlay::sim::feed::Once::Cut);
-    wait_until("it is tried in vain", || {
-        stage.relay.metric("relay_host_connect_failures_total") > 1
-    });
+    wait_until("it is tried in vain", || stage.relay.failed_connects() > 1);
     stage
         .relay
         .decide(&format!("/admin/pds/block?host={}", host.name()), "");

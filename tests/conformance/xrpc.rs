@@ -882,7 +882,7 @@ fn what_is_the_operators_needs_the_password() {
         let challenge = answer.header("www-authenticate").unwrap();
         assert!(challenge.starts_with("Basic"), "{challenge}");
     }
-    for path in ["/admin/", "/admin/nothing", "/admin/pds/list"] {
+    for path in ["/admin/nothing", "/admin/pds/list", "/admin/console/hosts"] {
         assert_eq!(get(&relay, path).status, 401, "{path}");
     }
     assert_eq!(query(&relay, "listHosts"), json!({"hosts": []}));

@@ -1,7 +1,7 @@
 // The relay against real components, all on loopback: two versions of the PDS, the PLC directory,
 // and subscribers nobody here wrote. See README.md beside this file.
 //
-//   node run.mjs [--keep] [--install-only] [--base-port 2582] [--only life|operator]
+//   node run.mjs [--keep] [--install-only] [--base-port 2582] [--only life|operator|examples]
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +9,8 @@ import { parseArgs } from 'node:util'
 import * as checks from './lib/checks.mjs'
 import { checkClients } from './lib/clients.mjs'
 import { loadFrames } from './lib/frames.mjs'
-import { CARGO_TARGET, install, installForOperator } from './lib/install.mjs'
+import { runExamples } from './lib/examples.mjs'
+import { CARGO_TARGET, install, installExamples, installForOperator } from './lib/install.mjs'
 import { directoryUrl, startNetwork } from './lib/network.mjs'
 import { operate } from './lib/operator.mjs'
 import { Relay } from './lib/relay.mjs'
@@ -30,17 +31,24 @@ const started = Date.now()
 const say = (text) => console.log(`# ${((Date.now() - started) / 1000).toFixed(1)} s  ${text}`)
 
 async function main() {
-  const acts = { life: liveAndDie, operator: operateRelay }
+  const acts = { life: liveAndDie, operator: operateRelay, examples: followExamples }
   const chosen = options.only ? [acts[options.only]] : Object.values(acts)
   if (chosen.includes(undefined)) throw new Error(`--only ${Object.keys(acts).join('|')}`)
   const basePort = Number(options['base-port'])
-  const needed = options.only === 'operator' ? installForOperator : install
-  const installed = needed(directoryUrl(basePort))
+  const plcUrl = directoryUrl(basePort)
+  const needed = {
+    life: () => install(plcUrl),
+    operator: () => installForOperator(plcUrl),
+    examples: installExamples,
+  }
+  const installed = options.only
+    ? needed[options.only]()
+    : { ...install(plcUrl), ...installExamples() }
   if (options['install-only']) return true
   const folder = mkdtempSync(join(tmpdir(), 'zlay-real-'))
   say(`files in ${folder}`)
   const bin = process.env.ZLAY_BIN || join(CARGO_TARGET, 'debug/zlay')
-  const frames = loadFrames(installed.pds04)
+  const frames = installed.pds04 && loadFrames(installed.pds04)
   const report = new checks.Report()
   for (const act of chosen) await act({ installed, frames, bin, basePort, folder, report })
   if (options.keep || report.failed) say(`kept: ${folder}`)
@@ -88,6 +96,15 @@ async function operateRelay({ installed, frames, bin, basePort, folder, report }
     report.check('the operator came to the end', [error.stack])
   } finally {
     await network.stop()
+  }
+}
+
+/** The programs of docs/examples, which others begin with. */
+async function followExamples({ installed, bin, basePort, folder, report }) {
+  try {
+    await runExamples({ installed, bin, basePort, folder, report, say })
+  } catch (error) {
+    report.check('the examples came to the end', [error.stack])
   }
 }
 

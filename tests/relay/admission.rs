@@ -75,8 +75,11 @@ fn whoever_is_refused_is_nowhere_also_after_a_restart() {
         }
         assert_eq!(relay.listed(), Vec::<String>::new());
         assert_eq!(relay.look("/admin/pds/list"), json!([]));
-        assert_eq!(relay.metric("relay_host_connects_total"), 0);
-        assert_eq!(relay.metric("relay_host_connect_failures_total"), 0);
+        assert_eq!(
+            relay.metric("relay_host_connects_total{result=\"connected\"}"),
+            0
+        );
+        assert_eq!(relay.failed_connects(), 0);
     }
     // That it was refused is not held against it.
     away.set_refuses(false);

@@ -65,9 +65,11 @@ fn unknown_accounts_wait_while_all_others_go_on() {
     }
     assert_eq!(relay.metric("relay_events_waiting"), 15);
     assert_eq!(relay.metric("relay_seq"), 42);
-    let failures = relay.metric("relay_identity_failures_total");
+    let failures =
+        relay.metric("relay_identity_lookups_total{method=\"plc\",result=\"unreachable\"}");
     wait_until("the directory is asked again", || {
-        relay.metric("relay_identity_failures_total") > failures
+        relay.metric("relay_identity_lookups_total{method=\"plc\",result=\"unreachable\"}")
+            > failures
     });
     assert!(relay.rejects().is_empty());
 

@@ -352,8 +352,11 @@ fn hosts_that_can_not_be_crawled_are_refused_with_the_reason() {
     assert_eq!(crawl(&relay, &format!("localhost:{port}")), not_found);
     // None of them was kept, and what is right now is not held against the host.
     host.set_refuses(false);
-    assert_eq!(relay.metric("relay_host_connects_total"), 0);
-    assert_eq!(relay.metric("relay_host_connect_failures_total"), 0);
+    assert_eq!(
+        relay.metric("relay_host_connects_total{result=\"connected\"}"),
+        0
+    );
+    assert_eq!(relay.failed_connects(), 0);
     assert_eq!(crawl(&relay, host.name()).0, 200);
     site.wait_until_connected();
     assert_eq!(
@@ -372,13 +375,13 @@ fn a_host_that_becomes_a_relay_is_not_listened_to() {
     stage.host.set_relay(true);
     stage.host.cut();
     wait_until("it is tried and refused", || {
-        stage.relay.metric("relay_host_connect_failures_total") > 0
+        stage.relay.failed_connects() > 0
     });
     // It would be sent on every one of these attempts.
     events.push(stage.say(2));
-    let failures = stage.relay.metric("relay_host_connect_failures_total");
+    let failures = stage.relay.failed_connects();
     wait_until("it is tried again", || {
-        stage.relay.metric("relay_host_connect_failures_total") > failures
+        stage.relay.failed_connects() > failures
     });
     assert_eq!(stage.relay.metric("relay_seq"), 1);
     stage.host.set_relay(false);

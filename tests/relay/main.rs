@@ -12,6 +12,8 @@
 #[path = "../support/admin.rs"]
 mod admin;
 mod admission;
+mod backfill;
+mod console;
 mod control;
 mod crashes;
 mod database;
@@ -34,6 +36,7 @@ mod postgres;
 mod process;
 #[path = "../support/scripted.rs"]
 mod scripted;
+mod service;
 mod settings;
 mod siblings;
 #[path = "../support/site.rs"]

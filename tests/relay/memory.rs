@@ -75,8 +75,8 @@ fn memory_is_broken_down_in_metrics_and_in_a_document() {
         "relay_memory_stack_resident_bytes{role=\"host\"}",
         "relay_memory_stack_high_water_bytes{role=\"subscriber\"}",
         "relay_memory_heap_in_use_bytes{allocator=\"system\"}",
-        "relay_memory_part_bytes{part=\"ring\"}",
-        "relay_memory_database_bytes{database=\"store\",kind=\"memtables\"}",
+        "relay_memory_bytes{kind=\"ring\"}",
+        "relay_memory_database_bytes{database=\"store\",kind=\"memtable\"}",
     ] {
         assert!(metrics.get(name).is_some_and(|value| *value > 0), "{name}");
     }

@@ -246,14 +246,14 @@ fn acts(stage: &mut Stage) -> Vec<Noted> {
             "?enabled=false".into(),
             none.clone(),
             "request_crawl".into(),
-            false.into(),
+            json!({ "request_crawl": false }),
         ),
         (
             "subs/setPerDayLimit",
             "?limit=9".into(),
             none.clone(),
             "new_hosts_per_day".into(),
-            9.into(),
+            json!({ "new_hosts_per_day": 9 }),
         ),
         (
             "settings/change",

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 use crate::{
+    console::Browser,
     plain::Plain,
     site::{Relay, Site, next_commit, wait_until},
     subscriber::Subscriber,
@@ -173,4 +174,29 @@ fn a_sibling_that_does_not_answer_delays_nothing() {
     relay.terminate();
     assert!(relay.ended().0.success());
     drop(hold);
+}
+
+/// What a form of the operator page does holds at the sibling, too, which is told with the password that
+/// both have; what is of one relay alone stays there.
+#[test]
+fn what_a_form_does_holds_at_the_sibling() {
+    let [one, two] = pair(1, &[]);
+    let [from, to] = [one.start(), two.start()];
+    let name = one.network.host(0).name().to_owned();
+    let browser = Browser::log_in(&from);
+    browser.does(&format!("act=pds/requestCrawl&hostname={name}"));
+    wait_until("both know the host", || to.host_page(&name).0 == 200);
+    let page = browser.does(&format!("act=pds/block&host={name}"));
+    assert!(page.contains("1 sibling relay will be told"), "{page}");
+    wait_until("it is blocked at both", || {
+        to.of_host(&name, "/status") == "banned"
+    });
+    browser.does("act=settings/change&setting=new_hosts_per_day&value=3");
+    browser.does(&format!("act=pds/changeLimits&host={name}&repo_limit=9"));
+    wait_until("the limit is the same", || {
+        to.of_host(&name, "/account_limit") == 9
+    });
+    assert_ne!(to.setting("new_hosts_per_day"), 3);
+    wait_until("all is told", || passed_on(&from) == (3, 0));
+    assert_eq!(passed_on(&to), (0, 0));
 }

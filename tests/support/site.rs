@@ -262,6 +262,15 @@ impl Relay {
         *value.unwrap_or_else(|| panic!("no metric {name}"))
     }
 
+    /// Attempts to connect to a host that failed so far.
+    pub(crate) fn failed_connects(&self) -> u64 {
+        let attempts = self.metrics().into_iter();
+        let failed = attempts.filter(|(name, _)| {
+            name.starts_with("relay_host_connects_total{") && !name.contains("\"connected\"")
+        });
+        failed.map(|(_, count)| count).sum()
+    }
+
     /// Events refused so far by the name of the reason; only reasons that there were.
     pub(crate) fn rejects(&self) -> BTreeMap<String, u64> {
         let metrics = self.metrics().into_iter();

@@ -99,7 +99,7 @@ fn a_close_is_answered_and_frees_the_slot() {
     }
     eventually("it is gone", || relay.firehose.subscribers().is_empty());
     assert_eq!(relay.metrics().subscribers.get(), 0);
-    assert_eq!(relay.metrics().subscribers_gone.get(), 1);
+    assert_eq!(relay.metrics().subscribers_left.get(Leave::Closed), 1);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_client_that_vanishes_is_freed() {
     eventually("it is there", || relay.firehose.subscribers().len() == 1);
     drop(client);
     eventually("it is gone", || relay.firehose.subscribers().is_empty());
-    assert_eq!(relay.metrics().subscribers_gone.get(), 1);
+    assert_eq!(relay.metrics().subscribers_left.get(Leave::Gone), 1);
 }
 
 /// Rules 16, 18: <https://atproto.com/specs/event-stream#websocket-transport>
@@ -149,7 +149,7 @@ fn a_client_that_takes_nothing_is_cut_and_delays_nobody() {
         quick.expect([seq], 10_000);
     }
     eventually("it is cut", || {
-        relay.metrics().subscribers_too_slow.get() == 1
+        relay.metrics().subscribers_left.get(Leave::TooSlow) == 1
     });
     // Best effort: it hears why, because it reads again in time.
     slow.expect_error("ConsumerTooSlow");
@@ -172,7 +172,7 @@ fn a_client_that_reads_slowly_is_served_to_the_end() {
         std::thread::sleep(Duration::from_millis(20));
     }
     client.expect(101..=400, 10_000);
-    assert_eq!(relay.metrics().subscribers_too_slow.get(), 0);
+    assert_eq!(relay.metrics().subscribers_left.get(Leave::TooSlow), 0);
 }
 
 #[test]

@@ -151,7 +151,8 @@ fn what_was_read_ahead_before_a_takedown_is_hidden_too() {
     assert!(bytes > 3 * limits::READ_AHEAD_PAGE_BYTES, "{bytes}");
     let mut client = relay.connect_narrow(Some("0"));
     let mut read = 0;
-    while relay.metrics().replay_pages.get() <= u64::from(limits::READ_AHEAD_AFTER_PAGES) {
+    while relay.metrics().replay_reads.get(Tier::Store) <= u64::from(limits::READ_AHEAD_AFTER_PAGES)
+    {
         client.expect_frames(&stage.frames[read..=read]);
         read += 1;
     }

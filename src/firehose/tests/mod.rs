@@ -19,6 +19,7 @@ use tungstenite::{
 use super::{frame::ws_message, *};
 use crate::{
     atproto::seq::Seq,
+    metrics::labels::{Leave, Tier},
     store,
     threads::{Stopper, stop_pair},
 };

@@ -53,7 +53,7 @@ fn a_cursor_in_the_window_is_exclusive_and_complete() {
     for (_, client) in &mut clients {
         client.expect(101..=130, 90);
     }
-    assert!(relay.metrics().replay_pages.get() > 10);
+    assert!(relay.metrics().replay_reads.get(Tier::Store) > 10);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn replay_becomes_live_without_a_gap_or_a_duplicate() {
             next = end + 1;
         }
     });
-    assert!(relay.metrics().replay_pages.get() > 0);
+    assert!(relay.metrics().replay_reads.get(Tier::Store) > 0);
     // The last write is counted after it has arrived.
     let sent = 5 * 28_000 + 2000 + 1000 + 1;
     eventually("all are counted", || {

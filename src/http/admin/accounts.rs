@@ -1,40 +1,39 @@
 //! What the operator says of accounts: takedowns; and what is known of one.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{App, Deed, Request, Response, page_size, text, unavailable};
+use super::{
+    App, Request, Response,
+    order::{self, Order},
+    page_size, text, unavailable,
+};
 use crate::{
     atproto::did::Did,
     http::query::Query,
     limits::TAKEDOWNS_PAGE_MAX,
-    sequencer::event::{Ruled, Ruling},
+    sequencer::event::Ruling,
     store::account::{Sanction, Status},
 };
 
-pub(super) fn take_down(app: &App, request: &Request) -> Result<Deed, Response> {
-    rule(app, request, Ruling::Takedown)
+pub(super) fn take_down(request: &Request) -> Result<Order, Response> {
+    rule(request, Ruling::Takedown)
 }
 
-pub(super) fn reverse_takedown(app: &App, request: &Request) -> Result<Deed, Response> {
-    rule(app, request, Ruling::Reversal)
+pub(super) fn reverse_takedown(request: &Request) -> Result<Order, Response> {
+    rule(request, Ruling::Reversal)
 }
 
-fn rule(app: &App, request: &Request, ruling: Ruling) -> Result<Deed, Response> {
+fn rule(request: &Request, ruling: Ruling) -> Result<Order, Response> {
     let did = did(request)?;
-    match app.accounts.rule(&did, ruling) {
-        Ok(Ruled::Holds) => Ok(Deed::done(did.as_str(), Value::Null)),
-        Ok(Ruled::Unknown) => Err(not_found()),
-        Err(error) => Err(unavailable(&error)),
-    }
+    Ok(Order::Rule { did, ruling })
 }
 
 /// The account that a request is about.
 fn did(request: &Request) -> Result<Did, Response> {
-    let did = text(request, &["did"])?;
-    Did::parse(&did).map_err(|_| Response::invalid("did is not a DID"))
+    order::did(&text(request, &["did"])?)
 }
 
-fn not_found() -> Response {
+pub(super) fn not_found() -> Response {
     let message = "No event of this account was ever seen here";
     Response::error(404, "RepoNotFound", message)
 }
@@ -75,6 +74,9 @@ pub(super) fn lookup(app: &App, request: &Request) -> Result<Response, Response>
         "rev": account.head.map(|head| head.rev.to_string()),
         "commit": account.head.map(|head| head.commit.to_string()),
         "data": account.head.map(|head| head.data.to_string()),
+        "listed": account.listed.map(|listed| {
+            json!({ "rev": listed.rev.to_string(), "commit": listed.commit.to_string() })
+        }),
         "last_upstream_seq": account.seen.seq,
         "number": account.ordinal,
     })))

@@ -2,18 +2,22 @@
 
 use serde_json::{Value, json};
 
-use super::{App, Deed, Request, Response, body, parameter, text, unavailable};
+use super::{
+    App, Request, Response, body,
+    order::{self, Order},
+    parameter, text, unavailable,
+};
 use crate::{
-    atproto::{
-        datetime,
-        hostname::{Endpoint, Hostname},
-    },
-    control::{HostStatus, domain::Domain, settings::NUMBER_MAX},
+    atproto::{datetime, hostname::Hostname},
+    control::{HostStatus, domain::Domain},
     host::{
-        decision::{Change, Decision, DecisionError, Place},
+        decision::{Change, Decision, DecisionError},
         quota::Span,
     },
-    http::hosts::{Detail, not_found, page},
+    http::{
+        crawl,
+        hosts::{Detail, not_found, page},
+    },
     limits::HTTP_RETRY_AFTER,
 };
 
@@ -69,7 +73,7 @@ fn row(detail: &Detail, alerts: &Value) -> Value {
     value
 }
 
-fn is_connected(detail: &Detail) -> bool {
+pub(super) fn is_connected(detail: &Detail) -> bool {
     let state = detail.state.as_ref();
     state.and_then(|state| state.connected_ms()).is_some()
 }
@@ -121,39 +125,24 @@ pub(super) fn connected(app: &App, _: &Request) -> Result<Response, Response> {
     Ok(Response::json(&names))
 }
 
-pub(super) fn request_crawl(app: &App, request: &Request) -> Result<Deed, Response> {
-    let answer = app.desk.operator(request);
-    if answer.status != 200 {
-        return Err(answer);
-    }
-    // As it is kept, in whatever form it was asked for.
-    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    Ok(Deed {
-        subject: said["hostname"].as_str().unwrap_or_default().to_owned(),
-        detail: Value::Null,
-        answer,
-    })
+pub(super) fn request_crawl(request: &Request) -> Result<Order, Response> {
+    let hostname = crawl::hostname(&request.body)?;
+    Ok(Order::Crawl { hostname })
 }
 
-pub(super) fn block(app: &App, request: &Request) -> Result<Deed, Response> {
-    ban(app, request, true)
+pub(super) fn block(request: &Request) -> Result<Order, Response> {
+    let (host, banned) = (host(request)?, true);
+    Ok(Order::Ban { host, banned })
 }
 
-pub(super) fn unblock(app: &App, request: &Request) -> Result<Deed, Response> {
-    ban(app, request, false)
-}
-
-fn ban(app: &App, request: &Request, banned: bool) -> Result<Deed, Response> {
-    let host = host(request)?;
-    let name = host.to_string();
-    decide(app, &Decision::Ban { host, banned })?;
-    Ok(Deed::done(name, Value::Null))
+pub(super) fn unblock(request: &Request) -> Result<Order, Response> {
+    let (host, banned) = (host(request)?, false);
+    Ok(Order::Ban { host, banned })
 }
 
 /// Ends a connection. It is made anew soon, unless `block` says that the host is banned from now on.
-pub(super) fn disconnect(app: &App, request: &Request) -> Result<Deed, Response> {
+pub(super) fn disconnect(request: &Request) -> Result<Order, Response> {
     let host = host(request)?;
-    let name = host.to_string();
     let block = match parameter(request, &["block"])? {
         None | Some(Value::Null) => false,
         Some(Value::Bool(block)) => block,
@@ -161,28 +150,17 @@ pub(super) fn disconnect(app: &App, request: &Request) -> Result<Deed, Response>
         Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => false,
         Some(_) => return Err(Response::invalid("block is not true or false")),
     };
-    let decision = match block {
-        true => Decision::Ban { host, banned: true },
-        false => Decision::Disconnect { host },
-    };
-    decide(app, &decision)?;
-    Ok(Deed::done(name, json!({ "block": block })))
+    Ok(Order::Disconnect { host, block })
 }
 
-pub(super) fn ban_domain(app: &App, request: &Request) -> Result<Deed, Response> {
-    domain(app, request, true)
+pub(super) fn ban_domain(request: &Request) -> Result<Order, Response> {
+    let (domain, banned) = (order::domain(&text(request, &["domain"])?)?, true);
+    Ok(Order::BanDomain { domain, banned })
 }
 
-pub(super) fn unban_domain(app: &App, request: &Request) -> Result<Deed, Response> {
-    domain(app, request, false)
-}
-
-fn domain(app: &App, request: &Request, banned: bool) -> Result<Deed, Response> {
-    let domain = Domain::parse(&text(request, &["domain"])?)
-        .map_err(|error| Response::invalid(&format!("Domain is {error}")))?;
-    let name = domain.to_string();
-    decide(app, &Decision::BanDomain { domain, banned })?;
-    Ok(Deed::done(name, Value::Null))
+pub(super) fn unban_domain(request: &Request) -> Result<Order, Response> {
+    let (domain, banned) = (order::domain(&text(request, &["domain"])?)?, false);
+    Ok(Order::BanDomain { domain, banned })
 }
 
 pub(super) fn banned_domains(app: &App, _: &Request) -> Result<Response, Response> {
@@ -192,18 +170,12 @@ pub(super) fn banned_domains(app: &App, _: &Request) -> Result<Response, Respons
 }
 
 /// Other terms for a host. What is `null` is the default again; what is not there stays.
-pub(super) fn change(app: &App, request: &Request) -> Result<Deed, Response> {
+pub(super) fn change(request: &Request) -> Result<Order, Response> {
     let said = body(request)?;
     let number = |name: &str| match said.get(name) {
         None => Ok(None),
         Some(Value::Null) => Ok(Some(None)),
-        Some(value) => match value.as_u64().filter(|number| *number <= NUMBER_MAX) {
-            Some(number) => Ok(Some(Some(number))),
-            None => {
-                let message = format!("{name} is not null or a number from 0 to {NUMBER_MAX}");
-                Err(Response::invalid(&message))
-            }
-        },
+        Some(value) => order::limit(name, value).map(|number| Some(Some(number))),
     };
     let switch = |name: &str| match said.get(name) {
         None => Ok(None),
@@ -226,19 +198,14 @@ pub(super) fn change(app: &App, request: &Request) -> Result<Deed, Response> {
         return Err(Response::invalid(message));
     }
     let host = host(request)?;
-    let name = host.to_string();
-    decide(app, &Decision::Change { host, change })?;
-    if let Some(silenced) = silenced {
-        set_alert(app, &name, |alert| alert["silenced"] = silenced.into())?;
-    }
-    let detail = said
-        .into_iter()
-        .filter(|(name, _)| name != "host" && name != "hostname");
-    Ok(Deed::done(name, Value::Object(detail.collect())))
+    Ok(Order::Change {
+        host,
+        change,
+        silenced,
+    })
 }
 
-/// A sibling has warned its operator about the limit of a host, or said that all is well again.
-pub(super) fn alert_sent(app: &App, request: &Request) -> Result<Deed, Response> {
+pub(super) fn alert_sent(request: &Request) -> Result<Order, Response> {
     let kind = text(request, &["kind"])?;
     if !matches!(kind.as_str(), "warning" | "recovery") {
         return Err(Response::invalid("kind is not \"warning\" or \"recovery\""));
@@ -246,19 +213,14 @@ pub(super) fn alert_sent(app: &App, request: &Request) -> Result<Deed, Response>
     let sent = text(request, &["sentat"])?;
     datetime::check(&sent).map_err(|error| Response::invalid(&format!("sentAt is {error}")))?;
     let host = host(request)?;
-    let known = app.hosts.detail(&host).map_err(|e| unavailable(&e))?;
-    known.ok_or_else(not_found)?;
-    set_alert(app, host.as_str(), |alert| {
-        alert["state"] = kind.as_str().into();
-        alert["sent_at"] = sent.as_str().into();
-    })?;
-    Ok(Deed::done(
-        host.as_str(),
-        json!({ "kind": kind, "sentAt": sent }),
-    ))
+    Ok(Order::Alert { host, kind, sent })
 }
 
-fn set_alert(app: &App, host: &str, change: impl FnOnce(&mut Value)) -> Result<(), Response> {
+pub(super) fn set_alert(
+    app: &App,
+    host: &str,
+    change: impl FnOnce(&mut Value),
+) -> Result<(), Response> {
     let changed = app.office.change_note(
         ALERTS,
         Box::new(|alerts| {
@@ -274,25 +236,12 @@ fn set_alert(app: &App, host: &str, change: impl FnOnce(&mut Value)) -> Result<(
     changed.map_err(|error| unavailable(&error))
 }
 
-/// Another place from which a host is read: `cursor` is the last seq that counts as read, `"oldest"`
-/// or `"live"`.
-pub(super) fn reset(app: &App, request: &Request) -> Result<Deed, Response> {
+/// Another place from which a host is read.
+pub(super) fn reset(request: &Request) -> Result<Order, Response> {
     let host = host(request)?;
-    let wrong = || Response::invalid("cursor is not a seq, \"oldest\" or \"live\"");
-    let said = parameter(request, &["cursor"])?.ok_or_else(wrong)?;
-    let number = match &said {
-        Value::String(text) => text.parse().ok(),
-        other => other.as_u64(),
-    };
-    let to = match (said.as_str(), number) {
-        (Some("oldest"), _) | (_, Some(0)) => Place::Oldest,
-        (Some("live"), _) => Place::Live,
-        (_, Some(seq)) if i64::try_from(seq).is_ok() => Place::After(seq),
-        _ => return Err(wrong()),
-    };
-    let name = host.to_string();
-    decide(app, &Decision::Reset { host, to })?;
-    Ok(Deed::done(name, json!({ "cursor": said })))
+    let said = parameter(request, &["cursor"])?;
+    let to = order::place(&said.unwrap_or_default())?;
+    Ok(Order::Reset { host, to })
 }
 
 /// Puts a decision into force; the error is the answer.
@@ -315,10 +264,7 @@ pub(super) fn decide(app: &App, decision: &Decision) -> Result<(), Response> {
     })
 }
 
-/// A host as requestCrawl would name it: `host` or `hostname`, in the query or in the body.
+/// A host: `host` or `hostname`, in the query or in the body.
 fn host(request: &Request) -> Result<Hostname, Response> {
-    let name = text(request, &["host", "hostname"])?;
-    Endpoint::parse(&name)
-        .map(|endpoint| endpoint.host)
-        .map_err(|error| Response::invalid(&format!("host is {error}")))
+    order::host(&text(request, &["host", "hostname"])?)
 }

@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{App, Deed, Request, Response, body, hosts::decide, page_size, text, unavailable};
+use super::{App, Request, Response, body, order::Order, page_size, text, unavailable};
 use crate::{
     atproto::datetime,
     control::settings::{Choice, Setting},
-    host::decision::Decision,
     http::query::Query,
     limits::AUDIT_PAGE_MAX,
 };
@@ -17,15 +16,15 @@ pub(super) fn enabled(app: &App, _: &Request) -> Result<Response, Response> {
     ))
 }
 
-pub(super) fn set_enabled(app: &App, request: &Request) -> Result<Deed, Response> {
+pub(super) fn set_enabled(request: &Request) -> Result<Order, Response> {
     // What the reference relay takes for a yes or a no.
     let enabled = match text(request, &["enabled"])?.as_str() {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
         "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
         _ => return Err(Response::invalid("enabled is not true or false")),
     };
-    set(app, Setting::RequestCrawl, Some(Choice::Switch(enabled)))?;
-    Ok(Deed::done("request_crawl", enabled.into()))
+    let choice = Choice::Switch(enabled);
+    Ok(Order::Set(vec![(Setting::RequestCrawl, Some(choice))]))
 }
 
 pub(super) fn per_day_limit(app: &App, _: &Request) -> Result<Response, Response> {
@@ -33,15 +32,14 @@ pub(super) fn per_day_limit(app: &App, _: &Request) -> Result<Response, Response
     Ok(Response::json(&json!({ "limit": limit })))
 }
 
-pub(super) fn set_per_day_limit(app: &App, request: &Request) -> Result<Deed, Response> {
+pub(super) fn set_per_day_limit(request: &Request) -> Result<Order, Response> {
     let limit = text(request, &["limit"])?;
     let limit = limit.parse::<u64>().unwrap_or(u64::MAX).into();
     let setting = Setting::NewHostsPerDay;
     let choice = setting
         .choice(&limit)
         .map_err(|_| Response::invalid("limit is not a number"))?;
-    set(app, setting, Some(choice))?;
-    Ok(Deed::done(setting.name(), limit))
+    Ok(Order::Set(vec![(setting, Some(choice))]))
 }
 
 /// Every setting, with what it is, what it would be, and what it means.
@@ -62,7 +60,7 @@ pub(super) fn settings(app: &App, _: &Request) -> Result<Response, Response> {
 }
 
 /// Changes settings by name; `null` takes a change back. All names and values are checked first.
-pub(super) fn change_settings(app: &App, request: &Request) -> Result<Deed, Response> {
+pub(super) fn change_settings(request: &Request) -> Result<Order, Response> {
     let said = body(request)?;
     if said.is_empty() {
         return Err(Response::invalid(
@@ -82,15 +80,7 @@ pub(super) fn change_settings(app: &App, request: &Request) -> Result<Deed, Resp
         };
         changes.push((setting, choice));
     }
-    for (setting, choice) in changes {
-        set(app, setting, choice)?;
-    }
-    let names: Vec<&str> = said.keys().map(String::as_str).collect();
-    Ok(Deed::done(names.join(", "), Value::Object(said.clone())))
-}
-
-fn set(app: &App, setting: Setting, choice: Option<Choice>) -> Result<(), Response> {
-    decide(app, &Decision::Set { setting, choice })
+    Ok(Order::Set(changes))
 }
 
 /// What the operator has done, the latest first; the cursor is the number of the last entry.

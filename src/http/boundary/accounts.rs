@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::{
+    atproto::{cid::Cid, tid::Tid},
     sequencer::event::{Ruled, Ruling},
-    store::account::{Account, Local, Sanction, Seen, Status},
+    store::account::{Account, Listed, Local, Sanction, Seen, Status},
 };
 
+const LISTED: &str = "bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454";
 const LOGIN: &str = "Authorization: Bearer sesame\r\n";
 
 impl Accounts for Fake {
@@ -41,6 +43,10 @@ impl Accounts for Fake {
                     throttled: false,
                 },
                 head: None,
+                listed: Some(Listed {
+                    rev: Tid::parse("3jzfcijpj2z2a").unwrap(),
+                    commit: Cid::parse(LISTED).unwrap(),
+                }),
                 seen: Seen { epoch: 0, seq: 9 },
             };
             (account, Hostname::parse("pds.example.com").ok())
@@ -145,6 +151,10 @@ fn the_operator_sees_what_is_known_of_an_account_and_what_is_against_it() {
         "rev": null,
         "commit": null,
         "data": null,
+        "listed": {
+            "rev": "3jzfcijpj2z2a",
+            "commit": LISTED,
+        },
         "last_upstream_seq": 9,
         "number": 3,
     });

@@ -113,7 +113,7 @@ fn requests_in_one_go_are_answered_in_order() {
         answer.ends_with("\r\nConnection: close\r\n\r\n"),
         "HEAD has no body"
     );
-    assert_eq!(relay.app.metrics.http_requests.get(), 101);
+    assert_eq!(relay.app.metrics.http_requests.total(), 101);
 }
 
 #[test]

@@ -15,7 +15,9 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 mod accounts;
+mod backfilling;
 mod connections;
+mod console;
 mod crawling;
 mod described;
 mod operating;
@@ -25,13 +27,13 @@ mod routes;
 mod subscribing;
 
 use super::{
-    app::{Accounts, App, ChangeNote, Health, Office, Parts},
+    app::{Accounts, App, Backfills, ChangeNote, Check, Health, Office, Outcome, Parts},
     crawl::{Crawl, Standing},
     front_door::{Bounds, FrontDoor, Times, listen},
     hosts::{Detail, Hosts},
     siblings::Siblings,
     subscribe::{Handover, Seat, Subscribe},
-    xrpc::catalog::{AccountView, Catalog, HostView},
+    xrpc::catalog::{AccountView, Catalog, HostView, Roll},
 };
 use crate::{
     atproto::{
@@ -39,6 +41,7 @@ use crate::{
         hostname::{Endpoint, Hostname},
         nsid::Nsid,
     },
+    backfill,
     config::Cli,
     control::{AuditEntry, Source, domain::Domain, settings::Settings},
     firehose::{Cursor, SubscriberInfo, TooMany},
@@ -52,7 +55,11 @@ use crate::{
     memory::{self, Memory, Part},
     metrics::Metrics,
     outbound::Outbound,
-    store::{RocksMemory, account::HostId, collections::CollectionPage},
+    store::{
+        RocksMemory, Store,
+        account::HostId,
+        collections::{CollectionPage, ScanBounds},
+    },
 };
 
 /// What is left of a subscription: cursor, leftover bytes, user agent, address.
@@ -63,8 +70,9 @@ type Listing = (BTreeMap<u64, Did>, u64);
 
 /// Everything that the ports are connected to, and what came out of them.
 #[derive(Default)]
-pub(in crate::http) struct Fake {
+pub(crate) struct Fake {
     storage_fails: AtomicBool,
+    not_ready: AtomicBool,
     known: Mutex<Vec<String>>,
     crawled: Mutex<Vec<String>>,
     /// When hosts were added by request.
@@ -78,14 +86,23 @@ pub(in crate::http) struct Fake {
     accounts: Mutex<Vec<AccountView>>,
     /// What each collection has.
     collections: Mutex<BTreeMap<String, Listing>>,
+    /// A real store with lists of collections in place of these, and what one scan looks at.
+    lists: Mutex<Option<(Store, ScanBounds)>>,
     /// How often accounts were read, one or several at once.
     reads: AtomicUsize,
     /// In the order of their numbers.
     hosts: Mutex<Vec<HostView>>,
     subscribed: Mutex<Vec<Seen>>,
     full: AtomicBool,
+    /// Subscribers that were sent away.
+    dismissed: Mutex<Vec<u64>>,
+    /// How the one subscriber calls itself; none: jetstream.
+    agent: Mutex<Option<String>>,
     /// Accounts that are known, and whether they are taken down.
     rulings: Mutex<BTreeMap<Did, bool>>,
+    /// What was asked to be filled in, and what is shown of that.
+    wanted: Mutex<Vec<backfill::Wanted>>,
+    filling: Mutex<Option<backfill::Status>>,
 }
 
 impl Health for Fake {
@@ -100,12 +117,18 @@ impl Health for Fake {
         self.storage()
     }
 
-    fn ready(&self) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        self.storage().err().into_iter().collect()
+    fn ready(&self) -> Vec<Check> {
+        let part = |part, outcome| Check { part, outcome };
+        let disk = match self.storage() {
+            Ok(()) => Outcome::Ok,
+            Err(error) => Outcome::Warning(error),
+        };
+        let failed = self.not_ready.load(Ordering::Relaxed);
+        let sequencer = match failed {
+            true => Outcome::Failed("stands still".into()),
+            false => Outcome::Ok,
+        };
+        vec![part("disk_space", disk), part("sequencer", sequencer)]
     }
 }
 
@@ -235,12 +258,12 @@ impl Catalog for Fake {
         Ok(accounts.iter().find(|a| a.did == *did).cloned())
     }
 
-    fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
-        self.storage()?;
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        let accounts = self.accounts.lock().unwrap();
-        let later = accounts.iter().filter(|a| a.ordinal > ordinal);
-        Ok(later.take(limit).cloned().collect())
+    fn roll(&self) -> Box<dyn Roll + '_> {
+        let accounts = self.accounts.lock().unwrap().clone();
+        Box::new(FakeRoll {
+            fake: self,
+            accounts,
+        })
     }
 
     fn collection_after(
@@ -250,6 +273,11 @@ impl Catalog for Fake {
         limit: usize,
     ) -> Result<CollectionPage, String> {
         self.storage()?;
+        if let Some((store, bounds)) = &*self.lists.lock().unwrap() {
+            let listing = store.listing();
+            let page = listing.collection_page(collection.as_str(), place, limit, *bounds);
+            return page.map_err(|error| error.to_string());
+        }
         let collections = self.collections.lock().unwrap();
         let Some((list, last)) = collections.get(collection.as_str()) else {
             return Ok(CollectionPage::default());
@@ -280,6 +308,21 @@ impl Catalog for Fake {
         self.storage()?;
         let hosts = self.hosts.lock().unwrap();
         let later = hosts.iter().filter(|h| h.id > host);
+        Ok(later.take(limit).cloned().collect())
+    }
+}
+
+/// The accounts of a [`Fake`] as they were.
+struct FakeRoll<'a> {
+    fake: &'a Fake,
+    accounts: Vec<AccountView>,
+}
+
+impl Roll for FakeRoll<'_> {
+    fn after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
+        self.fake.storage()?;
+        self.fake.reads.fetch_add(1, Ordering::Relaxed);
+        let later = self.accounts.iter().filter(|a| a.ordinal > ordinal);
         Ok(later.take(limit).cloned().collect())
     }
 }
@@ -322,12 +365,26 @@ impl Subscribe for Fake {
         vec![SubscriberInfo {
             id: 7,
             peer: "203.0.113.7:1234".parse().unwrap(),
-            user_agent: "jetstream".into(),
+            user_agent: self
+                .agent
+                .lock()
+                .unwrap()
+                .clone()
+                .unwrap_or("jetstream".into()),
             since: SystemTime::UNIX_EPOCH,
             frames: 5,
             bytes: 600,
             position: 0,
         }]
+    }
+
+    fn dismiss(&self, id: u64) -> bool {
+        self.dismissed.lock().unwrap().push(id);
+        id == 7
+    }
+
+    fn written_ms(&self, _seq: u64) -> Option<u64> {
+        Some(1_000)
     }
 }
 
@@ -368,6 +425,7 @@ fn app_with(
         office: Arc::clone(fake) as Arc<dyn Office>,
         policy: Arc::new(Policy::new(&config, Settings::default())),
         siblings: Siblings::none(Arc::default()),
+        backfill: Arc::clone(fake) as Arc<dyn Backfills>,
     };
     Arc::new(App::new(&config, parts))
 }

@@ -172,7 +172,7 @@ fn read(relay: &Relay, path: &str) -> (u16, Value) {
 }
 
 /// A host that is known, and connected or not.
-fn know(relay: &Relay, id: u32, name: &str, connected: bool) {
+pub(super) fn know(relay: &Relay, id: u32, name: &str, connected: bool) {
     let endpoint = Endpoint::parse(name).unwrap();
     let detail = Detail {
         timeline: crate::host::timeline::Timeline::default(),
@@ -475,7 +475,9 @@ fn what_was_done_is_noted_and_what_was_read_or_refused_is_not() {
 fn subscribers_are_listed_with_how_far_they_are_behind() {
     let relay = relay();
     relay.app.metrics.last_seq.set(40);
-    let (status, list) = read(&relay, "/admin/consumers/list");
+    let (status, mut list) = read(&relay, "/admin/consumers/list");
+    // It grows while this is read.
+    assert!(list[0]["lag_seconds"].take().as_u64().unwrap() > 1_000_000_000);
     let expected = json!([{
         "id": 7,
         "remote_addr": "203.0.113.7:1234",
@@ -485,7 +487,34 @@ fn subscribers_are_listed_with_how_far_they_are_behind() {
         "bytes_sent": 600,
         "seq": 0,
         "lag": 40,
+        "lag_seconds": null,
     }]);
     assert_eq!((status, list), (200, expected));
     assert_eq!(get(relay.door.address(), "/admin/consumers/list").0, 401);
+    relay.app.metrics.last_seq.set(0);
+    let (_, list) = read(&relay, "/admin/consumers/list");
+    assert_eq!(
+        (&list[0]["lag"], &list[0]["lag_seconds"]),
+        (&0.into(), &0.into())
+    );
+}
+
+#[test]
+fn a_subscriber_is_sent_away_by_its_number() {
+    let relay = relay();
+    let path = "/admin/consumers/disconnect";
+    assert_eq!(tell(&relay, path, r#"{"id":7}"#).0, 200);
+    assert_eq!(tell(&relay, &format!("{path}?id=7"), "").0, 200);
+    let (status, answer) = tell(&relay, path, r#"{"id":8}"#);
+    assert_eq!(
+        (status, &answer["error"]),
+        (404, &"SubscriberNotFound".into())
+    );
+    for wrong in ["", "{}", r#"{"id":-1}"#, r#"{"id":"x"}"#] {
+        assert_eq!(tell(&relay, path, wrong).0, 400, "{wrong}");
+    }
+    assert_eq!(*relay.fake.dismissed.lock().unwrap(), [7, 7, 8]);
+    let audited = relay.fake.audited.lock().unwrap();
+    assert_eq!(audited.len(), 2);
+    assert_eq!(audited[0].subject, "subscriber 7");
 }

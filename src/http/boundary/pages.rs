@@ -118,10 +118,16 @@ fn check_page(answer: &Answer) {
     assert_eq!(page.matches("<h1>").count(), 1);
     assert_eq!(page.matches("<main").count(), 1);
     assert_eq!(
-        page.matches("<table>").count(),
+        page.matches("<table").count(),
         page.matches("<caption>").count()
     );
     assert!(!page.contains("<th>"), "every head has a scope");
+    // What scrolls can be reached by keyboard.
+    let scrolling = page.matches("class=\"table\"").count();
+    let reached = page
+        .matches("class=\"table\" tabindex=\"0\" role=\"region\" aria-label=")
+        .count();
+    assert_eq!(scrolling, reached);
     let ids: Vec<&str> = page
         .split(" id=\"")
         .skip(1)

@@ -7,17 +7,20 @@ use crate::{
     atproto::{cid::Cid, tid::Tid},
     control::HostStatus,
     http::internal::Internal,
-    limits::{LIST_REPOS_CHUNK, LIST_REPOS_SCAN_MAX},
-    store::account::{Head, Status},
+    limits::LIST_REPOS_SCAN_MAX,
+    store::{
+        Options,
+        account::{Listed, Status},
+        collections::{Collection, CollectionId, Pair},
+    },
 };
 
 const SYNC: &str = "/xrpc/com.atproto.sync";
 
-fn head(n: u64) -> Head {
-    Head {
+fn head(n: u64) -> Listed {
+    Listed {
         rev: Tid::from_micros(n, 0),
         commit: Cid::of_cbor(&n.to_be_bytes()),
-        data: Cid::of_cbor(b""),
     }
 }
 
@@ -84,9 +87,12 @@ fn pages(relay: &Relay, query: &str, list: &str, name: &str) -> Vec<Vec<String>>
         assert_eq!(status, 200, "{body}");
         let items = body[list].as_array().unwrap().iter();
         let names = items.map(|item| item[name].as_str().unwrap().to_owned());
-        pages.push(names.collect());
+        let names: Vec<String> = names.collect();
+        let is_empty = names.is_empty();
+        pages.push(names);
         match &body["cursor"] {
             Value::Null => return pages,
+            next if is_empty => panic!("an empty page with a cursor, {next}"),
             next => cursor = next.as_str().unwrap().to_owned(),
         }
     }
@@ -231,26 +237,32 @@ fn accounts_that_are_added_come_on_later_pages() {
     assert_eq!(last, "");
 }
 
+/// Clients take a page without accounts for the end, whatever its cursor says.
 #[test]
-fn accounts_without_a_commit_end_a_page_and_not_the_list() {
+fn a_page_of_accounts_is_empty_only_at_the_end() {
     let many = LIST_REPOS_SCAN_MAX as u64 * 2;
-    let mut accounts: Vec<_> = (1..=many).map(without_head).collect();
-    accounts.insert(0, account(0));
-    accounts[0].ordinal = 1;
-    for account in &mut accounts[1..] {
-        account.ordinal += 1;
-    }
-    accounts.push(account(many + 2));
-    let relay = relay_of(accounts, Vec::new());
-    let pages = pages(&relay, "listRepos?limit=1", "repos", "did");
-    let (last, before) = pages.split_last().unwrap();
-    assert_eq!(pages[0], ["did:web:a0.test"]);
-    assert_eq!(*last, [format!("did:web:a{}.test", many + 2)]);
-    assert!(before.len() >= 2 && before[1..].iter().all(Vec::is_empty));
-    // No page has read more than it may.
+    let last = 3 * many;
+    let accounts = (1..=last).map(|n| match n {
+        1 => account(n),
+        n if n == many || n == last => account(n),
+        _ => without_head(n),
+    });
+    let relay = relay_of(accounts.collect(), Vec::new());
+    let found = pages(&relay, "listRepos?limit=1", "repos", "did");
+    let all = [1, many, last].map(|n| [format!("did:web:a{n}.test")]);
+    assert_eq!(found, all);
+    // A page that has some does not look for more without end.
+    let found = pages(&relay, "listRepos?limit=1000", "repos", "did");
+    assert_eq!(found.concat(), all.concat());
+    assert_eq!(found.len(), 3);
+    relay.fake.reads.store(0, Ordering::Relaxed);
+    assert_eq!(ask(&relay, "listRepos?limit=1000").0, 200);
     let reads = relay.fake.reads.load(Ordering::Relaxed);
-    assert!(reads <= pages.len() * (LIST_REPOS_SCAN_MAX / LIST_REPOS_CHUNK + 1));
-    assert!(pages.len() <= 5, "{} pages", pages.len());
+    assert!(reads <= LIST_REPOS_SCAN_MAX.div_ceil(1_000), "{reads}");
+    // Nobody who is listed is left.
+    relay.fake.accounts.lock().unwrap().pop();
+    let cursor = format!("listRepos?cursor={many}");
+    assert_eq!(ask(&relay, &cursor), (200, json!({"repos": []})));
 }
 
 /// Rules 174, 140: <https://github.com/bluesky-social/atproto/blob/main/lexicons/com/atproto/sync/getRepoStatus.json>
@@ -412,6 +424,50 @@ fn accounts_of_a_collection_are_listed_in_pages() {
         let answer = error(&relay, &format!("listReposByCollection{bad}"));
         assert_eq!(answer, unknown, "{bad}");
     }
+}
+
+/// Clients take a page without accounts for the end, whatever its cursor says: many accounts that are
+/// hidden, and many numbers of which nothing is left, are passed over in as many scans as it takes.
+#[test]
+fn a_page_of_a_collection_is_empty_only_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    let did = |n: u64| Did::parse(&format!("did:web:a{n}.test")).unwrap();
+    let (id, name) = (CollectionId(1), "com.example.c");
+    let (shown, last) = ([1, 60, 61, 500], 900);
+    let mut batch = store.batch();
+    for number in (1..=100).chain([500, 600]) {
+        let collection = id;
+        let is_hidden = !shown.contains(&number);
+        batch.put_pair(Pair { collection, number }, &did(number), is_hidden);
+    }
+    batch.put_collection(name, Collection { id, last });
+    store.commit(batch).unwrap();
+    let relay = relay();
+    let entries = 7;
+    let bounds = ScanBounds { entries, span: 9 };
+    *relay.fake.lists.lock().unwrap() = Some((store, bounds));
+    let query = format!("listReposByCollection?collection={name}");
+    let all = shown.map(|n| did(n).to_string());
+    for limit in 1..=5 {
+        let query = format!("{query}&limit={limit}");
+        assert_eq!(pages(&relay, &query, "repos", "did").concat(), all);
+    }
+    let end = (200, json!({"repos": []}));
+    assert_eq!(ask(&relay, &format!("{query}&cursor=500")), end);
+    assert_eq!(ask(&relay, &format!("{query}&cursor={last}")), end);
+    assert_eq!(error(&relay, &format!("{query}&cursor=901")).0, 400);
+    // Nobody is shown any more.
+    let lists = relay.fake.lists.lock().unwrap();
+    let (store, _) = lists.as_ref().unwrap();
+    let mut batch = store.batch();
+    for number in shown {
+        let collection = id;
+        batch.put_pair(Pair { collection, number }, &did(number), true);
+    }
+    store.commit(batch).unwrap();
+    drop(lists);
+    assert_eq!(ask(&relay, &query), end);
 }
 
 /// Rules 160, 161, 162: <https://atproto.com/specs/xrpc#error-responses>

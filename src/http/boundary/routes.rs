@@ -40,7 +40,16 @@ fn every_route_answers_on_its_port() {
         assert_eq!(status, 503);
         assert!(body["error"].is_string(), "{body}");
     }
-    assert_eq!(get(internal, "/readyz").0, 200);
+    let (status, ready) = get(internal, "/readyz");
+    assert_eq!((status, &ready["status"]), (200, &json!("ok")));
+    let warned = json!({"status": "warning", "message": "disk on fire"});
+    assert_eq!(ready["checks"]["disk_space"], warned);
+    assert_eq!(ready["warnings"], json!(["disk on fire"]));
+    relay.fake.not_ready.store(true, Ordering::Relaxed);
+    let (status, ready) = get(internal, "/readyz");
+    assert_eq!((status, &ready["error"]), (503, &json!("NotReady")));
+    assert_eq!(ready["checks"]["sequencer"]["message"], "stands still");
+    assert_eq!(ready["message"], "sequencer: stands still");
     let (_, status) = get(public, "/status.json");
     assert!(status["rejected"]["rev_stale"].is_u64(), "{status}");
     let page = exchange(

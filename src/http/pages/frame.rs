@@ -52,6 +52,8 @@ pub struct Frame<'a> {
     pub links: &'static [(&'static str, &'static str)],
     /// The address of the entry that the page belongs to.
     pub section: &'static str,
+    /// What stands at the end of the header, if anything.
+    pub tools: Html,
     /// Where the same is for programs.
     pub twin: Option<&'a str>,
     /// Whether the script keeps the parts that are marked `data-live` up to date.
@@ -69,6 +71,7 @@ impl Default for Frame<'_> {
             lead: Html::default(),
             links: PUBLIC_LINKS,
             section: "",
+            tools: Html::default(),
             twin: None,
             is_live: false,
             scripts: &[],
@@ -143,7 +146,7 @@ impl Frame<'_> {
                  <button type=\"button\" id=\"pause\" hidden>Pause</button></div>",
             );
         }
-        page.markup("</div></header>");
+        page.put("{}</div></header>", &[&self.tools]);
     }
 
     fn footer(&self, page: &mut Html, site: &Site) {

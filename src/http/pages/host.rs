@@ -534,7 +534,8 @@ fn rejected(main: &mut Html, tally: &Tally, now: u64) {
 fn by_type(main: &mut Html, detail: &Detail, tally: &Tally) {
     let since = datetime::from_millis(detail.counted_since_ms);
     main.put(
-        "<h2>Events by type</h2><div class=\"table\" id=\"types\" data-live><table>\
+        "<h2>Events by type</h2><div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Events by type\" \
+         id=\"types\" data-live><table>\
          <caption>Received since {} UTC</caption><thead><tr><th scope=\"col\">Type</th>\
          <th scope=\"col\" class=\"num\">Events</th></tr></thead><tbody>",
         &[&since[..16].replace('T', " ")],
@@ -554,7 +555,8 @@ fn by_type(main: &mut Html, detail: &Detail, tally: &Tally) {
 
 fn limits(main: &mut Html, detail: &Detail, tally: &Tally) {
     main.markup(
-        "<h2>Limits</h2><div class=\"table\" id=\"limits\" data-live><table>\
+        "<h2>Limits</h2><div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Limits\" \
+         id=\"limits\" data-live><table>\
          <caption>What it may send, and how often events had to wait for that</caption><thead><tr>\
          <th scope=\"col\">Limit</th><th scope=\"col\" class=\"num\">Allowed</th>\
          <th scope=\"col\" class=\"num\">Events that waited</th></tr></thead><tbody>",

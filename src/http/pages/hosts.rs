@@ -148,7 +148,7 @@ fn table(main: &mut Html, wish: &Wish, lines: &[&Line], (total, matching): (usiz
         (matching, _) => format!("{} of {total}", grouped(matching as u64)),
     };
     main.put(
-        "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Hosts\"><table>\
+        "<div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Hosts\"><table class=\"dense\">\
          <caption>{}</caption><thead><tr>",
         &[&caption],
     );

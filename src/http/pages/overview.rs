@@ -160,12 +160,12 @@ fn figures(main: &mut Html, now: &Snapshot) {
         (
             "Delay, median",
             seconds(now.delay_seconds.p50),
-            "event to publishing, last minute".to_owned(),
+            "from event to publishing".to_owned(),
         ),
         (
-            "Delay, 99th percentile",
+            "Delay, p99",
             seconds(now.delay_seconds.p99),
-            "of the last minute".to_owned(),
+            "in the last minute".to_owned(),
         ),
         (
             "Replay window",
@@ -217,7 +217,8 @@ fn subscribe_section(main: &mut Html, now: &Snapshot, firehose: &str) {
 
 fn hosts_section(main: &mut Html, now: &Snapshot) {
     main.markup(
-        "<h2>Hosts</h2><div class=\"table\" id=\"hosts\" data-live><table>\
+        "<h2>Hosts</h2><div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Hosts by status\" \
+         id=\"hosts\" data-live><table>\
          <caption>Known hosts by how they do</caption><thead><tr><th scope=\"col\">Status</th>\
          <th scope=\"col\" class=\"num\">Hosts</th></tr></thead><tbody>",
     );
@@ -250,7 +251,8 @@ pub(super) const fn meaning(status: HostStatus) -> &'static str {
 
 fn rejected(main: &mut Html, now: &Snapshot) {
     main.put(
-        "<h2>Events not forwarded</h2><div class=\"table\" id=\"rejected\" data-live><table>\
+        "<h2>Events not forwarded</h2><div class=\"table\" tabindex=\"0\" role=\"region\" aria-label=\"Events not forwarded\" \
+         id=\"rejected\" data-live><table>\
          <caption>{} since the start, by reason</caption><thead><tr><th scope=\"col\">Reason</th>\
          <th scope=\"col\" class=\"num\">Events</th><th scope=\"col\">What it means</th></tr></thead>\
          <tbody>",

@@ -8,7 +8,7 @@ use crate::{
     },
     control::HostStatus,
     store::{
-        account::{Head, HostId, Status},
+        account::{HostId, Listed, Status},
         collections::CollectionPage,
     },
 };
@@ -19,11 +19,11 @@ pub trait Catalog: Send + Sync {
     /// One account.
     fn account(&self, did: &Did) -> Result<Option<AccountView>, String>;
 
-    /// Accounts after a place in the order of their first appearance, at most `limit` of them.
-    fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String>;
+    /// All accounts as they are now, to be read part by part.
+    fn roll(&self) -> Box<dyn Roll + '_>;
 
     /// Accounts that have records of a collection and are active, after a place in its list, at most
-    /// `limit` of them. A page may be short and have a next one.
+    /// `limit` of them. A page may be short and have a next one; it is empty only at the end.
     fn collection_after(
         &self,
         collection: &Nsid,
@@ -41,6 +41,12 @@ pub trait Catalog: Send + Sync {
     fn hosts_after(&self, host: HostId, limit: usize) -> Result<Vec<HostView>, String>;
 }
 
+/// All accounts as they were at one moment. Not to be kept for longer than an answer takes.
+pub trait Roll {
+    /// Accounts after a place in the order of their first appearance, at most `limit` of them.
+    fn after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String>;
+}
+
 /// An account as anybody may see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AccountView {
@@ -48,12 +54,12 @@ pub struct AccountView {
     pub did: Did,
     /// The place in the order of first appearance, from 1.
     pub ordinal: u64,
-    /// The host that speaks for it.
+    /// The host that speaks for it; [`HostId::NOWHERE`] where none has done so yet.
     pub host: HostId,
     /// The status in force here.
     pub status: Status,
-    /// The last commit, if any was seen.
-    pub head: Option<Head>,
+    /// The last commit, if any was seen, or else listed by the host.
+    pub head: Option<Listed>,
 }
 
 /// A host as anybody may see it.

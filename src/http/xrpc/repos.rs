@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     limits::{LIST_REPOS_CHUNK, LIST_REPOS_DEFAULT, LIST_REPOS_MAX, LIST_REPOS_SCAN_MAX},
-    store::account::{Head, Status},
+    store::account::{HostId, Listed, Status},
 };
 
-/// `com.atproto.sync.listRepos`: every account of which a commit was seen, in the order of first
+/// `com.atproto.sync.listRepos`: every account of which a commit was seen, or listed by its host, in the order of first
 /// appearance, with its status.
 pub(super) fn list(catalog: &dyn Catalog, params: &Params<'_>) -> Result<Response, Response> {
     let limit = params.limit(1..=LIST_REPOS_MAX, LIST_REPOS_DEFAULT)?;
@@ -68,6 +68,8 @@ pub(super) fn repo(catalog: &dyn Catalog, params: &Params<'_>) -> Result<Respons
 /// The account that is asked about.
 fn known(catalog: &dyn Catalog, params: &Params<'_>) -> Result<AccountView, Response> {
     let account = catalog.account(&params.did()?).map_err(failed)?;
+    // Of one for which no host has spoken nothing is known but its name.
+    let account = account.filter(|account| account.host != HostId::NOWHERE);
     account.ok_or_else(|| not_found("This relay does not know the account"))
 }
 
@@ -98,7 +100,7 @@ fn status_of(account: &AccountView) -> Value {
     body
 }
 
-fn item(account: &AccountView, head: &Head) -> Value {
+fn item(account: &AccountView, head: &Listed) -> Value {
     let mut body = status_of(account);
     body["head"] = head.commit.to_string().into();
     body["rev"] = head.rev.to_string().into();
@@ -113,17 +115,20 @@ struct Page {
     next: Option<u64>,
 }
 
-/// Reads a page. Accounts without a commit are passed over; where they are many, the page ends
-/// early, so that no request takes long.
+/// Reads a page, all of it as it was at one moment. Accounts without a commit are passed over. Where
+/// they are many, a page that has some accounts ends early; one that has none goes on, as clients take
+/// an empty page for the end. So at the worst an answer looks at all accounts, some microseconds each.
 fn page(catalog: &dyn Catalog, cursor: Option<u64>, limit: usize) -> Result<Page, Response> {
+    let roll = catalog.roll();
     let after = cursor.unwrap_or(0);
     // From the place of the cursor itself: nothing there or later shows that it is none of ours.
     let mut place = after.saturating_sub(1);
     let (mut page, mut last, mut scanned) = (Page::default(), after, 0);
-    while scanned < LIST_REPOS_SCAN_MAX {
-        // The place of the cursor, and one beyond the page: whether there is a next one.
-        let size = LIST_REPOS_CHUNK.max(limit + 2);
-        let accounts = catalog.accounts_after(place, size).map_err(failed)?;
+    while scanned < LIST_REPOS_SCAN_MAX || page.repos.is_empty() {
+        // The place of the cursor, and one beyond the page: whether there is a next one. Further parts
+        // are of what is missing.
+        let size = LIST_REPOS_CHUNK.max(limit + 2 - page.repos.len());
+        let accounts = roll.after(place, size).map_err(failed)?;
         if cursor.is_some() && scanned == 0 && accounts.is_empty() {
             return Err(unknown_cursor());
         }

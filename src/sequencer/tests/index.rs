@@ -140,6 +140,32 @@ impl World {
         proven(person, &commit, self.seq)
     }
 
+    /// Another relay's index, which is as good as ours should be, has somebody in the list of a
+    /// collection. Where ours has missed nothing it has that already, but for accounts that it has not
+    /// heard of.
+    fn import(&mut self, f: &mut Fixture, i: usize, name: &'static str) {
+        let person = &self.people[i];
+        let holds = held_by(person).contains(name);
+        let gone = person.status == Some("deleted");
+        if !holds || (gone && f.store.account(&did(person)).unwrap().is_none()) {
+            return;
+        }
+        let list = self.lists.get_mut(name).unwrap();
+        let is_new = !gone && !list.contains(&i);
+        let (added, known, skipped) = f.import_pairs(name, &[&self.people[i]]);
+        assert_eq!(
+            (added, known, skipped.len()),
+            match (gone, is_new) {
+                (true, _) => (0, 0, 1),
+                (false, true) => (1, 0, 0),
+                (false, false) => (0, 1, 0),
+            }
+        );
+        if is_new {
+            list.push(i);
+        }
+    }
+
     /// Its host says something of an account.
     fn says(&mut self, i: usize, status: Option<&'static str>) -> Event {
         let person = &mut self.people[i];
@@ -205,6 +231,11 @@ fn the_index_is_what_the_repositories_hold() {
                     f.work();
                     f.close();
                     f = Fixture::open(dir.path());
+                }
+                10..14 => {
+                    f.work();
+                    let name = NAMES[rng.usize(..NAMES.len())];
+                    world.import(&mut f, i, name);
                 }
                 _ if world.is_visible(i) => f.send(world.commit(i, rng)),
                 _ => continue,

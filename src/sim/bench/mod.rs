@@ -8,6 +8,7 @@
 
 mod corpus;
 mod floor;
+mod pages;
 mod reader;
 mod report;
 mod rig;
@@ -51,7 +52,7 @@ pub(super) struct BenchArgs {
     /// directory when left out.
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
-    /// What to measure; everything when left out.
+    /// What to measure; everything but the pages when left out.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Stage>,
     /// Hosts that the events come from.
@@ -81,6 +82,9 @@ pub(super) struct BenchArgs {
     /// Hosts of the start that is timed.
     #[arg(long, default_value_t = 2_750)]
     connect_hosts: usize,
+    /// Accounts that the relay knows from before in the measurement of pages.
+    #[arg(long, default_value_t = 5_000_000)]
+    known_accounts: u64,
     /// Write the results to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -102,6 +106,9 @@ enum Stage {
     Replay,
     /// A start with many hosts, and the relay's health meanwhile.
     Connect,
+    /// A steady stream beside clients of listRepos and listReposByCollection, in a relay that knows
+    /// millions of accounts. Filling its store takes minutes, so only where it is named; of zlay only.
+    Pages,
 }
 
 /// Measures, prints and writes what was found.
@@ -129,12 +136,17 @@ pub(super) fn run(args: &BenchArgs, stop: &Stop) -> io::Result<bool> {
         let config = config(args, args.connect_hosts);
         report.connect = Some(stages::connect(&config, &launch, stop)?);
     }
-    if args.only.iter().any(|stage| *stage != Stage::Connect) || args.only.is_empty() {
+    let alone = [Stage::Connect, Stage::Pages];
+    if args.only.iter().any(|stage| !alone.contains(stage)) || args.only.is_empty() {
         eprintln!("making {} accounts", args.accounts);
         let config = config(args, args.hosts);
-        let mut rig = Rig::start(&config, &launch, args.accounts, args.records, stop)?;
+        let (accounts, records) = (args.accounts, args.records);
+        let mut rig = Rig::start(&config, &launch, accounts, records, stop, |_| Ok(()))?;
         measure(args, &wants, &mut rig, &mut report, stop)?;
         report.disk = Some(rig.finish()?);
+    }
+    if args.only.contains(&Stage::Pages) {
+        report.pages = Some(pages(args, &launch, stop)?);
     }
     print!("{}", report.text(earlier.as_ref())?);
     if let Some(file) = &args.out {
@@ -175,6 +187,40 @@ fn measure(
         report.replay = Some(stages::replay(rig, stop)?);
     }
     Ok(())
+}
+
+/// A relay of its own, whose store is filled before it starts.
+fn pages(args: &BenchArgs, launch: &Launch, stop: &Stop) -> io::Result<pages::Pages> {
+    if launch.command.is_some() {
+        return Err(io::Error::other("only zlay's own store can be filled"));
+    }
+    let known = pages::known(args.known_accounts)?;
+    let span = Duration::try_from_secs_f64(args.span).map_err(io::Error::other)?;
+    let rate = args.rates.iter().copied().max().unwrap_or(2_000);
+    let mut size = None;
+    let mut rig = Rig::start(
+        &config(args, args.hosts),
+        launch,
+        args.accounts,
+        args.records,
+        stop,
+        |directory| {
+            eprintln!("filling the store with {} accounts", known.accounts);
+            known.fill(directory)?;
+            size = Some(known.index(directory)?);
+            Ok(())
+        },
+    )?;
+    let size = size.ok_or(io::ErrorKind::NotFound)?;
+    eprintln!("{rate} events a second, with and without queries");
+    let load = pages::Load {
+        rate,
+        span,
+        burst: args.events / 3,
+    };
+    let pages = pages::pages(&mut rig, known, size, load, stop)?;
+    rig.finish()?;
+    Ok(pages)
 }
 
 fn config(args: &BenchArgs, hosts: usize) -> Config {

@@ -5,7 +5,10 @@ use std::{fmt::Write, fs, io, path::Path};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::stages::{Connect, Delay, FanOut, Ingest, Replay};
+use super::{
+    pages::Pages,
+    stages::{Connect, Delay, FanOut, Ingest, Replay},
+};
 use crate::sim::clock;
 
 /// Everything of one run.
@@ -19,6 +22,7 @@ pub(super) struct Report {
     pub(super) delay: Vec<Delay>,
     pub(super) fan_out: Vec<FanOut>,
     pub(super) replay: Option<Replay>,
+    pub(super) pages: Option<Pages>,
     pub(super) disk: Option<Disk>,
 }
 
@@ -51,6 +55,7 @@ impl Report {
             delay: Vec::new(),
             fan_out: Vec::new(),
             replay: None,
+            pages: None,
             disk: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
@@ -40,17 +41,18 @@ pub(super) struct Rig {
 
 impl Rig {
     /// Starts everything, and lets every account say something once, so that the relay knows all
-    /// identities.
+    /// identities. Before the relay starts, `prepare` may put something into its data directory.
     pub(super) fn start(
         config: &Config,
         launch: &Launch,
         accounts: usize,
         records: usize,
         stop: &Stop,
+        prepare: impl FnOnce(&Path) -> io::Result<()>,
     ) -> io::Result<Rig> {
         let network = Arc::new(Network::start(config)?);
         let corpus = Corpus::new(&network, accounts, records, config.seed);
-        let relay = launch.start(&network, stop)?;
+        let relay = launch.start_on(&network, stop, prepare)?;
         let client = relay.client();
         let checker = Checker::start(client.address(), network.expected().clone())?;
         cli::crawl(&network, &client, stop)?;

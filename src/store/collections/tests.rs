@@ -98,40 +98,117 @@ fn pages_follow_the_numbers_whatever_comes_and_goes() {
     assert_eq!(page.last, 7);
 }
 
+/// What a client gets that asks until there is no cursor, where a scan is of so much.
+fn parts(store: &Store, limit: usize, bounds: ScanBounds) -> Vec<Vec<Did>> {
+    let (mut after, mut parts) = (0, Vec::new());
+    loop {
+        let listing = store.listing();
+        let page = listing.collection_page(NAME, after, limit, bounds).unwrap();
+        let is_empty = page.dids.is_empty();
+        parts.push(page.dids);
+        let Some(next) = page.next else {
+            return parts;
+        };
+        assert!(next > after, "{next} after {after}");
+        assert!(!is_empty, "an empty page is the end to who reads it");
+        after = next;
+    }
+}
+
 #[test]
-fn a_part_is_bounded_in_what_it_passes_over() {
+fn a_part_with_a_next_one_is_never_empty() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    list(&store, 1..=40);
+    let mut batch = store.batch();
+    // Shown are 1, 2, then 21, then 40; 22 to 39 are gone.
+    for number in 3..=20 {
+        batch.put_pair(pair(1, number), &did(number), true);
+    }
+    for number in 22..=39 {
+        batch.delete_pair(pair(1, number));
+    }
+    store.commit(batch).unwrap();
+    let shown = dids([1, 2, 21, 40]);
+    for entries in 1..=41 {
+        for span in [1, 2, 3, 7, 17, 18, 19, 40, 1_000] {
+            for limit in 1..=5 {
+                let bounds = ScanBounds { entries, span };
+                let parts = parts(&store, limit, bounds);
+                assert_eq!(parts.concat(), shown, "{bounds:?}, {limit}");
+                assert!(parts.iter().all(|part| part.len() <= limit));
+            }
+        }
+    }
+    // Nothing is shown any more, and then nothing is there.
+    for batches in 0..2 {
+        let mut batch = store.batch();
+        for number in [1, 2, 21, 40] {
+            match batches {
+                0 => batch.put_pair(pair(1, number), &did(number), true),
+                _ => batch.delete_pair(pair(1, number)),
+            }
+        }
+        store.commit(batch).unwrap();
+        for (entries, span) in [(1, 1), (1, 9), (9, 1), (100, 100)] {
+            let bounds = ScanBounds { entries, span };
+            assert_eq!(parts(&store, 3, bounds), [dids([])]);
+        }
+    }
+}
+
+#[test]
+fn a_part_that_has_some_is_bounded_in_what_it_passes_over() {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
     let hidden = LIST_COLLECTION_SCAN_MAX as u64 + 5;
-    list(&store, 1..=hidden + 1);
+    let far = hidden + 3 * LIST_COLLECTION_SPAN_MAX;
+    list(&store, 1..=hidden + 2);
     let mut batch = store.batch();
-    for number in 1..=hidden {
+    for number in 2..=hidden + 1 {
         batch.put_pair(pair(1, number), &did(number), true);
     }
     store.commit(batch).unwrap();
     let scanned = LIST_COLLECTION_SCAN_MAX as u64;
-    assert_eq!(page(&store, 0, 10), (vec![], Some(scanned)));
-    assert_eq!(page(&store, scanned, 10), (dids([hidden + 1]), None));
+    assert_eq!(page(&store, 0, 10), (dids([1]), Some(scanned)));
+    assert_eq!(page(&store, 1, 10), (dids([hidden + 2]), None));
     // Numbers without pairs.
-    let (far, span) = (3 * LIST_COLLECTION_SPAN_MAX, LIST_COLLECTION_SPAN_MAX);
     list(&store, [far]);
+    let (after, end) = (hidden, hidden + LIST_COLLECTION_SPAN_MAX);
+    assert_eq!(page(&store, after, 10), (dids([hidden + 2]), Some(end)));
     assert_eq!(
-        page(&store, hidden, 10),
-        (dids([hidden + 1]), Some(hidden + span))
+        page(&store, after, 1),
+        (dids([hidden + 2]), Some(hidden + 2))
     );
-    assert_eq!(
-        page(&store, hidden, 1),
-        (dids([hidden + 1]), Some(hidden + 1))
-    );
-    let (mut after, mut seen, mut pages) = (0, Vec::new(), 0);
-    while let (found, Some(next)) = page(&store, after, 10) {
-        assert!(next > after);
-        seen.extend(found);
-        (after, pages) = (next, pages + 1);
+    assert_eq!(page(&store, hidden + 2, 10), (dids([far]), None));
+}
+
+#[test]
+fn a_listing_stays_as_it_was() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    list(&store, 1..=3);
+    let listing = store.listing();
+    list(&store, [4]);
+    let mut batch = store.batch();
+    batch.delete_pair(pair(1, 1));
+    batch.put_pair(pair(1, 2), &did(2), true);
+    store.commit(batch).unwrap();
+    let bounds = ScanBounds {
+        entries: 1,
+        span: 2,
+    };
+    let mut found = Vec::new();
+    let mut after = Some(0);
+    while let Some(place) = after {
+        let page = listing.collection_page(NAME, place, 9, bounds).unwrap();
+        assert_eq!(page.last, 3);
+        found.extend(page.dids);
+        after = page.next;
     }
-    seen.extend(page(&store, after, 10).0);
-    assert_eq!(seen, dids([hidden + 1, far]));
-    assert!(pages <= 4, "{pages}");
+    assert_eq!(found, dids(1..=3));
+    drop(listing);
+    assert_eq!(page(&store, 0, 9), (dids([3, 4]), None));
 }
 
 /// What was given out may be lost where the operating system syncs; a number is not given again.

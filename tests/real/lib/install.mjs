@@ -18,6 +18,7 @@ import { fileURLToPath } from 'node:url'
 
 /** The folder tests/real. */
 export const HERE = dirname(dirname(fileURLToPath(import.meta.url)))
+const EXAMPLES = join(HERE, '../../docs/examples')
 /**
  * The command line tool goat, from the time when it lived in indigo's repository: its own module is
  * not on every module proxy.
@@ -47,6 +48,29 @@ export function install(plcUrl) {
 /** Installs what the operator's part needs, and says where it is. */
 export function installForOperator(plcUrl) {
   return { ...installPdses(), goat: goat(plcUrl), python: python() }
+}
+
+/** Builds the subscribers of docs/examples, and says how each is started. */
+export function installExamples() {
+  mkdirSync(WORK, { recursive: true })
+  const node24 = join(npm('runtimes', process.env.PATH), 'node_modules', `node24-${process.arch}`)
+  const typescript = once('example-typescript', digest(join(EXAMPLES, 'typescript')), (into) => {
+    cpSync(join(EXAMPLES, 'typescript'), into, { recursive: true })
+    run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: into })
+  })
+  const go = once('example-go', digest(join(EXAMPLES, 'go')), (into) => {
+    run('go', ['build', '-o', join(into, 'subscribe'), '.'], { cwd: join(EXAMPLES, 'go') })
+  })
+  const target = join(CARGO_TARGET, 'examples')
+  const env = { ...process.env, CARGO_TARGET_DIR: target }
+  run('cargo', ['build', '--locked', '--quiet'], { cwd: join(EXAMPLES, 'rust'), env })
+  const examples = [
+    { name: 'TypeScript', command: join(node24, 'bin/node'), args: ['subscribe.ts'], cwd: typescript },
+    { name: 'Python', command: python(), args: [join(EXAMPLES, 'python/subscribe.py')] },
+    { name: 'Go', command: join(go, 'subscribe'), args: [] },
+    { name: 'Rust', command: join(target, 'debug/zlay-example-subscriber'), args: [] },
+  ]
+  return { examples }
 }
 
 /** Installs the two PDSes and the directory, and says where they are. */

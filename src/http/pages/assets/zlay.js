@@ -79,6 +79,11 @@
         cache: "no-store",
         signal: mine.signal,
       });
+      // The log-in has ended: the page asks for it.
+      if (answer.status === 401) {
+        location.reload();
+        return;
+      }
       if (answer.status >= 500 || answer.status === 429) throw new Error(answer.statusText);
       apply(await answer.text());
       failures = 0;
