@@ -64,7 +64,7 @@ impl Service {
         let socket = match connect(name.as_bytes()) {
             Ok(socket) => socket,
             Err(error) => {
-                log::warn!("service manager: NOTIFY_SOCKET={}: {error}", name.display());
+                log::warn!(socket:% = name.display(), error:% = error; "service manager: NOTIFY_SOCKET can not be used");
                 return none;
             }
         };
@@ -84,7 +84,7 @@ impl Service {
                 _thread: Some(thread),
             },
             Err(error) => {
-                log::warn!("service manager: {error}");
+                log::warn!(error:% = error; "service manager: it is told nothing");
                 none
             }
         }
@@ -229,7 +229,7 @@ impl Manager {
                 }
             }
             Err(error) if self.starved.is_none() => {
-                log::error!("service manager: the watchdog is not fed any more: {error}");
+                log::error!(error:% = error; "service manager: the watchdog is not fed any more");
                 self.starved = Some(error);
             }
             Err(_) => {}
@@ -239,7 +239,7 @@ impl Manager {
     fn send(&self, message: &str) {
         // Said again soon, but for READY, without which the manager ends the start by itself.
         if let Err(error) = self.socket.send(message.as_bytes()) {
-            log::warn!("service manager: {message:?} not sent: {error}");
+            log::warn!(notice = message, error:% = error; "service manager: a notice is not sent");
         }
     }
 }

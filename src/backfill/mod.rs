@@ -150,7 +150,7 @@ impl Backfill {
         }));
         for kind in Kind::ALL {
             if let Err(error) = backfill.resume(kind) {
-                log::error!("backfill of {}: {error}", kind.name());
+                log::error!(kind = kind.name(), error:% = error; "a backfill can not go on");
             }
         }
         backfill
@@ -317,7 +317,7 @@ impl Inner {
             Ok(()) => true,
             Err(error) => {
                 let kind = kind.name();
-                log::warn!("backfill of {kind}: how far it is can not be kept: {error}");
+                log::warn!(kind:% = kind, error:% = error; "how far a backfill is can not be kept");
                 false
             }
         }

@@ -161,7 +161,7 @@ fn claim(entry: &Entry, authority_at: u64) -> Claim {
 }
 
 fn log_damage(did: &Did, error: &StoreError) {
-    log::error!("backfill: did={did} is left out: {error}");
+    log::error!(did:% = did, error:% = error; "a backfill leaves an account out");
 }
 
 #[cfg(test)]

@@ -223,14 +223,15 @@ impl Worker {
         let (kind, name) = (self.kind.name(), &list.name);
         match pace::after(&error.failure, failures, list.patience, fastrand::f64()) {
             Step::GiveUp => {
-                log::warn!("backfill of {kind}: {name} is left out: {error}");
+                log::warn!(kind:% = kind, list:% = name, error:% = error; "a backfill leaves a list out");
                 self.fail(name, error.to_string());
                 Ok(true)
             }
             Step::Again(delay) => {
                 log::warn!(
-                    "backfill of {kind}: {name}: {error}; again in {} ms",
-                    delay.as_millis()
+                    kind:% = kind, list:% = name, error:% = error,
+                    next_attempt_ms = delay.as_millis() as u64;
+                    "a backfill waits for a list"
                 );
                 let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 self.change(|progress| {
@@ -355,7 +356,7 @@ impl Worker {
             )
         };
         let (kind, figures) = (self.kind.name(), self.inner.of(self.kind, of));
-        log::info!("backfill of {kind} {what}: {figures}");
+        log::info!(kind:% = kind, figures:% = figures; "a backfill {what}");
     }
 }
 

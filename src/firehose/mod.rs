@@ -229,7 +229,7 @@ impl Firehose {
     /// there is none, or it can not be read.
     pub fn written_ms(&self, seq: u64) -> Option<u64> {
         self.store.written_ms(seq).unwrap_or_else(|error| {
-            log::error!("the age of seq {seq} can not be read: {error}");
+            log::error!(seq = seq, error:% = error; "the age of an event can not be read");
             None
         })
     }

@@ -59,7 +59,7 @@ impl Watch {
                 metrics.disk_free.set(disk.f_bavail * disk.f_frsize);
                 metrics.disk_size.set(disk.f_blocks * disk.f_frsize);
             }
-            Err(error) => log::debug!("the size of the disk is not known: {error}"),
+            Err(error) => log::debug!(error:% = error; "the size of the disk is not known"),
         }
         metrics.watched.set(Some(now_ms()));
     }

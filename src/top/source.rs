@@ -135,8 +135,9 @@ impl Source {
         let answer = answer.map_err(|error| SourceError::Fetch(self.url.clone(), error))?;
         match answer.status {
             200 => serde_json::from_slice(&answer.body).map_err(|_| SourceError::Unreadable(url)),
-            status @ (301..=308 | 404 | 405) => Err(SourceError::NotZlay(url, status)),
-            status => Err(SourceError::Status(url, status)),
+            // What a relay that is there may say, or the proxy before it.
+            status @ (429 | 500 | 502..=504) => Err(SourceError::Status(url, status)),
+            status => Err(SourceError::NotZlay(url, status)),
         }
     }
 }

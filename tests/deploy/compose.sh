@@ -133,10 +133,10 @@ subscribers_get_through_caddy() {
   # A client's word on its own address does not count, the proxy's does: both fail to log in.
   local forged="X-Forwarded-For: 203.0.113.7"
   equal "status" 401 "$(status_of --user admin:x --header "$forged" "http://127.0.0.1:$open/admin/pds/list")"
-  eventually 10 grep -q 'wrong credentials from 127.0.0.1' "$scratch/log"
+  eventually 10 grep -q 'wrong credentials client=127.0.0.1' "$scratch/log"
   if grep -q 203.0.113.7 "$scratch/log"; then fail "the client's word is passed on"; fi
   equal "status" 401 "$(status_of --user admin:x --header "$forged" "http://127.0.0.1:$public/admin/pds/list")"
-  eventually 10 grep -q 'wrong credentials from 203.0.113.7' "$scratch/log"
+  eventually 10 grep -q 'wrong credentials client=203.0.113.7' "$scratch/log"
   kill "$relay"
   wait "$relay"
   trap - EXIT

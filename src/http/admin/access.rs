@@ -95,7 +95,7 @@ impl Admin {
         equal.map_err(|_| {
             // It was allowed just now; a race lets a few more tries through at most.
             let _ = self.failures.take(request.client, ADMIN_FAILURES_MAX, now);
-            log::warn!("admin: wrong credentials from {}", request.client);
+            log::warn!(client:% = request.client; "a log-in with wrong credentials");
             Refused::Wrong
         })
     }

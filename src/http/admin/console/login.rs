@@ -61,7 +61,7 @@ pub(super) fn enter(app: &App, request: &Request) -> Response {
         sessions.end(&before);
     }
     let Some(token) = sessions.begin(now) else {
-        log::error!("admin: the system has no random numbers for a log-in");
+        log::error!("nobody can log in: the system has no random numbers");
         return form(app, next, Some("The relay can not let you in now."), 500);
     };
     note(app, request, "login");
@@ -76,7 +76,7 @@ pub(super) fn leave(app: &App, request: &Request, visit: &Visit) -> Response {
 }
 
 fn note(app: &App, request: &Request, action: &str) {
-    log::info!("admin: {action} by {}", request.client);
+    log::info!(action = action, client:% = request.client; "the operator logs in or out");
     let entry = AuditEntry {
         at_ms: now_ms(),
         actor: request.client.to_string(),
@@ -85,7 +85,7 @@ fn note(app: &App, request: &Request, action: &str) {
         detail: serde_json::Value::Null,
     };
     if let Err(error) = app.office.audit(&entry) {
-        log::error!("admin: what was done is not in the audit log: {error}");
+        log::error!(error:% = error; "a log-in is not in the audit log");
     }
 }
 

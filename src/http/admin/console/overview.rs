@@ -35,7 +35,7 @@ pub(super) fn show(context: &Context<'_>) -> Result<Sheet, Response> {
     match app.office.audit_before(None, CONSOLE_RECENT_ACTS) {
         Ok(entries) => main.add(&audit::table(context, &entries, "The latest first")),
         Err(error) => {
-            log::error!("admin: {error}");
+            log::error!(error:% = error; "the control store does not answer");
             main.markup("<p class=\"notice bad\">The control store does not answer now.</p>")
         }
     };
