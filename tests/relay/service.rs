@@ -158,8 +158,9 @@ fn the_health_of_a_relay_is_asked_for_by_the_same_program() {
     let relay = site.start();
     let internal = format!("http://{}", relay.internal);
     assert_eq!(health(&["--url", &internal]), (Some(0), "alive\n".into()));
-    let ready = health(&["--ready", "--url", &internal]);
-    assert_eq!(ready, (Some(0), "ready\n".into()));
+    let (code, said) = health(&["--ready", "--url", &internal]);
+    // The machine's disk may be rather full, which is said too.
+    assert_eq!((code, said.starts_with("ready")), (Some(0), true), "{said}");
     // In the environment of the relay itself no address has to be given.
     let mut command = bare_command();
     command.arg("health");
@@ -186,11 +187,13 @@ fn what_is_wrong_and_no_reason_to_stop_is_said() {
     let relay = site.start();
     let internal = format!("http://{}", relay.internal);
     let asked = || health(&["--ready", "--url", &internal]);
-    assert_eq!(asked(), (Some(0), "ready\n".into()));
+    let missed = |said: &str| said.contains("; the control store is not available");
+    let (code, said) = asked();
+    assert_eq!((code, missed(&said)), (Some(0), false), "{said}");
     database.stop();
     wait_until("the database is missed", || {
         let (code, said) = asked();
-        code == Some(0) && said.starts_with("ready; the control store is not available")
+        code == Some(0) && said.starts_with("ready") && missed(&said)
     });
 }
 

@@ -364,7 +364,10 @@ pub(super) fn as_request(order: &Order, page: &Request, password: &str) -> Reque
     let mut headers = crate::http::request::Headers::default();
     headers.push("authorization", format!("Bearer {password}").as_bytes());
     headers.push("content-type", b"application/json");
-    headers.push("user-agent", crate::SERVER.as_bytes());
+    // Who asks is the operator's browser: what a relay asks goes no further.
+    if let Some(agent) = page.headers.first("user-agent") {
+        headers.push("user-agent", agent.as_bytes());
+    }
     Request {
         method: crate::http::request::Method::Post,
         path: format!("{}{}", super::PREFIX, order.path()),
