@@ -129,6 +129,11 @@ fn the_password_gives_a_cookie_that_opens_the_pages_until_the_log_out() {
     assert_eq!(form.status, 200);
     assert!(form.body.contains("type=\"password\""), "{}", form.body);
     assert_eq!(form.header("set-cookie"), None);
+    let look = ask(&relay, "GET", "/admin", "Accept: text/html\r\n", "");
+    assert_eq!(
+        look.status, 401,
+        "a page that looks again learns that it is out"
+    );
     let answer = ask(
         &relay,
         "POST",

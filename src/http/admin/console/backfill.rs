@@ -17,7 +17,7 @@ pub(super) fn show(context: &Context<'_>) -> Result<Sheet, Response> {
     main.markup(
         "<p>A relay knows what it has heard. A backfill reads the rest from others: first the accounts, \
          from the hosts; then, after an hour or a day of events, who has records of what, from another \
-         relay. There is one at a time; it goes on after a restart.</p><div class=\"columns\">",
+         relay. There is one at a time; it goes on after a restart.</p><div class=\"cards\">",
     );
     for kind in [Kind::Accounts, Kind::Collections] {
         main.add(&one(context, kind));

@@ -28,6 +28,8 @@ pub(super) fn ask(app: &App, request: &Request) -> Response {
             Some("You are not logged in any more; nothing was done."),
         ),
         _ if had_session => (401, Some("The log-in has ended.")),
+        // A page that looks again by itself has no use for a form.
+        _ if super::is_look(request) => (401, None),
         (HOME | PREFIX, _) => (200, None),
         _ => (401, None),
     };
