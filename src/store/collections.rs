@@ -223,7 +223,7 @@ impl Listing<'_> {
     /// Accounts that have records of a collection and are not hidden, after a number in its list, at
     /// most `limit` of them and at least 1. A part may be short and have a next one, and is empty only at the
     /// end of the list. What one scan looks at is bounded; the scans of a part are not, and at the
-    /// worst, where everybody is hidden, pass over the whole list (about a second for a million).
+    /// worst, where everybody is hidden, pass over the whole list (some seconds for a million).
     pub fn collection_page(
         &self,
         name: &str,
