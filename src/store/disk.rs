@@ -74,7 +74,7 @@ impl Store {
         let files = self
             .db
             .rocks
-            .property_value_cf(&family, &num_files_at_level(0));
+            .property_value_cf(&family, num_files_at_level(0));
         let files = files
             .ok()
             .flatten()
