@@ -1,5 +1,5 @@
 //! What only the operator may do: one table of routes; who is let in; what is noted of what was done; and
-//! a page for him ([`console`]), which does all this by the same orders.
+//! a page for him (`console`), which does all this by the same orders.
 //!
 //! Paths and JSON are those of the reference relay, so that its tools work here
 //! (<https://github.com/bluesky-social/indigo/blob/main/cmd/relay/handlers_admin.go>), and some of

@@ -73,6 +73,12 @@ export function installExamples() {
   return { examples }
 }
 
+/** Installs the library that drives a browser, and says where it is. */
+export function installForBrowser() {
+  mkdirSync(WORK, { recursive: true })
+  return npm('browser', process.env.PATH, undefined, join(HERE, '../browser/npm'))
+}
+
 /** Installs the two PDSes and the directory, and says where they are. */
 export function installPdses() {
   mkdirSync(WORK, { recursive: true })
@@ -88,8 +94,7 @@ export function installPdses() {
 }
 
 // Native modules are compiled against the headers that come with the runtime.
-function npm(name, path, nodedir) {
-  const from = join(HERE, 'npm', name)
+function npm(name, path, nodedir, from = join(HERE, 'npm', name)) {
   return once(name, digest(from), (into) => {
     for (const file of ['package.json', 'package-lock.json'])
       cpSync(join(from, file), join(into, file))

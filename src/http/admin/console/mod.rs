@@ -2,7 +2,7 @@
 //!
 //! Every page is made here and works without a script. What changes something is a form that is sent to
 //! one route; it is read into the same [`Order`] as the JSON of the admin API, and goes the same way
-//! ([`perform`](super::perform)). What can do harm is shown once more, in words, before it is done. A
+//! ([`perform`]). What can do harm is shown once more, in words, before it is done. A
 //! browser is let in by a log-in ([`session`]), and what it sends must come from a page of ours
 //! and say what only the pages of this log-in know.
 
