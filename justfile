@@ -50,6 +50,14 @@ conformance-table:
 test-real *args: binaries
     node tests/real/run.mjs {{ args }}
 
+# every page in a real browser: looks, accessibility, and what can be done there (two minutes)
+test-browser *args: binaries
+    node tests/browser/run.mjs {{ args }}
+
+# the pictures of pages in docs/images, made anew (two minutes)
+screenshots: binaries
+    node tests/browser/run.mjs --screenshots
+
 # dashboard, alerts and metrics against a real Prometheus that reads a running relay (a minute)
 test-monitoring *args:
     cargo test --locked --test monitoring -- --include-ignored {{ args }}

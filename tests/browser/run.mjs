@@ -1,7 +1,8 @@
 // What people see of zlay, in a real browser: every page of a relay that reads a simulated network.
 // See README.md beside this file.
 //
-//   node run.mjs [--screenshots] [--keep] [--install-only]
+//   node run.mjs [--screenshots] [--operator] [--keep] [--install-only]
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,6 +18,7 @@ import { openBrowser } from './lib/visitor.mjs'
 const { values: options } = parseArgs({
   options: {
     screenshots: { type: 'boolean', default: false },
+    operator: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
     'install-only': { type: 'boolean', default: false },
   },
@@ -35,19 +37,23 @@ const NETWORK = {
 }
 
 async function main() {
-  const installed = installForBrowser()
+  const { node, library } = installForBrowser()
   if (options['install-only']) return true
+  if (process.version.split('.')[0] !== 'v24') {
+    const again = spawnSync(node, process.argv.slice(1), { stdio: 'inherit' })
+    return again.status === 0
+  }
   const folder = mkdtempSync(join(tmpdir(), 'zlay-browser-'))
   const report = new Report()
   const demo = await startDemo({ ...NETWORK, log: join(folder, 'relay.log') })
   say(`the demo runs at ${demo.url}; its log is in ${folder}`)
   try {
-    const browser = await openBrowser(installed)
+    const browser = await openBrowser(library)
     say(`Chromium ${browser.version}`)
     try {
       if (options.screenshots) await takeScreenshots({ browser, demo, say })
       else {
-        await visit({ browser, demo, report, say })
+        if (!options.operator) await visit({ browser, demo, report, say })
         await operate({ browser, demo, report, say })
       }
     } finally {

@@ -58,13 +58,13 @@ async function block({ browser, demo, report, host, script }) {
   const status = async () => (await json(`${demo.url}/hosts/${host}.json`)).status
   const press = async (name) => {
     await page.goto(`/admin/console/host?host=${host}`)
-    await page.getByRole('button', { name }).first().click()
+    const main = page.getByRole('main')
+    await main.getByRole('link', { name }).or(main.getByRole('button', { name })).first().click()
     await page.waitForLoadState()
-    // What does harm is shown once more before it is done.
-    const sure = page.getByRole('main').getByRole('button', { name })
-    if (page.url().includes('act') && (await sure.count())) await sure.first().click()
+    // What does harm is asked about before it is done.
+    if (page.url().includes('/confirm')) await main.getByRole('button', { name }).click()
     await page.waitForLoadState()
-    return texts(page, '[role=status], [role=alert]')
+    return texts(page, 'main [role=status], main [role=alert]')
   }
   const blocked = await press(/^block/i)
   report.is(`${how}, a host is blocked`, await eventually(async () => (await status()) === 'banned'), blocked.join(' '))
@@ -86,6 +86,7 @@ async function block({ browser, demo, report, host, script }) {
   }
   await page.getByRole('button', { name: 'Log out' }).click()
   await page.waitForLoadState()
+  visitor.refused = true
   await visitor.open('/admin/console/hosts')
   report.is('after the log-out nothing is shown', (await page.getByLabel('Password').count()) === 1)
   report.check('nothing goes wrong meanwhile', await visitor.leave())

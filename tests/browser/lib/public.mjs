@@ -1,4 +1,5 @@
 // What anybody sees.
+import { createServer } from 'node:http'
 import { differ, eventually, inLooks, json, texts } from './looks.mjs'
 
 /** Pages that need no name in their address. */
@@ -15,6 +16,7 @@ export async function visit({ browser, demo, report, say }) {
   say('numbers change')
   await hosts({ browser, demo, report })
   await oneHost({ browser, demo, report, ...names })
+  await again({ browser, demo, report, host: await silentHost(demo) })
   await accounts({ browser, demo, report, ...names })
   await withoutScript({ browser, demo, report, ...names })
   say('hosts, accounts, and all of it without a script')
@@ -94,12 +96,43 @@ async function oneHost({ browser, demo, report, host }) {
   )
   await page.getByRole('link', { name: reasons[0] }).first().click()
   report.is('each leads to what it means', page.url().endsWith(`/reasons#${reasons[0]}`), page.url())
-  await page.goBack()
-  await page.getByRole('button', { name: /try again now/i }).click()
-  await page.waitForLoadState()
-  const said = await page.getByRole('status').or(page.getByRole('alert')).allInnerTexts()
-  report.is('a press on the button is answered in words', said.join(' ').trim().length > 10, said.join(' '))
   report.check('nothing goes wrong meanwhile', await visitor.leave())
+}
+
+/** A host that says what it is, and takes no connections to its stream. */
+async function silentHost({ url, password }) {
+  const server = createServer((request, answer) => {
+    const known = request.url.startsWith('/xrpc/com.atproto.server.describeServer')
+    answer.statusCode = known ? 200 : 404
+    answer.setHeader('content-type', 'application/json')
+    answer.end(JSON.stringify(known ? { did: 'did:web:localhost', availableUserDomains: [] } : {}))
+  })
+  await new Promise((resolve) => server.listen(0, 'localhost', resolve))
+  server.unref()
+  const host = `localhost:${server.address().port}`
+  await json(`${url}/admin/pds/requestCrawl`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${password}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ hostname: host }),
+  })
+  await eventually(async () => (await json(`${url}/hosts/${host}.json`)).failures > 0)
+  return host
+}
+
+async function again({ browser, demo, report, host }) {
+  for (const script of [true, false]) {
+    const how = script ? 'with a script' : 'without a script'
+    const visitor = await browser.visitor(demo.url, { script })
+    const { page } = visitor
+    await visitor.open(`/hosts/${host}`)
+    const text = await page.getByRole('main').innerText()
+    report.is(`${how}, it is said why a host is not heard`, text.includes('can not connect'))
+    await page.getByRole('button', { name: /try again now/i }).click()
+    await page.waitForLoadState()
+    const said = (await texts(page, 'main [role=status], main [role=alert]')).join(' ').trim()
+    report.is(`${how}, "try again" is answered in words`, said.length > 10, said)
+    report.check('nothing goes wrong meanwhile', await visitor.leave())
+  }
 }
 
 async function accounts({ browser, demo, report, did }) {
@@ -130,9 +163,6 @@ async function withoutScript({ browser, demo, report, host, did }) {
   await page.waitForURL(/q=/)
   await page.getByRole('link', { name: host, exact: true }).click()
   report.is('without a script a host is found', page.url().includes('/hosts/'), page.url())
-  await page.getByRole('button', { name: /try again now/i }).click()
-  await page.waitForLoadState()
-  report.is('and asked for', page.url().includes(host), page.url())
   await visitor.open('/accounts')
   await page.getByRole('textbox').fill(did)
   await page.keyboard.press('Enter')

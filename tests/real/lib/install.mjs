@@ -73,10 +73,13 @@ export function installExamples() {
   return { examples }
 }
 
-/** Installs the library that drives a browser, and says where it is. */
+/** Installs the library that drives a browser, and a Node.js that is new enough for it. */
 export function installForBrowser() {
   mkdirSync(WORK, { recursive: true })
-  return npm('browser', process.env.PATH, undefined, join(HERE, '../browser/npm'))
+  const runtimes = npm('runtimes', process.env.PATH)
+  const node = join(runtimes, 'node_modules', `node24-${process.arch}`, 'bin/node')
+  const library = npm('browser', process.env.PATH, undefined, join(HERE, '../browser/npm'))
+  return { node, library }
 }
 
 /** Installs the two PDSes and the directory, and says where they are. */
