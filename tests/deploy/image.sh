@@ -133,7 +133,7 @@ it_serves_a_network_as_its_own_user() {
   running=$! relay=
   trap 'kill $relay $running 2>/dev/null || true' EXIT
   eventually 60 grep -q 'listening public=' "$scratch/log" || { cat "$scratch/log"; return 1; }
-  relay=$(sed -n 's/.* data=.* pid=\([0-9]*\).*/\1/p' "$scratch/log")
+  relay=$(sed -n 's/^ *process  *\([0-9]*\)$/\1/p' "$scratch/log")
   equal "its user" "10001 10001" "$(awk '/^Uid:/ { print $2, $3 }' "/proc/$relay/status")"
   equal "its program" "/usr/local/bin/zlay" "$(sed 's/.*\(\/usr\/local\)/\1/' <(readlink "/proc/$relay/exe"))"
   in_buildah run --isolation chroot --env RELAY_METRICS_PORT="$internal" "$container" -- \
