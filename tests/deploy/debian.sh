@@ -50,7 +50,7 @@ it_installs_on_a_clean_debian() {
   # The manual is one.
   MANWIDTH=500 man --warnings --local-file "$root/usr/share/man/man1/zlay.1.gz" >"$scratch/manual" 2>"$scratch/warnings"
   equal "what man says of it" "" "$(cat "$scratch/warnings")"
-  grep 'RELAY_RETENTION_BYTES' "$scratch/manual"
+  grep -e '--retention-bytes' "$scratch/manual"
 }
 
 # What systemd would do, with the means at hand: directories, user, environment, ExecStart, NOTIFY_SOCKET.
