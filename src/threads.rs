@@ -38,7 +38,7 @@ pub enum Role {
     Ticker,
     /// Accepts on the public port, or serves one of its plain connections.
     Http,
-    /// Serves the internal port, or samples what the status page shows.
+    /// Serves the internal port, or samples what the status page, metrics and probes show.
     Metrics,
     /// Frees what has left the window.
     Retention,
