@@ -298,6 +298,9 @@ pub const LIST_REPOS_MAX: usize = 1_000;
 pub const LIST_REPOS_DEFAULT: usize = 500;
 /// Accounts that listRepos looks at for one page that has some, more or less; beyond, it ends early.
 pub const LIST_REPOS_SCAN_MAX: usize = 4_000;
+/// Accounts that listRepos looks at for one page that has none yet: some seconds at the worst, where
+/// the disk is asked for each of them.
+pub const LIST_REPOS_EMPTY_SCAN_MAX: usize = 50_000;
 /// Accounts of one page of listReposByCollection; who asks for more is answered 400.
 pub const LIST_COLLECTION_MAX: usize = 2_000;
 /// Accounts of one page of listReposByCollection where no number is given.

@@ -9,7 +9,10 @@ use super::{
     params::{Params, unknown_cursor},
 };
 use crate::{
-    limits::{LIST_REPOS_CHUNK, LIST_REPOS_DEFAULT, LIST_REPOS_MAX, LIST_REPOS_SCAN_MAX},
+    limits::{
+        LIST_REPOS_CHUNK, LIST_REPOS_DEFAULT, LIST_REPOS_EMPTY_SCAN_MAX, LIST_REPOS_MAX,
+        LIST_REPOS_SCAN_MAX,
+    },
     store::account::{HostId, Listed, Status},
 };
 
@@ -116,15 +119,18 @@ struct Page {
 }
 
 /// Reads a page, all of it as it was at one moment. Accounts without a commit are passed over. Where
-/// they are many, a page that has some accounts ends early; one that has none goes on, as clients take
-/// an empty page for the end. So at the worst an answer looks at all accounts, some microseconds each.
+/// they are many, a page that has some accounts ends early; one that has none goes on for much longer,
+/// as clients take an empty page for the end. So many in a row are only where the index of another
+/// relay was brought in before the accounts of hosts.
 fn page(catalog: &dyn Catalog, cursor: Option<u64>, limit: usize) -> Result<Page, Response> {
     let roll = catalog.roll();
     let after = cursor.unwrap_or(0);
     // From the place of the cursor itself: nothing there or later shows that it is none of ours.
     let mut place = after.saturating_sub(1);
     let (mut page, mut last, mut scanned) = (Page::default(), after, 0);
-    while scanned < LIST_REPOS_SCAN_MAX || page.repos.is_empty() {
+    while scanned < LIST_REPOS_SCAN_MAX
+        || (page.repos.is_empty() && scanned < LIST_REPOS_EMPTY_SCAN_MAX)
+    {
         // The place of the cursor, and one beyond the page: whether there is a next one. Further parts
         // are of what is missing.
         let size = LIST_REPOS_CHUNK.max(limit + 2 - page.repos.len());
