@@ -130,7 +130,8 @@ fn a_new_relay_learns_from_another_who_has_records_of_what() {
     // The operator's word hides it.
     let body = json!({ "did": did }).to_string();
     second.decide("/admin/repo/takeDown", &body);
-    assert_eq!(second.listed_by(POST), expected[1..]);
+    let others: Vec<&String> = expected.iter().filter(|other| **other != did).collect();
+    assert_eq!(second.listed_by(POST).iter().collect::<Vec<_>>(), others);
     second.decide("/admin/repo/reverseTakedown", &body);
     // What it knows by itself is asked for without being named, and brings nothing new.
     second.fill(&format!("{COLLECTIONS}?source={source}"));
