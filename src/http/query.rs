@@ -25,6 +25,11 @@ impl Query {
         self.said(name).filter(|value| !value.is_empty())
     }
 
+    /// Whether the parameter is there more than once.
+    pub fn repeats(&self, name: &str) -> bool {
+        self.0.iter().filter(|(n, _)| n == name).nth(1).is_some()
+    }
+
     /// The first value of the parameter, which may be empty.
     pub fn said(&self, name: &str) -> Option<&str> {
         let mut named = self.0.iter().filter(|(n, _)| n == name);

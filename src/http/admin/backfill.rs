@@ -52,12 +52,15 @@ pub(super) fn begin(app: &App, wanted: &Wanted, subject: String) -> Result<Done,
         }
         Err(Refused::NoSuchHost) => Err(not_found()),
         Err(Refused::Banned) => Err(Response::invalid("The host is banned")),
-        Err(Refused::Nothing) => Err(Response::invalid(match wanted {
+        Err(Refused::Nothing) => Err(match wanted {
             Wanted::Collections { .. } => {
-                "No collection is known here yet: name some in collections"
+                Response::invalid("No collection is known here yet: name some in collections")
             }
-            Wanted::Accounts { .. } => "There is no host that is not banned",
-        })),
+            Wanted::Accounts { .. } => {
+                let message = "There is no host that is not banned";
+                Response::error(404, "HostNotFound", message)
+            }
+        }),
         Err(Refused::Unavailable(error)) => Err(unavailable(&error)),
     }
 }

@@ -191,6 +191,10 @@ impl Wish {
     /// Of the parameters `q`, `status`, `show`, `sort`, `order` and `page`; the error is the answer.
     pub(super) fn parse(raw: &str) -> Result<Wish, Response> {
         let query = Query::parse(raw)?;
+        let names = ["q", "status", "show", "sort", "order", "page"];
+        if let Some(name) = names.into_iter().find(|name| query.repeats(name)) {
+            return Err(Response::invalid(&format!("{name} is there twice")));
+        }
         let text = query.get("q").unwrap_or_default().trim().to_lowercase();
         if text.len() > HOSTS_FILTER_BYTES_MAX {
             let message = format!("q has more than {HOSTS_FILTER_BYTES_MAX} bytes");
