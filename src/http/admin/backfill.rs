@@ -51,7 +51,7 @@ pub(super) fn begin(app: &App, wanted: &Wanted, subject: String) -> Result<Done,
             Err(Response::error(409, "BackfillRunning", &message))
         }
         Err(Refused::NoSuchHost) => Err(not_found()),
-        Err(Refused::Banned) => Err(Response::invalid("The host is banned")),
+        Err(Refused::Banned) => Err(Response::error(409, "HostBanned", "The host is banned")),
         Err(Refused::Nothing) => Err(match wanted {
             Wanted::Collections { .. } => {
                 Response::invalid("No collection is known here yet: name some in collections")

@@ -207,7 +207,7 @@ fn what_can_not_be_filled_in_is_refused() {
         (COLLECTIONS, "[]", 400),
         ("/admin/backfill-accounts?host=10.0.0.1", "", 400),
         (ACCOUNTS, r#"{"host":7}"#, 400),
-        ("/admin/backfill-accounts?host=a.banned.com", "", 400),
+        ("/admin/backfill-accounts?host=a.banned.com", "", 409),
         ("/admin/backfill-accounts?host=unknown.test", "", 404),
     ] {
         let (is, body) = tell(&relay, path, body);
