@@ -396,7 +396,7 @@ fn hosts_list_accounts_that_have_said_nothing_yet() {
     assert_eq!((status, &body["error"]), (404, &"HostNotFound".into()));
     relay.ban(hosts[2].name(), true);
     let banned = format!("{ACCOUNTS}?host={}", hosts[2].name());
-    assert_eq!(relay.admin(&banned, Some("")).0, 400);
+    assert_eq!(relay.admin(&banned, Some("")).0, 409);
 
     relay.fill(&format!("{ACCOUNTS}?host={}", hosts[1].name()));
     let status = relay.wait_for(ACCOUNTS, "done");
