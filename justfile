@@ -75,6 +75,14 @@ lint:
     cargo clippy --locked --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 
+# what is compiled in: licences, unwanted crates, where they come from (docs/security.md)
+audit:
+    cargo deny --config .ci/deny.toml --locked check bans licenses sources
+
+# known vulnerabilities of what is compiled in (asks the RustSec database on the internet)
+audit-advisories:
+    cargo deny --config .ci/deny.toml --locked check advisories
+
 # format the code
 fmt:
     cargo fmt

@@ -177,6 +177,10 @@ pub const STORE_EVENTS_BUFFER_BYTES: usize = 32 << 20;
 pub const STORE_OTHER_BUFFER_BYTES: usize = 8 << 20;
 /// Files that the store keeps open; beyond, they are opened again when they are read.
 pub const STORE_OPEN_FILES_MAX: u16 = 1_024;
+/// How long the lock of the data directory is tried for before another process counts as its owner.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two such attempts.
+pub const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// How often events that have left the window are freed.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// Seqs skipped after an end that may have lost the last batches: more than can be assigned

@@ -34,8 +34,7 @@ use crate::{
     metrics::Metrics,
     sequencer::{Inbox, event::Input},
     store::{
-        Listing, RocksMemory, Store, StoreError,
-        account::{Account, HostId},
+        ListEntry, Listing, RocksMemory, Store, StoreError, account::HostId,
         collections::CollectionPage,
     },
 };
@@ -247,7 +246,8 @@ pub(super) struct CatalogPort {
 impl Catalog for CatalogPort {
     fn account(&self, did: &Did) -> Result<Option<AccountView>, String> {
         let account = self.store.account(did).map_err(text)?;
-        Ok(account.map(|account| account_view(did.clone(), &account)))
+        let entry = account.map(|account| ListEntry::of(did.clone(), &account));
+        Ok(entry.map(account_view))
     }
 
     fn roll(&self) -> Box<dyn Roll + '_> {
@@ -287,10 +287,7 @@ struct RollPort<'a>(Listing<'a>);
 impl Roll for RollPort<'_> {
     fn after(&self, ordinal: u64, limit: usize) -> Result<Vec<AccountView>, String> {
         let accounts = self.0.accounts_after(ordinal, limit).map_err(text)?;
-        let views = accounts
-            .into_iter()
-            .map(|(did, account)| account_view(did, &account));
-        Ok(views.collect())
+        Ok(accounts.into_iter().map(account_view).collect())
     }
 }
 
@@ -308,13 +305,13 @@ impl CatalogPort {
     }
 }
 
-fn account_view(did: Did, account: &Account) -> AccountView {
+fn account_view(entry: ListEntry) -> AccountView {
     AccountView {
-        did,
-        ordinal: account.ordinal,
-        host: account.host,
-        status: account.effective().clone(),
-        head: account.latest(),
+        did: entry.did,
+        ordinal: entry.ordinal,
+        host: entry.host,
+        status: entry.status,
+        head: entry.latest,
     }
 }
 

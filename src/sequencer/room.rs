@@ -149,7 +149,6 @@ impl Sequencer {
         if let Some(known) = known {
             self.index_account(did, known, &account, forming)?;
         } else {
-            forming.batch.put_account_order(account.ordinal, did);
             self.counters.next_ordinal += 1;
             self.counters.accounts += 1;
         }

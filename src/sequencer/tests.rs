@@ -421,7 +421,7 @@ fn accounts_are_counted_where_they_are() {
     assert_eq!(f.store.counters().accounts, 3);
     assert_eq!(f.store.account(&did(&stranger)).unwrap(), None);
     let ordered = f.store.accounts_after(0, 10).unwrap();
-    let names: Vec<_> = ordered.iter().map(|(did, _)| did.to_string()).collect();
+    let names: Vec<_> = ordered.iter().map(|entry| entry.did.to_string()).collect();
     assert_eq!(
         names,
         people

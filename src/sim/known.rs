@@ -74,7 +74,6 @@ impl Known {
             for ordinal in ordinals.clone() {
                 let did = did(ordinal)?;
                 batch.put_account(&did, &self.account(ordinal));
-                batch.put_account_order(ordinal, &did);
             }
             store.commit(batch).map_err(io::Error::other)?;
             self.progress("known", *ordinals.end());
@@ -142,7 +141,7 @@ impl Known {
         starts.map(move |start| start..=last.min(start + BATCH - 1))
     }
 
-    fn account(&self, ordinal: u64) -> Account {
+    pub(crate) fn account(&self, ordinal: u64) -> Account {
         Account {
             ordinal,
             host: HostId(self.first_host.0 + (ordinal % u64::from(self.hosts)) as u32),
@@ -210,6 +209,7 @@ fn file_bytes(directory: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::ListEntry;
 
     #[test]
     fn a_store_is_filled_with_lists_of_both_kinds() {
@@ -227,7 +227,8 @@ mod tests {
         assert_eq!((counters.accounts, counters.next_ordinal), (2_500, 2_501));
         assert_eq!(counters.pairs, size.pairs);
         let last = store.accounts_after(2_499, 10).unwrap();
-        assert_eq!(last, [(did(2_500).unwrap(), known.account(2_500))]);
+        let expected = ListEntry::of(did(2_500).unwrap(), &known.account(2_500));
+        assert_eq!(last, [expected]);
         for number in 1..=COMMON {
             let page = store.collection_page(&collection(number), 1_000, 5_000);
             let page = page.unwrap();

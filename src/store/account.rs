@@ -325,29 +325,29 @@ impl HostRecord {
 }
 
 /// What is left to decode.
-struct Input<'a>(&'a [u8]);
+pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl<'a> Input<'a> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*head)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn cid(&mut self) -> Option<Cid> {
+    pub(super) fn cid(&mut self) -> Option<Cid> {
         self.array::<{ Cid::LEN }>()
             .and_then(|bytes| Cid::from_bytes(&bytes).ok())
     }
 
-    fn text(&mut self) -> Option<Box<str>> {
+    pub(super) fn text(&mut self) -> Option<Box<str>> {
         let len = self.u32()? as usize;
         let (text, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
@@ -356,7 +356,7 @@ impl<'a> Input<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -395,7 +395,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn account()(
+        pub(in crate::store) fn account()(
             numbers: (u64, u32, u64, u32, u64),
             upstream in status(),
             local in local(),

@@ -9,6 +9,7 @@ use super::{
     account::{Account, HostId, HostRecord},
     event_key,
     family::{Meta, host_key, ordinal_key, throttled_key},
+    listing::entry,
 };
 use crate::atproto::{did::Did, seq::Seq};
 
@@ -62,17 +63,15 @@ impl Batch {
         self.batch.put_cf(&family, event_key(seq), &self.value);
     }
 
-    /// Sets what is known of an account.
+    /// Sets what is known of an account, under its DID and, for lists, in its place in the order of
+    /// first appearance.
     pub fn put_account(&mut self, did: &Did, account: &Account) {
         let family = self.db.family(Family::Accounts);
         self.batch.put_cf(&family, did.as_str(), account.encode());
-    }
-
-    /// Gives an account its place in the order of first appearance.
-    pub fn put_account_order(&mut self, ordinal: u64, did: &Did) {
         let family = self.db.family(Family::AccountOrder);
-        let key = ordinal_key(ordinal);
-        self.batch.put_cf(&family, key, did.as_str());
+        entry::encode(did, account, &mut self.value);
+        let key = ordinal_key(account.ordinal);
+        self.batch.put_cf(&family, key, &self.value);
     }
 
     /// Adds an account to those that the operator has taken down, or removes it.

@@ -15,7 +15,8 @@ pub(super) enum Family {
     Events,
     /// DID to [`Account`](super::account::Account).
     Accounts,
-    /// Ordinal (8 bytes, big-endian) to DID: accounts in order of first appearance.
+    /// Ordinal (8 bytes, big-endian) to [`ListEntry`](super::listing::ListEntry): accounts in order of
+    /// first appearance, with what the list of all says of each, so that a page is one scan.
     AccountOrder,
     /// Host number (4 bytes, big-endian) to [`HostRecord`](super::account::HostRecord).
     Hosts,

@@ -12,8 +12,12 @@
 //!   lives for a bounded number of entries;
 //! - the cache of blocks has a lock for each of its parts, taken to find or add a block.
 
+pub(super) mod entry;
+
 use rocksdb::{DBWithThreadMode, MultiThreaded, ReadOptions, SnapshotWithThreadMode};
 
+pub use self::entry::ListEntry;
+use self::entry::Value;
 use super::{
     Db, Family, Store, StoreError, account::Account, decoded, family::ordinal_key, options,
 };
@@ -35,11 +39,7 @@ impl Store {
     }
 
     /// [`Listing::accounts_after`], of now.
-    pub fn accounts_after(
-        &self,
-        ordinal: u64,
-        limit: usize,
-    ) -> Result<Vec<(Did, Account)>, StoreError> {
+    pub fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<ListEntry>, StoreError> {
         self.listing().accounts_after(ordinal, limit)
     }
 }
@@ -47,36 +47,40 @@ impl Store {
 impl Listing<'_> {
     /// Accounts whose ordinal is greater than `ordinal`, in the order of their first appearance,
     /// at most `limit` of them.
-    pub fn accounts_after(
-        &self,
-        ordinal: u64,
-        limit: usize,
-    ) -> Result<Vec<(Did, Account)>, StoreError> {
-        let dids = self.dids_after(ordinal, limit)?;
-        let accounts = self.accounts(&dids)?;
-        Ok(dids.into_iter().zip(accounts).collect())
-    }
-
-    /// The same without what is known of them.
-    fn dids_after(&self, ordinal: u64, limit: usize) -> Result<Vec<Did>, StoreError> {
+    pub fn accounts_after(&self, ordinal: u64, limit: usize) -> Result<Vec<ListEntry>, StoreError> {
         let family = self.db.family(Family::AccountOrder);
-        let mut order = self.snapshot.raw_iterator_cf_opt(&family, options::scan(0));
-        let mut dids = Vec::new();
+        let mut read = options::scan(0);
+        read.set_snapshot(&self.snapshot);
+        let mut order = self.db.rocks.raw_iterator_cf_opt(&family, read);
+        let mut values = Vec::new();
         order.seek(ordinal_key(ordinal.saturating_add(1)));
-        while dids.len() < limit {
+        while values.len() < limit {
             let Some((key, value)) = order.item() else {
                 order.status()?;
                 break;
             };
-            let did = std::str::from_utf8(value).ok().map(Did::parse);
-            let Some(Ok(did)) = did else {
-                let name = Family::AccountOrder.name();
-                return Err(StoreError::damaged(name, format_args!("{key:02x?}")));
-            };
-            dids.push(did);
+            let ordinal = <[u8; 8]>::try_from(key).ok().map(u64::from_be_bytes);
+            let value = ordinal.and_then(|ordinal| entry::decode(ordinal, value));
+            let key = format_args!("{key:02x?}");
+            values.push(decoded(value, Family::AccountOrder, key)?);
             order.next();
         }
-        Ok(dids)
+        self.complete(values)
+    }
+
+    /// Looks up what values of the first version do not say.
+    fn complete(&self, values: Vec<Value>) -> Result<Vec<ListEntry>, StoreError> {
+        let name = |value: &Value| match value {
+            Value::Name(did) => Some(did.clone()),
+            Value::Entry(_) => None,
+        };
+        let names: Vec<Did> = values.iter().filter_map(name).collect();
+        let mut known = self.accounts(&names)?.into_iter();
+        let complete = |value| match value {
+            Value::Entry(entry) => Some(entry),
+            Value::Name(did) => known.next().map(|account| ListEntry::of(did, &account)),
+        };
+        Ok(values.into_iter().filter_map(complete).collect())
     }
 
     /// What is known of accounts that are in the order, each in the place of its DID. Looked up in

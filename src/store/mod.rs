@@ -44,7 +44,7 @@ pub use self::{
     disk::Disk,
     error::{OpenError, StoreError},
     events::{Page, Pruned},
-    listing::Listing,
+    listing::{ListEntry, Listing},
     memory::RocksMemory,
     options::Options,
     takedowns::Takedown,

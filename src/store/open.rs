@@ -7,6 +7,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize},
     },
+    thread,
+    time::Instant,
 };
 
 use rocksdb::{DB, DBWithThreadMode};
@@ -18,8 +20,11 @@ use super::{
 };
 use crate::{atproto::seq::Seq, limits};
 
-/// The format that this program writes.
-pub(super) const FORMAT: u32 = 1;
+/// The format that this program writes. 2: the order of accounts says what the list needs of each;
+/// values of 1 are read as they are, and replaced with the next change of the account.
+pub(super) const FORMAT: u32 = 2;
+/// The oldest format that this program reads.
+const FORMAT_OLDEST: u32 = 1;
 
 impl Store {
     /// Opens the store of `data_dir`, and makes it where there is none.
@@ -76,10 +81,20 @@ pub(crate) fn lock_directory(data_dir: &Path) -> Result<File, OpenError> {
         .write(true)
         .open(&path)
         .map_err(|error| OpenError::io(&path, &error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(data_dir.to_owned())),
-        Err(error) => Err(OpenError::io(&path, &error.into())),
+    // A process that is being started inherits the file for a moment, until it is the other program: a
+    // lock that was just given up may be held for so long.
+    let patience = Instant::now() + limits::LOCK_PATIENCE;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < patience => {
+                thread::sleep(limits::LOCK_RETRY);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(OpenError::Locked(data_dir.to_owned()));
+            }
+            Err(error) => return Err(OpenError::io(&path, &error.into())),
+        }
     }
 }
 
@@ -164,7 +179,7 @@ fn check_format(path: &Path, format: Option<u64>, is_blank: bool) -> Result<(), 
     match format.map(u32::try_from) {
         None if is_blank => Ok(()),
         None => Err(OpenError::damaged(path, "it has entries but no format")),
-        Some(Ok(FORMAT)) => Ok(()),
+        Some(Ok(FORMAT_OLDEST..=FORMAT)) => Ok(()),
         Some(Ok(found)) if found > FORMAT => Err(OpenError::NewerFormat {
             found,
             supported: FORMAT,

@@ -123,7 +123,6 @@ fn what_was_committed_is_there_after_a_reopen() {
     let mut batch = store.batch();
     batch.put_event(Seq::new(1).unwrap(), 5, &frame(1));
     batch.put_account(&did, &account);
-    batch.put_account_order(1, &did);
     batch.put_host(HostId(7), &host);
     batch.set_counters(counters);
     store.commit(batch).unwrap();
@@ -136,7 +135,8 @@ fn what_was_committed_is_there_after_a_reopen() {
     assert_eq!(store.host(HostId(8)).unwrap(), None);
     assert_eq!(store.hosts().unwrap(), [(HostId(7), host)]);
     assert_eq!(store.counters(), counters);
-    assert_eq!(store.accounts_after(0, 10).unwrap(), [(did, account)]);
+    let entry = ListEntry::of(did, &account);
+    assert_eq!(store.accounts_after(0, 10).unwrap(), [entry]);
     assert_eq!(store.accounts_after(1, 10).unwrap(), []);
     assert_eq!(read_all(&store, 0), [1]);
 }
@@ -376,16 +376,28 @@ fn a_crash_loses_nothing_that_was_committed() {
 }
 
 #[test]
+fn an_older_format_is_read_and_becomes_this_one() {
+    let dir = TempDir::new().unwrap();
+    set_meta(dir.path(), &[(Meta::Format, 1)]);
+    let store = open(dir.path());
+    assert_eq!(store.db.meta(Meta::Format).unwrap(), Some(2));
+    drop(store);
+    set_meta(dir.path(), &[(Meta::Format, 0)]);
+    let error = Store::open(dir.path(), small()).unwrap_err().to_string();
+    assert!(error.contains("unknown format"), "{error}");
+}
+
+#[test]
 fn a_newer_format_is_refused_and_kept() {
     let dir = TempDir::new().unwrap();
-    set_meta(dir.path(), &[(Meta::Format, 2)]);
+    set_meta(dir.path(), &[(Meta::Format, 3)]);
     for _ in 0..2 {
         let error = Store::open(dir.path(), small()).unwrap_err();
         let newer = matches!(
             error,
             OpenError::NewerFormat {
-                found: 2,
-                supported: 1
+                found: 3,
+                supported: 2
             }
         );
         assert!(newer, "{error}");
@@ -723,10 +735,20 @@ fn a_store_is_fresh_until_something_is_known() {
     drop(store);
     assert!(open(dir.path()).is_fresh());
     let did = Did::parse("did:web:example.com").unwrap();
+    let account = Account {
+        ordinal: 1,
+        host: HostId::NOWHERE,
+        authority_at: 0,
+        upstream: Status::ACTIVE,
+        local: Local::default(),
+        head: None,
+        listed: None,
+        seen: Seen::default(),
+    };
     type Change<'a> = &'a dyn Fn(&mut Batch);
     let changes: [Change<'_>; 3] = [
         &|batch| batch.put_event(Seq::new(1).unwrap(), 0, b"x"),
-        &|batch| batch.put_account_order(1, &did),
+        &|batch| batch.put_account(&did, &account),
         &|batch| batch.put_host(HostId(1), &HostRecord::default()),
     ];
     for (change, is_seeded) in changes.iter().zip([false, false, true]) {

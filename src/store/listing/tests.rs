@@ -4,9 +4,19 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    sim::known::Known,
-    store::{Options, account::HostId},
+    sim::known::{Known, did},
+    store::{
+        Batch, Options,
+        account::{HostId, Status},
+    },
 };
+
+/// What the first version wrote into the order.
+fn put_name(batch: &mut Batch, ordinal: u64, did: &Did) {
+    let family = batch.db.family(Family::AccountOrder);
+    let key = ordinal_key(ordinal);
+    batch.batch.put_cf(&family, key, did.as_str());
+}
 
 fn open(dir: &TempDir) -> Store {
     Store::open(dir.path(), Options::default()).unwrap()
@@ -26,33 +36,47 @@ fn files_of_an_earlier_version_are_read_and_replaced() {
     known.index(dir.path()).unwrap();
     let all = |store: &Store| store.accounts_after(0, 10_000).unwrap();
     let store = open(&dir);
-    let expected = all(&store);
+    let mut expected = all(&store);
     assert_eq!(expected.len(), 3_000);
-    assert!(expected.iter().zip(1..).all(|((_, a), n)| a.ordinal == n));
+    let known_as = |ordinal| (did(ordinal).unwrap(), known.account(ordinal));
+    for (entry, ordinal) in expected.iter().zip(1..) {
+        let (did, account) = known_as(ordinal);
+        assert_eq!(entry, &ListEntry::of(did, &account));
+    }
+    // Half of them are as the first version left them.
+    let mut batch = store.batch();
+    for entry in expected.iter().step_by(2) {
+        put_name(&mut batch, entry.ordinal, &entry.did);
+    }
+    store.commit(batch).unwrap();
+    assert_eq!(all(&store), expected);
     drop(store);
     Store::write_whole_filters(dir.path());
     let store = open(&dir);
     assert_eq!(all(&store), expected);
-    for (did, account) in &expected {
-        assert_eq!(store.account(did).unwrap().as_ref(), Some(account));
+    for entry in &expected {
+        let account = store.account(&entry.did).unwrap();
+        assert_eq!(account, Some(known_as(entry.ordinal).1));
     }
     let unknown = Did::parse("did:web:nobody.test").unwrap();
     assert_eq!(store.account(&unknown).unwrap(), None);
     assert!(!store.account_collections(3_000).unwrap().is_empty());
     // Some of them move, and their files are merged with those of before.
-    let mut moved = expected;
     let mut batch = store.batch();
-    for (did, account) in moved.iter_mut().step_by(3) {
-        account.authority_at += 1;
-        batch.put_account(did, account);
+    for entry in expected.iter_mut().step_by(3) {
+        let (did, mut account) = known_as(entry.ordinal);
+        account.upstream = Status::inactive("deactivated");
+        batch.put_account(&did, &account);
+        *entry = ListEntry::of(did, &account);
+        assert_eq!(entry.status.reason.as_deref(), Some("deactivated"));
     }
     store.commit(batch).unwrap();
-    assert_eq!(all(&store), moved);
+    assert_eq!(all(&store), expected);
     store.settle().unwrap();
-    assert_eq!(all(&store), moved);
+    assert_eq!(all(&store), expected);
     let ordinals = |after, limit| {
         let found = store.accounts_after(after, limit).unwrap();
-        found.iter().map(|(_, a)| a.ordinal).collect::<Vec<_>>()
+        found.iter().map(|entry| entry.ordinal).collect::<Vec<_>>()
     };
     assert_eq!(ordinals(2_998, 5), [2_999, 3_000]);
     assert_eq!(ordinals(10, 1), [11]);
@@ -65,7 +89,7 @@ fn an_account_that_is_listed_and_not_known_is_damage() {
     let store = open(&dir);
     let did = Did::parse("did:web:a.test").unwrap();
     let mut batch = store.batch();
-    batch.put_account_order(1, &did);
+    put_name(&mut batch, 1, &did);
     store.commit(batch).unwrap();
     let error = store.accounts_after(0, 10).unwrap_err().to_string();
     assert!(error.contains("did:web:a.test"), "{error}");
