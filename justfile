@@ -106,9 +106,11 @@ fuzz target seconds="60":
     cargo test --locked --lib -- --ignored write_fuzz_seeds
     cargo +nightly fuzz run {{ target }} -- -max_total_time={{ seconds }}
 
-# the relay under a large simulated network with faults, for ten minutes
-soak *args: binaries
-    {{ debug }}/zlay-sim soak --hosts 300 --duration 600s --faults some {{ args }}
+# Samples, plot and results go to soak-results; options, and a short form: `zlay-sim soak --help`.
+
+# an hour of everything at once: 2,750 hosts, bursts, faults, churn; is the output right, and memory flat?
+soak *args: build
+    {{ CARGO_TARGET_DIR }}/release/zlay-sim soak {{ args }}
 
 # Builds one optimised binary for each allocator; what the results say: docs/memory.md.
 

@@ -15,6 +15,7 @@ use tungstenite::{Message, WebSocket, client::client_with_config, protocol::WebS
 use super::{
     event::Digest,
     expected::{Expected, Observation},
+    seen::Seen,
     wire,
 };
 use crate::{
@@ -73,11 +74,21 @@ impl Checker {
     /// Subscribes to the relay at `address` (`host:port`, plain) from the beginning, and again from
     /// where it was whenever the connection is lost.
     pub fn start(address: &str, expected: Arc<Expected>) -> io::Result<Checker> {
+        Checker::start_noting(address, expected, None)
+    }
+
+    /// The same; what comes is noted in `seen`.
+    pub(super) fn start_noting(
+        address: &str,
+        expected: Arc<Expected>,
+        seen: Option<Arc<Seen>>,
+    ) -> io::Result<Checker> {
         let stats = Arc::new(Stats::default());
         let (stopper, stop) = threads::stop_pair();
         let run = Run {
             address: address.to_owned(),
             expected,
+            seen,
             stats: stats.clone(),
         };
         let thread = threads::spawn(Role::Simulator, "check", STACK_BYTES, move || {
@@ -94,13 +105,15 @@ impl Checker {
 struct Run {
     address: String,
     expected: Arc<Expected>,
+    seen: Option<Arc<Seen>>,
     stats: Arc<Stats>,
 }
 
 impl Run {
     fn run(&self, stop: &Stop) {
         while !stop.requested() {
-            match self.connect() {
+            let cursor = self.stats.seq.load(Ordering::Relaxed);
+            match connect(&self.address, cursor) {
                 Ok(websocket) => {
                     self.stats.connections.fetch_add(1, Ordering::Relaxed);
                     self.stats.connected.store(true, Ordering::Relaxed);
@@ -113,36 +126,6 @@ impl Run {
                 return;
             }
         }
-    }
-
-    fn connect(&self) -> io::Result<WebSocket<TcpStream>> {
-        let mut last = io::Error::new(ErrorKind::NotFound, "no address");
-        for address in self.address.to_socket_addrs()? {
-            let stream = match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-                Ok(stream) => stream,
-                Err(error) => {
-                    last = error;
-                    continue;
-                }
-            };
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
-            let cursor = self.stats.seq.load(Ordering::Relaxed);
-            let url = format!(
-                "ws://{}/xrpc/com.atproto.sync.subscribeRepos?cursor={cursor}",
-                self.address
-            );
-            let config = WebSocketConfig::default()
-                .read_buffer_size(64 << 10)
-                .write_buffer_size(0)
-                .max_message_size(Some(FRAME_BYTES_MAX))
-                .max_frame_size(Some(FRAME_BYTES_MAX));
-            let (websocket, _) = client_with_config(url, stream, Some(config))
-                .map_err(|error| io::Error::other(error.to_string()))?;
-            websocket.get_ref().set_read_timeout(Some(READ_TIMEOUT))?;
-            return Ok(websocket);
-        }
-        Err(last)
     }
 
     fn read(&self, mut websocket: WebSocket<TcpStream>, stop: &Stop) {
@@ -188,6 +171,9 @@ impl Run {
             self.expected.note_gap(format!("seq {seq} after {before}"));
         }
         let digest = Digest::of(&bytes[..frame.seq_at.start], &bytes[frame.seq_at.end..]);
+        if let Some(seen) = &self.seen {
+            seen.add(seq, digest);
+        }
         if let Observation::Expected(delay) = self.expected.observe(frame.did, digest, frame.t) {
             let delays = &self.stats.delays;
             delays
@@ -198,6 +184,33 @@ impl Run {
     }
 }
 
-fn is_timeout(error: &io::Error) -> bool {
+/// Subscribes to the relay at `address` with this cursor. Reads end after [`READ_TIMEOUT`].
+pub(super) fn connect(address: &str, cursor: u64) -> io::Result<WebSocket<TcpStream>> {
+    let mut last = io::Error::new(ErrorKind::NotFound, "no address");
+    for socket in address.to_socket_addrs()? {
+        let stream = match TcpStream::connect_timeout(&socket, CONNECT_TIMEOUT) {
+            Ok(stream) => stream,
+            Err(error) => {
+                last = error;
+                continue;
+            }
+        };
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+        let url = format!("ws://{address}/xrpc/com.atproto.sync.subscribeRepos?cursor={cursor}");
+        let config = WebSocketConfig::default()
+            .read_buffer_size(64 << 10)
+            .write_buffer_size(0)
+            .max_message_size(Some(FRAME_BYTES_MAX))
+            .max_frame_size(Some(FRAME_BYTES_MAX));
+        let (websocket, _) = client_with_config(url, stream, Some(config))
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        websocket.get_ref().set_read_timeout(Some(READ_TIMEOUT))?;
+        return Ok(websocket);
+    }
+    Err(last)
+}
+
+pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }

@@ -22,6 +22,7 @@ use super::{
     lab,
     relay::{Client, Launch, Relay},
     report::{self, Lines},
+    soak::{self, SoakArgs},
     traffic::{Mix, Sent, Traffic},
 };
 use crate::{
@@ -52,7 +53,7 @@ struct Cli {
 
 const AFTER_HELP: &str = "Examples:\n  \
 zlay-sim demo                                   a network and a relay to look at\n  \
-zlay-sim soak --hosts 300 --rate 300 --duration 10m --faults some\n  \
+zlay-sim soak --hosts 300 --rate 300 --duration 10m\n  \
 zlay-sim memlab --quick                         the memory lab (docs/memory.md)\n  \
 zlay-sim run --hosts 30 --plc-port 2582 --relay http://localhost:3000\n\n\
 A relay that is to crawl this network needs RELAY_ALLOW_PRIVATE_HOSTS=true, RELAY_PLC_URL, \
@@ -68,8 +69,8 @@ enum Command {
     Run(RunArgs),
     /// Run a network and a relay beside it, to look at; ends with Ctrl-C.
     Demo(DemoArgs),
-    /// Run a network and a relay for a while, and check the relay's output and memory.
-    Soak(SoakArgs),
+    /// Run everything at once for long, and check the relay's output and what it takes of the machine.
+    Soak(Box<SoakArgs>),
     /// Measure a relay under load: cost of an event, delay, fan-out, replay, start.
     Bench(BenchArgs),
     /// Measure what relays take of the machine, by allocator, stack size and number of hosts.
@@ -80,13 +81,13 @@ enum Command {
 }
 
 #[derive(Args, Clone, Debug)]
-struct NetworkArgs {
+pub(super) struct NetworkArgs {
     /// Where all choices come from; timestamps are the only difference between two runs.
     #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// How unevenly events spread over hosts: host n gets a share of 1/n^SKEW.
-    #[arg(long, default_value_t = 1.0)]
-    skew: f64,
+    pub(super) seed: u64,
+    /// How unevenly events spread over hosts: host n gets a share of 1/n^SKEW [default: 1; soak: 0.5].
+    #[arg(long)]
+    skew: Option<f64>,
     /// Records of an account at the start, at most.
     #[arg(long, default_value_t = 30)]
     records: usize,
@@ -139,7 +140,7 @@ struct RunArgs {
 }
 
 #[derive(Args, Clone, Debug)]
-struct RelayArgs {
+pub(super) struct RelayArgs {
     /// The relay's binary; the zlay beside this program when left out.
     #[arg(long, value_name = "FILE")]
     relay_binary: Option<PathBuf>,
@@ -183,29 +184,6 @@ struct DemoArgs {
     faults: Faults,
 }
 
-#[derive(Args, Debug)]
-struct SoakArgs {
-    #[command(flatten)]
-    network: NetworkArgs,
-    #[command(flatten)]
-    relay: RelayArgs,
-    /// PDS hosts.
-    #[arg(long, default_value_t = 300)]
-    hosts: usize,
-    /// Accounts of each host at the start.
-    #[arg(long, default_value_t = 10)]
-    accounts: usize,
-    /// Events a second, over all hosts.
-    #[arg(long, default_value_t = 300.0)]
-    rate: f64,
-    /// How long: 90s, 10m, 2h.
-    #[arg(long, default_value = "10m", value_parser = duration)]
-    duration: Duration,
-    /// How much goes wrong.
-    #[arg(long, value_enum, default_value_t = Faults::Some)]
-    faults: Faults,
-}
-
 /// Until Ctrl-C is for ever, as far as clocks go.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Connecting to all hosts, before traffic begins without the rest.
@@ -215,9 +193,13 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// After the last event, for what must not come.
 const AFTERMATH: Duration = Duration::from_secs(1);
 /// The stack of the thread that makes the traffic, in bytes: trees are followed recursively.
-const TRAFFIC_STACK_BYTES: usize = 8 << 20;
+pub(super) const TRAFFIC_STACK_BYTES: usize = 8 << 20;
 /// The exit code when nothing could be tried.
 const EXIT_NOTHING: u8 = 2;
+/// How unevenly events spread over hosts, unless it is said.
+const SKEW: f64 = 1.0;
+/// The same in a soak: every account of every host says something soon.
+pub(super) const SKEW_SOAK: f64 = 0.5;
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
@@ -240,7 +222,7 @@ fn run(command: Command) -> io::Result<bool> {
     match command {
         Command::Run(args) => run_checked(args, &stop),
         Command::Demo(args) => {
-            let mix = mix(&args.network, args.accounts, args.rate, args.faults);
+            let mix = mix(&args.network, SKEW, args.accounts, args.rate, args.faults);
             let network = start(&args.network, args.hosts)?;
             let mut relay = launch(args.relay).start(&network, &stop)?;
             println!("relay   {}  (open this in a browser)", relay.url);
@@ -251,19 +233,13 @@ fn run(command: Command) -> io::Result<bool> {
         }
         Command::Memlab(args) => lab::run(&args, &stop),
         Command::Network(args) => lab::serve_quiet(&args).map(|()| true),
-        Command::Soak(args) => {
-            let mix = mix(&args.network, args.accounts, args.rate, args.faults);
-            let network = start(&args.network, args.hosts)?;
-            let mut relay = launch(args.relay).start(&network, &stop)?;
-            println!("relay   {}", relay.url);
-            beside(network, mix, &mut relay, args.duration, &stop)
-        }
+        Command::Soak(args) => soak::run(*args, &stop),
         Command::Bench(args) => bench::run(&args, &stop),
     }
 }
 
 fn run_checked(args: RunArgs, stop: &Stop) -> io::Result<bool> {
-    let mut mix = mix(&args.network, args.accounts, args.rate, args.faults);
+    let mut mix = mix(&args.network, SKEW, args.accounts, args.rate, args.faults);
     mix.checked = args.relay.is_some();
     let network = start(&args.network, args.hosts)?;
     if args.relay.is_none() {
@@ -307,7 +283,7 @@ fn beside(
     Ok(good && status.success())
 }
 
-fn start(args: &NetworkArgs, hosts: usize) -> io::Result<Arc<Network>> {
+pub(super) fn start(args: &NetworkArgs, hosts: usize) -> io::Result<Arc<Network>> {
     let network = Network::start(&Config {
         seed: args.seed,
         hosts,
@@ -321,21 +297,34 @@ fn start(args: &NetworkArgs, hosts: usize) -> io::Result<Arc<Network>> {
     Ok(Arc::new(network))
 }
 
-fn mix(args: &NetworkArgs, accounts: usize, rate: f64, faults: Faults) -> Mix {
+impl RelayArgs {
+    /// Where the log goes unless that was said.
+    pub(super) fn log_to(&mut self, file: PathBuf) {
+        self.relay_log.get_or_insert(file);
+    }
+}
+
+pub(super) fn mix(
+    args: &NetworkArgs,
+    skew: f64,
+    accounts: usize,
+    rate: f64,
+    faults: Faults,
+) -> Mix {
     Mix {
         seed: args.seed,
         accounts,
         records: args.records,
         rate,
-        skew: args.skew,
+        skew: args.skew.unwrap_or(skew),
         faults,
         large: args.large,
         directory_fails: !args.steady_directory,
-        checked: true,
+        ..Mix::default()
     }
 }
 
-fn launch(args: RelayArgs) -> Launch {
+pub(super) fn launch(args: RelayArgs) -> Launch {
     Launch {
         binary: args.relay_binary,
         command: None,

@@ -51,6 +51,11 @@ impl Digest {
         first.copy_from_slice(&context.finish().as_ref()[..16]);
         Digest(u128::from_be_bytes(first))
     }
+
+    /// Half of it.
+    pub(super) fn half(self) -> u64 {
+        self.0 as u64
+    }
 }
 
 impl std::fmt::Debug for Digest {

@@ -1,6 +1,9 @@
 //! What a host has to say, in order: its events, and what it does wrong between them.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use tungstenite::Bytes;
 
@@ -12,6 +15,8 @@ const BACKLOG_BYTES: usize = 4 << 20;
 const BACKLOG_EVENTS: usize = 8_192;
 /// Events not yet sent at which a host is congested.
 const UNSENT_EVENTS_MAX: u64 = 1_024;
+/// Ages of items are known to this part of the age at which they go.
+const MARKS_EACH_AGE: u32 = 8;
 /// The chance that a sequence number is skipped.
 const GAP_CHANCE: f64 = 0.1;
 /// The widest gap between two sequence numbers.
@@ -70,6 +75,9 @@ pub(crate) struct Feed {
     first: u64,
     bytes: usize,
     backlog_bytes: usize,
+    backlog_age: Option<Duration>,
+    /// When some items ended, and where: what is older can be told by them.
+    marks: VecDeque<(Instant, u64)>,
     /// The last sequence number.
     seq: u64,
     /// The last sequence number that left the backlog.
@@ -88,6 +96,8 @@ impl Feed {
             first: 0,
             bytes: 0,
             backlog_bytes: BACKLOG_BYTES,
+            backlog_age: None,
+            marks: VecDeque::new(),
             seq: 0,
             evicted: 0,
             sent: 0,
@@ -127,6 +137,12 @@ impl Feed {
         self.trim();
     }
 
+    /// Keeps events that were sent for so long, from now on.
+    pub(crate) fn set_backlog_age(&mut self, age: Duration) {
+        self.backlog_age = Some(age);
+        self.trim();
+    }
+
     /// Appends an event under the next sequence number.
     pub(crate) fn push(&mut self, event: &Event) -> u64 {
         let gap = if self.rng.f64() < GAP_CHANCE {
@@ -163,9 +179,31 @@ impl Feed {
         self.connections.iter().for_each(|(_, waker)| waker.wake());
     }
 
+    /// Up to which position everything is too old to be kept.
+    fn too_old(&mut self) -> u64 {
+        let Some(age) = self.backlog_age else {
+            return 0;
+        };
+        let now = Instant::now();
+        let marked = self.marks.back().map(|(at, _)| *at);
+        if marked.is_none_or(|at| now - at >= age / MARKS_EACH_AGE) {
+            self.marks.push_back((now, self.end()));
+        }
+        // Those that are too old but for the last of them say nothing more.
+        while self.marks.get(1).is_some_and(|(at, _)| now - *at >= age) {
+            self.marks.pop_front();
+        }
+        let first = self.marks.front().filter(|(at, _)| now - *at >= age);
+        first.map_or(0, |(_, position)| *position)
+    }
+
     fn trim(&mut self) {
-        let over =
-            |feed: &Feed| feed.bytes > feed.backlog_bytes || feed.items.len() > BACKLOG_EVENTS;
+        let too_old = self.too_old();
+        let over = |feed: &Feed| {
+            feed.bytes > feed.backlog_bytes
+                || feed.items.len() > BACKLOG_EVENTS
+                || feed.first < too_old
+        };
         while self.first < self.sent && over(self) {
             let Some((seq, item)) = self.items.pop_front() else {
                 return;
@@ -288,6 +326,26 @@ mod tests {
         let start = feed.start(Some(0), false);
         assert_eq!(count(&mut feed, start), 10);
         assert_eq!((feed.unsent(), feed.bytes, feed.items.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_too_old_goes_once_it_was_sent() {
+        let (mut feed, seqs) = feed_of(10);
+        feed.set_backlog_age(Duration::ZERO);
+        let start = feed.start(Some(seqs[4]), false);
+        assert_eq!(
+            count(&mut feed, start),
+            5,
+            "nothing goes before it was sent"
+        );
+        let did = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa".into();
+        feed.push(&event::identity(&did, None, 1));
+        assert_eq!((feed.first, feed.items.len()), (10, 1));
+        feed.set_backlog_age(Duration::from_secs(3600));
+        let start = feed.start(None, false);
+        feed.push(&event::identity(&did, None, 2));
+        assert_eq!(count(&mut feed, start), 1);
+        assert!(feed.items.len() < 3 && feed.marks.len() < 3);
     }
 
     #[test]

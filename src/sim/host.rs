@@ -62,6 +62,8 @@ pub struct Host {
     asked: Mutex<BTreeMap<String, u64>>,
     /// Connections are closed as soon as they are accepted.
     refuses: AtomicBool,
+    /// The same, for as long as the host is away.
+    away: AtomicBool,
     /// A replay begins with the event of the cursor itself.
     inclusive: AtomicBool,
     outdated: AtomicU64,
@@ -78,6 +80,7 @@ impl Host {
             document: Mutex::default(),
             asked: Mutex::default(),
             refuses: AtomicBool::new(false),
+            away: AtomicBool::new(false),
             inclusive: AtomicBool::new(false),
             outdated: AtomicU64::new(0),
         }
@@ -142,6 +145,11 @@ impl Host {
         self.feed().unsent()
     }
 
+    /// From now on events that were sent are kept for replay for so long, at most.
+    pub fn set_backlog_age(&self, age: Duration) {
+        self.feed().set_backlog_age(age);
+    }
+
     /// From now on so many bytes of events are kept for replay once they were sent.
     pub fn set_backlog_bytes(&self, bytes: usize) {
         self.feed().set_backlog_bytes(bytes);
@@ -160,6 +168,15 @@ impl Host {
     /// From now on connections are closed as soon as they are accepted, or no longer.
     pub fn set_refuses(&self, refuses: bool) {
         self.refuses.store(refuses, Ordering::Relaxed);
+    }
+
+    /// From now on the host is away, as one whose machine is switched off: its connections end, and
+    /// it takes no new ones; or it is back.
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+        if away {
+            self.inject(Once::Cut);
+        }
     }
 
     /// From now on replays begin with the event of the cursor itself, or no longer.
@@ -188,7 +205,7 @@ impl Host {
 
     /// Serves one connection to its end.
     pub(crate) fn serve(&self, tcp: TcpStream, stop: &Waker) -> io::Result<()> {
-        if self.refuses.load(Ordering::Relaxed) {
+        if self.refuses.load(Ordering::Relaxed) || self.away.load(Ordering::Relaxed) {
             return Ok(());
         }
         let mut stream = Stream::new(tcp, self.tls.as_ref())?;

@@ -29,20 +29,26 @@ pub mod host;
 pub mod keys;
 pub mod known;
 mod lab;
+pub mod moving;
 pub mod plc;
 pub mod process;
 pub mod relay;
 pub mod repo;
 pub mod sink;
+mod soak;
 pub mod tls;
 pub mod traffic;
 pub mod tree;
 pub mod wire;
 
+mod crawl;
+mod fit;
 mod health;
 mod http;
 mod listen;
+mod plot;
 mod report;
+mod seen;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -55,6 +55,12 @@ impl Memory {
     }
 }
 
+/// How many files a process has open.
+pub fn open_files(pid: u32) -> io::Result<u64> {
+    let path = PathBuf::from(format!("/proc/{pid}/fd"));
+    Ok(fs::read_dir(path)?.count() as u64)
+}
+
 /// How many mappings a process has; the kernel allows `vm.max_map_count` of them, 65,530 by default,
 /// and a thread takes two.
 pub fn mappings(pid: u32) -> io::Result<u64> {
@@ -145,6 +151,7 @@ mod tests {
         let memory = Memory::of(pid).unwrap();
         assert!(memory.anonymous >= 65 << 20 && memory.rss >= memory.pss);
         assert!(mappings(pid).unwrap() > 10);
+        assert!(open_files(pid).unwrap() >= 3);
     }
 
     #[test]

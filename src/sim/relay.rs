@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Network, host::Host};
 use crate::threads::Stop;
@@ -80,13 +80,18 @@ impl Client {
             Some(_) => "/admin/pds/requestCrawl",
             None => "/xrpc/com.atproto.sync.requestCrawl",
         };
-        let body = json!({"hostname": hostname}).to_string();
+        self.post(path, &json!({"hostname": hostname}))
+    }
+
+    /// Sends a POST request, as the operator where there is a password; the relay's answer where it
+    /// refuses.
+    pub fn post(&self, path: &str, body: &Value) -> io::Result<()> {
         let mut request = self.agent.post(format!("{}{path}", self.url));
         request = request.header("Content-Type", "application/json");
         if let Some(password) = &self.password {
             request = request.header("Authorization", format!("Bearer {password}"));
         }
-        let mut response = request.send(body).map_err(io::Error::other)?;
+        let mut response = request.send(body.to_string()).map_err(io::Error::other)?;
         let status = response.status().as_u16();
         if status == 200 {
             return Ok(());

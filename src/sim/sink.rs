@@ -32,9 +32,9 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Bytes that one call throws away, at most.
 const GULP_BYTES: usize = 1 << 20;
 /// Between two signs of life: nobody here sees the relay's pings.
-const PONG_INTERVAL: Duration = Duration::from_secs(20);
+pub(super) const PONG_INTERVAL: Duration = Duration::from_secs(20);
 /// A pong without a payload, masked (with zeros) as a client's frames are.
-const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+pub(super) const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 /// Source addresses on loopback that sinks take in turn: a relay counts subscribers by address.
 const ADDRESSES: usize = 1_000;
 
@@ -121,7 +121,7 @@ impl Drop for Sinks {
 }
 
 /// One subscription, and how many bytes came with the answer to the handshake.
-fn subscribe(
+pub(super) fn subscribe(
     relay: SocketAddr,
     name: &str,
     index: usize,

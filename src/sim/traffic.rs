@@ -14,6 +14,7 @@ use super::{
     event::Event,
     faults::{self, Faults},
     keys::Key,
+    moving::Moves,
     plc::PlcFaults,
     repo::Write,
 };
@@ -39,6 +40,25 @@ const HOST_DENSE: f64 = 100.0;
 /// The same of one account.
 const ACCOUNT_DENSE: f64 = 3.0;
 
+/// Times with more events than usual, each at the end of a period.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Bursts {
+    /// Events a second meanwhile, over all hosts.
+    pub rate: f64,
+    /// From the beginning of one period to that of the next.
+    pub every: Duration,
+    /// How long they last.
+    pub length: Duration,
+}
+
+impl Bursts {
+    /// Whether there is one, so long after the start.
+    fn is_on(&self, since_start: Duration) -> bool {
+        let every = self.every.as_nanos().max(1);
+        since_start.as_nanos() % every >= every.saturating_sub(self.length.as_nanos())
+    }
+}
+
 /// What the traffic is like.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Mix {
@@ -50,6 +70,12 @@ pub struct Mix {
     pub records: usize,
     /// Events a second, over all hosts.
     pub rate: f64,
+    /// When there are more of them.
+    pub bursts: Option<Bursts>,
+    /// Hosts without accounts, the last ones of the network: others may move there.
+    pub spares: usize,
+    /// The share of those who would join that do.
+    pub newcomers: f64,
     /// How unevenly the events spread: host `n` gets a share of `1 / n^skew`.
     pub skew: f64,
     /// How much goes wrong.
@@ -69,6 +95,9 @@ impl Default for Mix {
             accounts: 10,
             records: 30,
             rate: 100.0,
+            bursts: None,
+            spares: 0,
+            newcomers: 1.0,
             skew: 1.0,
             faults: Faults::None,
             large: false,
@@ -79,6 +108,12 @@ impl Default for Mix {
 }
 
 impl Mix {
+    /// Events a second, so long after the start.
+    fn rate_at(&self, since_start: Duration) -> f64 {
+        let burst = self.bursts.filter(|bursts| bursts.is_on(since_start));
+        burst.map_or(self.rate, |bursts| bursts.rate)
+    }
+
     /// Whether so many events a second of one host mean more identity events than a relay looks into
     /// one by one: about a tenth of all are.
     fn is_dense(&self, of_host: f64) -> bool {
@@ -103,13 +138,15 @@ pub struct Sent {
 
 /// What an account is in the middle of, once everything it has sent has arrived.
 #[derive(Clone, Debug)]
-enum Plan {
+pub(super) enum Plan {
     /// Another key.
     Rotate,
     /// Another handle.
     Rename,
     /// Another host.
     Migrate,
+    /// This other host.
+    MoveTo(usize),
     /// The old host goes on talking about an account that has left.
     Echo(Box<Account>),
     /// Active again.
@@ -121,8 +158,8 @@ pub(super) struct Slot {
     /// The relay has heard of its repository.
     pub(super) seen: bool,
     /// Deleted for good.
-    gone: bool,
-    plan: Option<(Plan, Instant)>,
+    pub(super) gone: bool,
+    pub(super) plan: Option<(Plan, Instant)>,
 }
 
 /// A running mix.
@@ -133,8 +170,11 @@ pub struct Traffic {
     pub(super) slots: Vec<Slot>,
     /// The accounts of each host.
     pub(super) by_host: Vec<Vec<usize>>,
-    /// Sums of the hosts' shares.
+    /// Sums of the shares of places.
     shares: Vec<f64>,
+    /// The host in each place: the one in the first has most to say.
+    pub(super) places: Vec<usize>,
+    pub(super) moves: Option<Moves>,
     /// Accounts with a plan.
     planned: Vec<usize>,
     pub(super) faults: faults::State,
@@ -150,7 +190,8 @@ impl std::fmt::Debug for Traffic {
 impl Traffic {
     /// Makes the accounts, with histories that nobody was told of.
     pub fn new(network: Arc<Network>, mix: Mix) -> Traffic {
-        let hosts = network.len();
+        let all = network.len();
+        let hosts = all.saturating_sub(mix.spares);
         let mut shares = Vec::with_capacity(hosts);
         let mut sum = 0.0;
         for i in 0..hosts {
@@ -158,15 +199,18 @@ impl Traffic {
             shares.push(sum);
         }
         let away = mix.faults != Faults::None && mix.directory_fails;
-        if away || mix.is_dense(mix.rate / sum) {
+        let rate = mix.bursts.map_or(mix.rate, |b| b.rate.max(mix.rate));
+        if away || mix.is_dense(rate / sum) {
             network.expected().set_handles_optional();
         }
         let mut traffic = Traffic {
-            faults: faults::State::new(hosts),
+            faults: faults::State::new(all),
             rng: fastrand::Rng::with_seed(mix.seed),
             slots: Vec::with_capacity(hosts * mix.accounts),
-            by_host: vec![Vec::new(); hosts],
+            by_host: vec![Vec::new(); all],
             shares,
+            places: (0..hosts).collect(),
+            moves: None,
             planned: Vec::new(),
             sent: Arc::default(),
             network,
@@ -209,8 +253,8 @@ impl Traffic {
 
     /// Sends events at the chosen rate until `end` or the stop.
     pub fn run(&mut self, stop: &Stop, end: Instant) {
-        let interval = Duration::from_secs_f64(1.0 / self.mix.rate.max(0.001));
-        let mut due = Instant::now();
+        let began = Instant::now();
+        let mut due = began;
         let mut look = due;
         loop {
             let now = Instant::now();
@@ -234,6 +278,8 @@ impl Traffic {
             }
             if now >= due {
                 self.step();
+                let rate = self.mix.rate_at(now - began).max(0.001);
+                let interval = Duration::from_secs_f64(1.0 / rate);
                 due = (due + interval).max(now.checked_sub(BEHIND_MAX).unwrap_or(now));
             }
         }
@@ -288,8 +334,8 @@ impl Traffic {
     pub(super) fn pick_host(&mut self) -> usize {
         let total = self.shares.last().copied().unwrap_or(0.0);
         let at = self.rng.f64() * total;
-        let host = self.shares.partition_point(|sum| *sum <= at);
-        host.min(self.shares.len().saturating_sub(1))
+        let place = self.shares.partition_point(|sum| *sum <= at);
+        self.places[place.min(self.places.len().saturating_sub(1))]
     }
 
     /// An active account of the host that is in the middle of nothing.
@@ -359,7 +405,8 @@ impl Traffic {
             915..930 => self.plan(slot, Plan::Rotate),
             930..945 => self.plan(slot, Plan::Migrate),
             945..970 => self.deactivate(slot),
-            970..985 => self.create_account(slot),
+            970..985 if self.rng.f64() < self.mix.newcomers => self.create_account(slot),
+            970..985 => self.write(slot, 1),
             _ => self.lose_commit(slot),
         }
     }
@@ -474,13 +521,14 @@ impl Traffic {
         }
     }
 
-    fn plan(&mut self, slot: usize, plan: Plan) {
+    pub(super) fn plan(&mut self, slot: usize, plan: Plan) {
         self.slots[slot].plan = Some((plan, Instant::now()));
         self.planned.push(slot);
     }
 
     /// Carries out the plans of accounts whose events have all arrived.
     pub fn look(&mut self) {
+        self.look_at_moves();
         let planned = std::mem::take(&mut self.planned);
         for slot in planned {
             let Some((plan, since)) = self.slots[slot].plan.take() else {
@@ -514,7 +562,12 @@ impl Traffic {
                 self.announce(slot);
                 self.write(slot, 1);
             }
-            Plan::Migrate => self.migrate(slot),
+            Plan::Migrate => {
+                let host = self.pick_host();
+                self.migrate(slot, host);
+            }
+            // Where nobody has connected to it yet, this is planned again.
+            Plan::MoveTo(host) => self.migrate(slot, host),
             Plan::Echo(old) => {
                 let mut old = *old;
                 old.status = Some("deactivated");
@@ -541,9 +594,9 @@ impl Traffic {
         self.publish(slot, &event);
     }
 
-    fn migrate(&mut self, slot: usize) {
+    /// Goes to another host, if that is ready.
+    fn migrate(&mut self, slot: usize, host: usize) {
         let old = self.slots[slot].account.clone();
-        let host = self.pick_host();
         if host == old.host || !self.is_ready(host) {
             return;
         }
@@ -606,4 +659,29 @@ fn create(rng: &mut fastrand::Rng, account: &Account, n: u64, ops: usize, large:
     };
     let record = account::record(collection, &text, n);
     Write::Put(format!("{collection}/{}", account.rkey(n)), record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bursts_are_at_the_end_of_their_periods() {
+        let mix = Mix {
+            rate: 600.0,
+            bursts: Some(Bursts {
+                rate: 2_000.0,
+                every: Duration::from_secs(120),
+                length: Duration::from_secs(10),
+            }),
+            ..Mix::default()
+        };
+        let rates = [0, 109, 110, 119, 120, 229, 230].map(|s| mix.rate_at(Duration::from_secs(s)));
+        assert_eq!(
+            rates,
+            [600.0, 600.0, 2_000.0, 2_000.0, 600.0, 600.0, 2_000.0]
+        );
+        let steady = Mix::default();
+        assert_eq!(steady.rate_at(Duration::from_secs(7)), steady.rate);
+    }
 }

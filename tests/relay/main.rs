@@ -42,6 +42,7 @@ mod siblings;
 #[path = "../support/site.rs"]
 mod site;
 mod smoke;
+mod soak;
 #[path = "../support/stage.rs"]
 #[expect(dead_code, reason = "the conformance suite needs more of it")]
 mod stage;

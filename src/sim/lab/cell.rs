@@ -3,10 +3,6 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -21,7 +17,7 @@ use super::{
 };
 use crate::{
     sim::{
-        Network,
+        Network, crawl,
         event::Event,
         faults::Faults,
         health::{Answers, Prober},
@@ -33,10 +29,6 @@ use crate::{
     threads::{self, Role, Stop},
 };
 
-/// Requests to crawl under way at the same time: fewer than a relay may refuse.
-const CRAWL_THREADS: usize = 8;
-/// Requests that failed, after which the relay is not asked to crawl any further host.
-const REFUSALS_MAX: usize = 16;
 /// No further host connected for this long, and the rest never will be.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
 /// No frame and no identity for this long, and there are no more.
@@ -57,8 +49,6 @@ const SKEW: f64 = 0.5;
 /// Where the relays' ports are looked for.
 const PORT: u16 = 13_000;
 const INTERNAL_PORT: u16 = 13_500;
-/// The stack of a thread that asks the relay to crawl, in bytes.
-const CRAWL_STACK_BYTES: usize = 512 << 10;
 /// The stack of the thread that makes the traffic, in bytes: trees are followed recursively.
 const TRAFFIC_STACK_BYTES: usize = 8 << 20;
 
@@ -329,7 +319,7 @@ impl Run<'_> {
     fn connect(&mut self) -> io::Result<f64> {
         let began = Instant::now();
         let prober = Prober::start(self.client.address())?;
-        let refused = self.crawl()?;
+        let refused = crawl::ask(self.landscape.urls(), &self.client, self.stop)?;
         let hosts = self.outcome.cell.hosts;
         let (mut connected, mut progress) = (0, Instant::now());
         while connected < hosts && progress.elapsed() < CONNECT_PATIENCE {
@@ -352,35 +342,6 @@ impl Run<'_> {
         Ok(seconds)
     }
 
-    /// The first refusal, if there was any; after many nobody asks any more.
-    fn crawl(&self) -> io::Result<Option<String>> {
-        let urls = Arc::new(self.landscape.urls());
-        let next = Arc::new(AtomicUsize::new(0));
-        let first = Arc::new(OnceLock::new());
-        let refusals = Arc::new(AtomicUsize::new(0));
-        let threads: io::Result<Vec<_>> = (0..CRAWL_THREADS)
-            .map(|_| {
-                let (urls, next) = (urls.clone(), next.clone());
-                let (first, refusals) = (first.clone(), refusals.clone());
-                let (client, stop) = (self.client.clone(), self.stop.clone());
-                threads::spawn(Role::Simulator, "crawl", CRAWL_STACK_BYTES, move || {
-                    while let Some(url) = urls.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let many = refusals.load(Ordering::Relaxed) >= REFUSALS_MAX;
-                        if many || stop.requested() {
-                            return;
-                        }
-                        if let Err(error) = client.request_crawl_of(url) {
-                            refusals.fetch_add(1, Ordering::Relaxed);
-                            let _ = first.set(format!("{url}: {error}"));
-                        }
-                    }
-                })
-            })
-            .collect();
-        drop(threads?);
-        Ok(first.get().cloned())
-    }
-
     fn make_traffic(&mut self) {
         let mix = Mix {
             seed: self.conditions.seed,
@@ -392,6 +353,7 @@ impl Run<'_> {
             large: false,
             directory_fails: false,
             checked: false,
+            ..Mix::default()
         };
         self.traffic = Some(Traffic::new(self.landscape.network.clone(), mix));
     }

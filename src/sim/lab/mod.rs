@@ -4,10 +4,8 @@
 mod args;
 mod cell;
 mod filler;
-mod fit;
 mod landscape;
 mod plan;
-mod plot;
 mod results;
 mod sample;
 mod table;
@@ -19,6 +17,7 @@ use std::{
 
 pub(crate) use args::MemlabArgs;
 pub(crate) use landscape::{QuietArgs, serve_quiet};
+pub(super) use results::{Machine, commit};
 
 use self::{
     args::Conditions,

@@ -7,16 +7,18 @@ use serde::Serialize;
 use super::{
     args::Conditions,
     cell::{Outcome, Phase},
-    plot::{self, Axis, Labels},
     table::{self, Slope},
 };
-use crate::sim::clock;
+use crate::sim::{
+    clock,
+    plot::{self, Axis, Labels},
+};
 
 const MIB: f64 = (1 << 20) as f64;
 
 /// The machine on which the lab ran.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub(super) struct Machine {
+pub(in crate::sim) struct Machine {
     cores: usize,
     processor: Option<String>,
     memory_kib: Option<u64>,
@@ -39,7 +41,7 @@ pub(super) struct Results<'a> {
 }
 
 impl Machine {
-    fn this() -> Machine {
+    pub(in crate::sim) fn this() -> Machine {
         let read = |path: &str| fs::read_to_string(path).ok();
         let field = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name))?;
@@ -59,7 +61,7 @@ impl Machine {
         }
     }
 
-    fn summary(&self) -> String {
+    pub(in crate::sim) fn summary(&self) -> String {
         let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".into());
         format!(
             "{} cores ({}), {} MiB, Linux {}, transparent huge pages: {}",
@@ -200,7 +202,7 @@ fn labels<'a>(title: &'a str, x: &'a str) -> Labels<'a> {
 }
 
 /// The commit that is checked out where this runs.
-fn commit() -> Option<String> {
+pub(in crate::sim) fn commit() -> Option<String> {
     let mut git = Command::new("git");
     let output = git
         .args(["describe", "--always", "--dirty"])

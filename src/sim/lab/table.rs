@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{
     args::Conditions,
     cell::{Outcome, Phase, Row},
-    fit::{self, Line},
 };
+use crate::sim::fit::{self, Line};
 
 const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * KIB;

@@ -12,6 +12,8 @@ const TOP: f64 = 50.0;
 const BOTTOM: f64 = 60.0;
 /// Marks of an axis, more or less.
 const TICKS: f64 = 6.0;
+/// Points of a line that are marked one by one, at most.
+const MARKED_POINTS_MAX: usize = 100;
 /// Colours that most people can tell apart (Okabe and Ito).
 const COLOURS: [&str; 7] = [
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444",
@@ -115,6 +117,23 @@ pub(super) fn bars(
     picture.finish()
 }
 
+/// Pictures one below the other, as one.
+pub(super) fn stacked(pictures: &[String]) -> String {
+    let height = HEIGHT * pictures.len() as f64;
+    let mut svg = format!(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">"#
+    );
+    svg.push('\n');
+    for (i, picture) in pictures.iter().enumerate() {
+        let y = HEIGHT * i as f64;
+        let _ = writeln!(svg, r#"<g transform="translate(0 {y})">"#);
+        svg.push_str(picture);
+        svg.push_str("</g>\n");
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
 fn plot_width() -> f64 {
     WIDTH - LEFT - RIGHT
 }
@@ -212,7 +231,9 @@ impl Picture {
             self.svg,
             r#"<polyline points="{all}" fill="none" stroke="{colour}" stroke-width="2"/>"#
         );
-        for (x, y) in points {
+        // More of them would hide the line.
+        let marked = points.len() <= MARKED_POINTS_MAX;
+        for (x, y) in points.iter().filter(|_| marked) {
             let _ = writeln!(
                 self.svg,
                 r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#
@@ -337,6 +358,21 @@ mod tests {
         assert_eq!(heights.len(), 3);
         assert!((heights[0] / heights[1] - 0.5).abs() < 0.01, "{heights:?}");
         assert!((heights[2] / heights[1] - 0.25).abs() < 0.01, "{heights:?}");
+    }
+
+    #[test]
+    fn many_points_are_a_line_alone() {
+        let points = (0..=MARKED_POINTS_MAX).map(|i| (i as f64, 1.0)).collect();
+        let svg = lines(LABELS, Axis::Even, &[("one", points)]);
+        assert_eq!((count(&svg, "polyline"), count(&svg, "circle")), (1, 0));
+    }
+
+    #[test]
+    fn pictures_are_stacked() {
+        let one = lines(LABELS, Axis::Even, &[("one", vec![(0.0, 1.0), (1.0, 2.0)])]);
+        let svg = stacked(&[one.clone(), one]);
+        assert_eq!((count(&svg, "svg"), count(&svg, "polyline")), (3, 2));
+        assert!(svg.contains(r#"height="960""#) && svg.contains("translate(0 480)"));
     }
 
     #[test]
