@@ -22,6 +22,7 @@ use super::{
     lab,
     relay::{Client, Launch, Relay},
     report::{self, Lines},
+    siege::{self, SiegeArgs},
     traffic::{Mix, Sent, Traffic},
 };
 use crate::{
@@ -72,6 +73,8 @@ enum Command {
     Soak(SoakArgs),
     /// Measure a relay under load: cost of an event, delay, fan-out, replay, start.
     Bench(BenchArgs),
+    /// Attack a relay, and measure what that does to everybody else.
+    Siege(SiegeArgs),
     /// Measure what relays take of the machine, by allocator, stack size and number of hosts.
     Memlab(lab::MemlabArgs),
     /// Hosts that say nothing, for the lab.
@@ -259,6 +262,7 @@ fn run(command: Command) -> io::Result<bool> {
             beside(network, mix, &mut relay, args.duration, &stop)
         }
         Command::Bench(args) => bench::run(&args, &stop),
+        Command::Siege(args) => siege::run(&args, &stop),
     }
 }
 

@@ -33,6 +33,7 @@ pub mod plc;
 pub mod process;
 pub mod relay;
 pub mod repo;
+mod siege;
 pub mod sink;
 pub mod tls;
 pub mod traffic;

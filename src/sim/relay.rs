@@ -81,6 +81,12 @@ impl Client {
             None => "/xrpc/com.atproto.sync.requestCrawl",
         };
         let body = json!({"hostname": hostname}).to_string();
+        self.post(path, &body)
+    }
+
+    /// Posts JSON, on behalf of the operator where there is a password; the relay's answer where it
+    /// refuses.
+    pub fn post(&self, path: &str, body: &str) -> io::Result<()> {
         let mut request = self.agent.post(format!("{}{path}", self.url));
         request = request.header("Content-Type", "application/json");
         if let Some(password) = &self.password {
