@@ -79,8 +79,9 @@ pub const HOST_NICE: i32 = 10;
 pub const CREW_MIN: usize = 4;
 /// See [`CREW_MIN`].
 pub const CREW_MAX: usize = 16;
-/// How nice the threads are that read the past for subscribers: what happens now goes before.
-pub const REPLAY_NICE: i32 = 10;
+/// How nice the threads are that read the past for subscribers: what happens now goes before, and hosts come
+/// after, or a subscriber that has fallen behind would never catch up with a relay that is busy.
+pub const REPLAY_NICE: i32 = 5;
 /// How nice the threads are that make pages of lists: they stand behind those of hosts ([`HOST_NICE`]).
 pub const LIST_NICE: i32 = 15;
 /// Workspaces for proving that are kept while nobody needs them, of about ten kilobytes each; beyond,
@@ -702,7 +703,7 @@ const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < SERVICE_EXTENSION.as_sec
 const _: () = assert!(CONTROL_TIMEOUT.as_secs() < CONTROL_START_TIMEOUT.as_secs());
 const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < CONTROL_COPY_TIMEOUT.as_secs());
 const _: () = assert!(HOST_EVENTS_A_SECOND_MAX < TRUSTED_HOST_EVENTS_A_SECOND_MAX);
-const _: () = assert!(HOST_NICE < LIST_NICE);
+const _: () = assert!(0 < REPLAY_NICE && REPLAY_NICE < HOST_NICE && HOST_NICE < LIST_NICE);
 const _: () = assert!(HTTP_REFUSALS_MAX as u64 * 2 < DESCRIPTORS_KEPT);
 const _: () = assert!(SUBSCRIBER_SAID_BYTES_A_SECOND < SUBSCRIBER_SAID_BYTES_BURST);
 const _: () = assert!(4 * HOST_PING_INTERVAL.as_secs() < HOSTS_STALL_MAX.as_secs());
