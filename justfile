@@ -112,6 +112,12 @@ fuzz target seconds="60":
 soak *args: build
     {{ CARGO_TARGET_DIR }}/release/zlay-sim soak {{ args }}
 
+# `--only list` says which attacks there are, `--strict` fails where one does more than it may.
+
+# hostile hosts and clients against a relay, and what they do to everybody else (twenty minutes)
+siege *args: build
+    {{ CARGO_TARGET_DIR }}/release/zlay-sim siege {{ args }}
+
 # Builds one optimised binary for each allocator; what the results say: docs/memory.md.
 
 # memory by allocator, stack size and number of hosts (an hour; `--quick`: minutes)

@@ -73,6 +73,17 @@ pub const HOST_POISON_DROPS_MAX: u32 = 3;
 /// How nice the threads of hosts are (<https://man7.org/linux/man-pages/man7/sched.7.html>): with
 /// this, each gets about a tenth of what others of the relay get when there is not enough for all.
 pub const HOST_NICE: i32 = 10;
+/// Threads of a crew at least: one makes pages of lists, another reads the store for subscribers that are
+/// far behind. It has one for each core up to [`CREW_MAX`]. So what strangers take of the machine does not
+/// grow with their number.
+pub const CREW_MIN: usize = 4;
+/// See [`CREW_MIN`].
+pub const CREW_MAX: usize = 16;
+/// How nice the threads are that read the past for subscribers: what happens now goes before, and hosts come
+/// after, or a subscriber that has fallen behind would never catch up with a relay that is busy.
+pub const REPLAY_NICE: i32 = 5;
+/// How nice the threads are that make pages of lists: they stand behind those of hosts ([`HOST_NICE`]).
+pub const LIST_NICE: i32 = 15;
 /// Workspaces for proving that are kept while nobody needs them, of about ten kilobytes each; beyond,
 /// they are freed, and made anew when that many hosts are busy at once again.
 pub const WORKSPACES_KEPT_MAX: usize = 64;
@@ -221,13 +232,18 @@ pub const WAKE_GATHER_MANY: Duration = Duration::from_millis(6);
 pub const WAKE_MANY: usize = 50;
 /// How often a subscriber that is being sent frames is listened to, so that its pings are answered.
 pub const SUBSCRIBER_LISTEN_INTERVAL: Duration = Duration::from_millis(20);
+/// Bytes that a subscriber may say at once, all of which is passed over but for pings: more than any
+/// client has to say.
+pub const SUBSCRIBER_SAID_BYTES_BURST: usize = 1 << 20;
+/// Bytes that it may say in a second beyond that; what comes faster waits in its socket.
+pub const SUBSCRIBER_SAID_BYTES_A_SECOND: usize = 64 << 10;
 /// Frames of one vectored write to a subscriber.
 pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
 /// Bytes that a subscriber takes at once from the ring or the disk, and so holds in memory when it
 /// does not read.
 pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 256 << 10;
-/// Subscribers for which the store is read ahead at the same time; the others read for themselves,
-/// which is slower.
+/// Subscribers for which the store is read ahead at the same time; the others have each page read when they
+/// need it, which is slower.
 pub const READ_AHEADS_MAX: usize = 8;
 /// Pages that are read ahead of one subscriber, beside the one that is being read.
 pub const READ_AHEAD_PAGES: usize = 2;
@@ -283,6 +299,9 @@ pub const HTTP_LINGER_BYTES_MAX: usize = 256 << 10;
 pub const HTTP_REFUSALS_MAX: usize = 64;
 /// How long a connection over a cap may take to be told so.
 pub const HTTP_REFUSAL_TIMEOUT: Duration = Duration::from_millis(250);
+/// Above this share of the connections there may be, in percent, none is kept open between two requests:
+/// who holds connections without need must not leave none for others.
+pub const HTTP_CROWDED_PERCENT: usize = 50;
 /// What a client over a cap is asked to wait before it tries again.
 pub const HTTP_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long the listener rests after an error, such as running out of file descriptors.
@@ -451,6 +470,13 @@ pub const INTERNAL_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests of the internal port that wait for something and so have a thread each; one more is
 /// answered 429.
 pub const INTERNAL_SLOW_MAX: usize = 4;
+/// How often a thread of the internal port that has nothing to do looks whether connections wait.
+pub const INTERNAL_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// After so many looks in a row at which one waited, and no request came, nobody accepts any more.
+pub const INTERNAL_DEAF_LOOKS: u32 = 5;
+/// A body that the internal port may read into memory only to drop it; one that is said to be longer costs
+/// its connection.
+pub const INTERNAL_BODY_BYTES_DROPPED_MAX: usize = 1 << 20;
 /// How long the internal port rests before it is set up again after an error.
 pub const INTERNAL_RETRY: Duration = Duration::from_millis(500);
 
@@ -574,6 +600,11 @@ pub const CONTROL_COPY_ROWS: usize = 4_096;
 /// [`HTTP_CONNECTIONS_MAX`], and two of each subscriber.
 pub const OPEN_FILES_WANTED: u64 = 8_192;
 
+/// Descriptors that connections of strangers leave free beyond [`STORE_OPEN_FILES_MAX`]: for the internal
+/// port, the control store, and those who are told that there is no room. Of a machine that allows very
+/// few, half.
+pub const DESCRIPTORS_KEPT: u64 = 256;
+
 /// The shortest time between two looks of `zlay top`: a list of thousands of hosts is a megabyte.
 pub const TOP_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The longest, which is as good as none.
@@ -676,6 +707,9 @@ const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < SERVICE_EXTENSION.as_sec
 const _: () = assert!(CONTROL_TIMEOUT.as_secs() < CONTROL_START_TIMEOUT.as_secs());
 const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < CONTROL_COPY_TIMEOUT.as_secs());
 const _: () = assert!(HOST_EVENTS_A_SECOND_MAX < TRUSTED_HOST_EVENTS_A_SECOND_MAX);
+const _: () = assert!(0 < REPLAY_NICE && REPLAY_NICE < HOST_NICE && HOST_NICE < LIST_NICE);
+const _: () = assert!(HTTP_REFUSALS_MAX as u64 * 2 < DESCRIPTORS_KEPT);
+const _: () = assert!(SUBSCRIBER_SAID_BYTES_A_SECOND < SUBSCRIBER_SAID_BYTES_BURST);
 const _: () = assert!(4 * HOST_PING_INTERVAL.as_secs() < HOSTS_STALL_MAX.as_secs());
 const _: () = assert!(HOST_THROTTLED_CALM.as_secs() < HOST_PING_INTERVAL.as_secs());
 const _: () = assert!(IDENTITY_REFRESH_QUEUE_MAX < IDENTITY_QUEUE_MAX);

@@ -32,7 +32,7 @@ pub use self::{
     http::{Call, FetchError, GetOptions, Response},
 };
 use self::{address::Policy, http::Client};
-use crate::{atproto::hostname::Endpoint, config::Config, limits};
+use crate::{atproto::hostname::Endpoint, config::Config, descriptors, limits};
 
 /// Makes connections; cheap to clone.
 #[derive(Clone, Debug)]
@@ -131,6 +131,7 @@ impl Outbound {
             }
             match TcpStream::connect_timeout(address, share) {
                 Ok(stream) => {
+                    descriptors::check(&stream)?;
                     stream.set_nodelay(true)?;
                     SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
                     return Ok(stream);

@@ -38,6 +38,8 @@ pub enum Role {
     Ticker,
     /// Accepts on the public port, or serves one of its plain connections.
     Http,
+    /// Makes pages of lists.
+    List,
     /// Serves the internal port, or samples what the status page, metrics and probes show.
     Metrics,
     /// Frees what has left the window.
@@ -56,7 +58,7 @@ pub enum Role {
 
 impl Role {
     /// Every role, for reports.
-    pub const ALL: [Role; 16] = [
+    pub const ALL: [Role; 17] = [
         Role::Host,
         Role::Sequencer,
         Role::Resolver,
@@ -65,6 +67,7 @@ impl Role {
         Role::Replay,
         Role::Ticker,
         Role::Http,
+        Role::List,
         Role::Metrics,
         Role::Retention,
         Role::Control,
@@ -86,6 +89,7 @@ impl Role {
             Role::Replay => "replay",
             Role::Ticker => "ticker",
             Role::Http => "http",
+            Role::List => "list",
             Role::Metrics => "metrics",
             Role::Retention => "retention",
             Role::Control => "control",
@@ -99,10 +103,13 @@ impl Role {
 
     /// How far its threads stand back where there are more that could run than cores. Thousands of
     /// host threads would otherwise leave a hundredth of a core to the one thread that they all wait
-    /// for, and as little to subscribers and to the answer that the relay is alive.
+    /// for, and as little to subscribers and to the answer that the relay is alive. Strangers who
+    /// replay or list everything come behind what happens now. A thread is at least as nice as the one that spawns it.
     const fn nice(self) -> i32 {
         match self {
             Role::Host => crate::limits::HOST_NICE,
+            Role::Replay => crate::limits::REPLAY_NICE,
+            Role::List => crate::limits::LIST_NICE,
             _ => 0,
         }
     }
@@ -111,7 +118,7 @@ impl Role {
     const fn is_expendable(self) -> bool {
         matches!(
             self,
-            Role::Host | Role::Subscriber | Role::Replay | Role::Http | Role::Metrics
+            Role::Host | Role::Subscriber | Role::Replay | Role::Http | Role::List | Role::Metrics
         )
     }
 }

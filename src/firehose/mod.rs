@@ -12,6 +12,7 @@ mod admission;
 mod ahead;
 mod client_frames;
 mod cursor;
+mod ear;
 pub mod frame;
 mod hidden;
 mod outbox;
@@ -38,6 +39,7 @@ pub use self::{
 use self::{ahead::Turns, hidden::Hidden, registry::Registry};
 use crate::{
     atproto::did::Did,
+    crew::Crew,
     limits,
     metrics::Metrics,
     store::{Store, Takedown},
@@ -114,6 +116,8 @@ pub struct Firehose {
     admissions: Arc<Admissions>,
     registry: Arc<Registry>,
     turns: Turns,
+    /// Reads the store for those who are far behind.
+    crew: Crew,
     news: Sender<()>,
     stop: Stop,
 }
@@ -156,6 +160,7 @@ impl Firehose {
             admissions: Arc::new(Admissions::new(total, per_address)),
             registry: Arc::default(),
             turns: Turns::default(),
+            crew: Crew::start(Role::Replay)?,
             news,
             stop,
         });

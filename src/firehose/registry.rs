@@ -14,6 +14,8 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::descriptors;
+
 /// One subscriber as others see it: numbers that it updates and nobody has to lock.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -78,6 +80,7 @@ impl Registry {
         user_agent: String,
     ) -> io::Result<Registration> {
         let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        descriptors::check(&bell)?;
         let mut entries = self.lock();
         entries.next_id += 1;
         let entry = Arc::new(Entry {

@@ -18,6 +18,7 @@ use super::{
     ahead::Ahead,
     client_frames::{ClientFrame, Parser, Violation},
     cursor::{Cursor, Start},
+    ear::{Ear, READ_BYTES},
     frame::{self, CloseCode},
     outbox::Outbox,
     registry::Registration,
@@ -53,6 +54,7 @@ pub(super) fn spawn(firehose: &Arc<Firehose>, subscription: Subscription) -> io:
         moved_at: now,
         sent_at: now,
         has_words: true,
+        ear: Ear::new(now),
         heard_at: now,
         asked_at: None,
     };
@@ -104,6 +106,8 @@ struct Subscriber {
     sent_at: Instant,
     /// The client has said something that was not read yet.
     has_words: bool,
+    /// How much of it is listened to.
+    ear: Ear,
     /// When the client was last listened to.
     heard_at: Instant,
     /// When the first ping since the last sign of life was sent.
@@ -239,7 +243,8 @@ impl Subscriber {
                 return Err(End::Dismissed);
             }
             let now = Instant::now();
-            if self.has_words || now >= self.heard_at + limits::SUBSCRIBER_LISTEN_INTERVAL {
+            let is_due = now >= self.heard_at + limits::SUBSCRIBER_LISTEN_INTERVAL;
+            if (self.has_words || is_due) && self.ear.is_open(now) {
                 self.heard_at = now;
                 self.listen()?;
             }
@@ -334,7 +339,21 @@ impl Subscriber {
         let store = &self.firehose.store;
         let last = store.last_seq();
         let bytes = self.firehose.settings.page_bytes_max;
-        match store.read_after(self.position, bytes, &mut self.page)? {
+        let page = if self.pages_behind < limits::READ_AHEAD_AFTER_PAGES {
+            store.read_after(self.position, bytes, &mut self.page)?
+        } else {
+            let (store, after) = (Arc::clone(store), self.position);
+            let mut frames = std::mem::take(&mut self.page);
+            let read = self.firehose.crew.run(move || {
+                let page = store.read_after(after, bytes, &mut frames);
+                page.map(|page| (page, frames))
+            });
+            // A panic was counted and logged where it happened.
+            let (page, frames) = read.ok_or(End::Vanished)??;
+            self.page = frames;
+            page
+        };
+        match page {
             Page::Frames if self.page.is_empty() => {
                 // Nothing lies between here and the last seq: the ring begins beyond a jump.
                 self.position = self.position.max(last);
@@ -350,13 +369,16 @@ impl Subscriber {
     /// Reads what the client says, a little at a time, so that pings are answered between two
     /// writes.
     fn listen(&mut self) -> Result<(), End> {
-        let mut bytes = [0; 1024];
+        let mut bytes = [0; READ_BYTES];
         let read = self.socket.read(&mut bytes);
         // There may be more where it was as much as was asked for.
         self.has_words = matches!(&read, Ok(n) if *n == bytes.len());
         match read {
             Ok(0) => Err(End::Vanished),
-            Ok(n) => self.hear(&bytes[..n]),
+            Ok(n) => {
+                self.ear.heard(n);
+                self.hear(&bytes[..n])
+            }
             Err(error) if is_later(&error) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -431,7 +453,7 @@ impl Subscriber {
     fn sleep(&mut self, now: Instant) -> Result<(), End> {
         let timing = &self.firehose.settings.timing;
         let entry = &self.registration.entry;
-        let (interest, deadline) = if self.outbox.is_empty() {
+        let (mut interest, mut deadline) = if self.outbox.is_empty() {
             entry.fall_asleep();
             if self.firehose.ring.head() > self.position {
                 entry.wake_up();
@@ -445,6 +467,11 @@ impl Subscriber {
             let deadline = self.moved_at + timing.stall_max;
             (PollFlags::IN | PollFlags::OUT, deadline)
         };
+        if !self.ear.is_open(now) {
+            interest -= PollFlags::IN;
+            deadline = deadline.min(self.ear.opens_at());
+            self.has_words = true;
+        }
         let timeout = deadline.saturating_duration_since(now);
         let ready = wait(
             &[(&self.socket, interest), (&entry.bell, PollFlags::IN)],
@@ -453,6 +480,9 @@ impl Subscriber {
         entry.wake_up();
         // A socket that is ready for more than frames has words, or is broken.
         self.has_words |= !(ready & !PollFlags::OUT).is_empty();
+        if ready.intersects(PollFlags::ERR | PollFlags::HUP) {
+            self.ear.hear_out();
+        }
         Ok(())
     }
 
@@ -492,8 +522,8 @@ impl Subscriber {
     /// with something unread in it takes back what was written last.
     fn drain(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + self.firehose.settings.timing.close_timeout;
-        let mut is_open = true;
-        loop {
+        let (mut is_open, mut thrown_away) = (true, 0);
+        while thrown_away < limits::HTTP_LINGER_BYTES_MAX {
             if is_open && self.outbox.is_empty() {
                 self.socket.shutdown(Shutdown::Write)?;
                 is_open = false;
@@ -515,13 +545,14 @@ impl Subscriber {
                     Err(error) => return Err(error),
                 }
             }
-            match self.socket.read(&mut [0; 1024]) {
+            match self.socket.read(&mut [0; READ_BYTES]) {
                 Ok(0) => return Ok(()),
-                Ok(_) => {}
+                Ok(n) => thrown_away += n,
                 Err(error) if is_later(&error) => {}
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     front_door::Times,
-    head::{self, Head},
+    head::{self, Checked, Head},
     response::Response,
     wake::{Wake, Woken},
 };
@@ -59,16 +59,20 @@ impl Connection {
         };
         let mut deadline = Instant::now() + silence;
         let mut started = false;
-        let mut searched = 0;
+        let (mut searched, mut checked) = (0, Checked::NotYet);
         loop {
             self.skip_empty_lines();
             if !started && !self.buffer.is_empty() {
                 started = true;
                 deadline = Instant::now() + self.times.head;
             }
+            if checked == Checked::NotYet {
+                checked = head::check_beginning(&self.buffer, searched).map_err(End::Refused)?;
+            }
             let end = head::end(&self.buffer, searched);
             if end.unwrap_or(self.buffer.len()) > HTTP_HEAD_BYTES_MAX {
-                return Err(End::Refused(head::too_large()));
+                let beginning = &self.buffer[..HTTP_HEAD_BYTES_MAX];
+                return Err(End::Refused(head::too_long(beginning)));
             }
             if let Some(end) = end {
                 let head = head::parse(&self.buffer[..end]).map_err(End::Refused)?;

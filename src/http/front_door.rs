@@ -1,6 +1,7 @@
 //! The public listener: strangers reach it, so that everything has a deadline and a bound.
 //!
-//! One thread accepts and one thread serves each connection. Who is over a cap is told so by a
+//! One thread accepts and one thread serves each connection; pages of lists are made by a few others
+//! ([`Crew`]). Who is over a cap is told so by a
 //! third kind of thread, one for all, which never waits long. A connection that becomes a
 //! subscription leaves the front door with its socket.
 
@@ -24,8 +25,10 @@ use super::{
     router::{self, Port},
     subscribe::{self, Handover, Upgrade},
     wake::{Wake, Woken},
+    xrpc,
 };
 use crate::{
+    crew::Crew,
     descriptors,
     limits::{
         HTTP_ACCEPT_RETRY, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX,
@@ -96,6 +99,21 @@ struct Shared {
     wake: Arc<Wake>,
     gate: Arc<Gate>,
     times: Times,
+    /// Makes pages of lists.
+    crew: Crew,
+}
+
+impl Shared {
+    /// Answers a request for a page of a list.
+    fn list(&self, request: &Arc<Request>) -> Response {
+        let (app, request) = (Arc::clone(&self.app), Arc::clone(request));
+        let made = self
+            .crew
+            .run(move || router::route(&app, Port::Public, &request));
+        made.unwrap_or_else(|| {
+            Response::error(500, "InternalServerError", "The page could not be made")
+        })
+    }
 }
 
 /// A listening socket with the backlog that thousands of simultaneous clients need.
@@ -123,6 +141,7 @@ impl FrontDoor {
             wake: Arc::clone(&wake),
             gate: Arc::clone(&gate),
             times: bounds.times,
+            crew: Crew::start(Role::List)?,
         });
         let (refused, to_refuse) = bounded(HTTP_REFUSALS_MAX);
         let refuser_wake = Arc::clone(&wake);
@@ -200,7 +219,12 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 fn take_in(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, refused: &Sender<TcpStream>) {
-    let Some(pass) = shared.gate.enter(peer.ip()) else {
+    // The store needs descriptors more than strangers do.
+    let pass = match descriptors::is_kept(&stream) {
+        true => None,
+        false => shared.gate.enter(peer.ip()),
+    };
+    let Some(pass) = pass else {
         shared.app.metrics.http_refused.inc();
         // Where even those who wait to be told are too many, the socket is closed here.
         let _ = refused.try_send(stream);
@@ -237,10 +261,12 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
     let metrics = &shared.app.metrics;
     metrics.http_connections.add(1);
     let _counted = Counted(metrics);
+    // Left before it is no longer counted.
+    let pass = pass;
     let mut first = true;
     loop {
         let (request, keep_alive) = match read_request(&mut connection, peer, first) {
-            Ok(request) => request,
+            Ok((request, keep_alive)) => (Arc::new(request), keep_alive),
             Err(End::Quiet) => return,
             Err(End::Refused(answer)) => {
                 shared.app.metrics.http_refused.inc();
@@ -252,6 +278,7 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
             }
         };
         first = false;
+        let keep_alive = keep_alive && !shared.gate.is_crowded();
         let (began, route) = (Instant::now(), Route::of(&request.path));
         let response = match upgrade(&request) {
             Some(upgrade) => match Arc::clone(&shared.app.firehose).admit(request.client) {
@@ -261,6 +288,7 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
                 }
                 Err(full) => Response::too_many(&full.to_string(), HTTP_RETRY_AFTER),
             },
+            None if xrpc::is_list(&request.path) => shared.list(&request),
             None => router::route(&shared.app, Port::Public, &request),
         };
         let head_only = request.method == Method::Head;

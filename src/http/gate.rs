@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::request::{is_beside_us, network};
+use crate::limits::HTTP_CROWDED_PERCENT;
 
 /// Counts connections and refuses those over a cap.
 #[derive(Debug)]
@@ -64,6 +65,11 @@ impl Gate {
             gate: Arc::clone(self),
             client,
         })
+    }
+
+    /// Whether so many are inside that nobody should stay without need.
+    pub fn is_crowded(&self) -> bool {
+        self.inside().total * 100 > self.total_max * HTTP_CROWDED_PERCENT
     }
 
     /// Waits until nobody is inside, for `timeout` at most; returns how many still are.
@@ -123,10 +129,12 @@ mod tests {
         let passes: Vec<_> = (0..3)
             .map(|_| gate.enter(ip("127.0.0.1")).unwrap())
             .collect();
+        assert!(gate.is_crowded());
         assert!(gate.enter(ip("127.0.0.1")).is_none());
         assert!(gate.enter(ip("192.0.2.1")).is_none());
         assert_eq!(gate.wait_empty(Duration::ZERO), 3);
         drop(passes);
+        assert!(!gate.is_crowded());
         assert_eq!(gate.wait_empty(Duration::from_secs(60)), 0);
         assert!(gate.inside().by_client.is_empty());
     }

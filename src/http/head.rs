@@ -35,6 +35,34 @@ pub(super) fn end(buffer: &[u8], from: usize) -> Option<usize> {
     None
 }
 
+/// Checks what can be said before the head is complete. A client that speaks something else, such as TLS,
+/// waits for an answer before it says more, and one whose request line is bad learns nothing from what
+/// follows. Bytes before `from` are known to hold no end of a line.
+pub(super) fn check_beginning(buffer: &[u8], from: usize) -> Result<Checked, Response> {
+    if buffer.first().is_some_and(|byte| !byte.is_ascii_graphic()) {
+        return Err(malformed());
+    }
+    let rest = buffer.get(from..).unwrap_or_default();
+    let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+        return Ok(Checked::NotYet);
+    };
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse(&buffer[..=from + end]) {
+        // Of header lines nothing has come.
+        Ok(_) => Ok(Checked::Line),
+        Err(error) => Err(not_read(error, buffer)),
+    }
+}
+
+/// How far [`check_beginning`] has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Checked {
+    /// The request line is not complete.
+    NotYet,
+    /// The request line is good.
+    Line,
+}
+
 /// Parses a complete head. The error is the answer to the client; what follows such a head on the
 /// connection can not be trusted.
 pub(super) fn parse(bytes: &[u8]) -> Result<Head, Response> {
@@ -42,15 +70,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Response> {
     let mut parsed = httparse::Request::new(&mut lines);
     match parsed.parse(bytes) {
         Ok(httparse::Status::Complete(_)) => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(too_large()),
-        Err(httparse::Error::Version) => {
-            return Err(Response::error(
-                505,
-                "InvalidRequest",
-                "Only HTTP/1.1 is spoken here",
-            ));
-        }
-        Ok(httparse::Status::Partial) | Err(_) => return Err(malformed()),
+        Ok(httparse::Status::Partial) => return Err(malformed()),
+        Err(error) => return Err(not_read(error, bytes)),
     }
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
         return Err(malformed());
@@ -58,6 +79,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Response> {
     let minor = parsed.version.unwrap_or(0);
     let mut headers = Headers::default();
     for line in parsed.headers.iter() {
+        // Of an older client it must be passed over
+        // (<https://www.rfc-editor.org/rfc/rfc9110#section-7.8>).
+        if minor == 0 && line.name.eq_ignore_ascii_case("upgrade") {
+            continue;
+        }
         headers.push(line.name, line.value);
     }
     if minor >= 1 && headers.all("host").count() != 1 {
@@ -75,9 +101,18 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Response> {
         query,
         body_bytes: body_bytes(&headers)?,
         keep_alive,
-        expects_continue: minor >= 1 && headers.lists("expect", "100-continue"),
+        expects_continue: expects_continue(&headers, minor)?,
         headers,
     })
+}
+
+/// The answer to a head that is longer than a head may be; `beginning` has as much of it as that.
+pub(super) fn too_long(beginning: &[u8]) -> Response {
+    let line_ends = beginning.contains(&b'\n');
+    if !line_ends && beginning.contains(&b' ') {
+        return Response::error(414, "InvalidRequest", "The request target is too long");
+    }
+    too_large()
 }
 
 /// 431: the head is over a limit.
@@ -92,6 +127,40 @@ pub(super) fn body_too_large() -> Response {
 
 fn malformed() -> Response {
     Response::invalid("Malformed HTTP request")
+}
+
+/// What a head is answered that can not be parsed.
+fn not_read(error: httparse::Error, bytes: &[u8]) -> Response {
+    match error {
+        httparse::Error::TooManyHeaders => too_large(),
+        httparse::Error::Version if names_a_version(bytes) => {
+            Response::error(505, "InvalidRequest", "Only HTTP/1.1 is spoken here")
+        }
+        _ => malformed(),
+    }
+}
+
+/// Whether the third word of a request line is some version of HTTP.
+fn names_a_version(bytes: &[u8]) -> bool {
+    let mut words = bytes.split(|byte| *byte == b' ');
+    words.nth(2).is_some_and(|word| word.starts_with(b"HTTP/"))
+}
+
+/// Whether the client waits for a word of ours before it sends the body; that is all it may expect.
+fn expects_continue(headers: &Headers, minor: u8) -> Result<bool, Response> {
+    if minor == 0 {
+        return Ok(false);
+    }
+    let mut expected = headers.all("expect").peekable();
+    let is_there = expected.peek().is_some();
+    match expected.all(|value| value.eq_ignore_ascii_case("100-continue")) {
+        true => Ok(is_there),
+        false => Err(Response::error(
+            417,
+            "InvalidRequest",
+            "Nothing but 100-continue can be expected here",
+        )),
+    }
 }
 
 /// How long the body is. Only a single plain `Content-Length` is understood, since every further
@@ -204,15 +273,91 @@ mod tests {
         assert_eq!(status(&["GET / HTTP/2.0", "Host: a"]).err(), Some(505));
         assert_eq!(status(&["GET /", "Host: a"]).err(), Some(400));
         assert_eq!(status(&["GET / HTTP/1.1", "Host : a"]).err(), Some(400));
-        assert_eq!(
-            status(&["\u{16}\u{3}\u{1}", "x"]).err(),
-            Some(400),
-            "a TLS hello"
-        );
+        for (line, expected) in [
+            ("X: a\0b", 400),
+            ("X: a\rb", 400),
+            ("X: a\u{b}b", 400),
+            ("X\0: a", 400),
+            (": a", 400),
+            ("X: a\r\n folded", 400),
+            ("X: a\r\n\tfolded", 400),
+            ("Expect: 200-ok", 417),
+            ("Expect: 100-continue\r\nExpect: more", 417),
+        ] {
+            assert_eq!(
+                status(&["GET / HTTP/1.1", "Host: a", line]).err(),
+                Some(expected),
+                "{line:?}"
+            );
+        }
+        for line in [
+            "GET /\0 HTTP/1.1",
+            "GET / x HTTP/1.1",
+            "GET  / HTTP/1.1",
+            "GET /\tx HTTP/1.1",
+            "G\0T / HTTP/1.1",
+            "CONNECT a:443 HTTP/1.1",
+            "GET ../admin HTTP/1.1",
+            "\u{16}\u{3}\u{1}",
+        ] {
+            assert_eq!(status(&[line, "Host: a"]).err(), Some(400), "{line:?}");
+        }
         let mut many = vec!["GET / HTTP/1.1".to_owned(), "Host: a".to_owned()];
         many.extend((0..HTTP_HEADERS_MAX).map(|n| format!("x-{n}: 1")));
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert_eq!(status(&many).err(), Some(431));
+    }
+
+    #[test]
+    fn what_is_no_request_shows_before_its_end() {
+        let check = |bytes: &[u8]| check_beginning(bytes, 0).map_err(|answer| answer.status);
+        assert_eq!(check(b"\x16\x03\x01\x02\0\x01"), Err(400), "a TLS hello");
+        assert_eq!(check(b"\0"), Err(400));
+        assert_eq!(check(b" GET"), Err(400));
+        assert_eq!(check(b"SSH-2.0-OpenSSH_9\r\n"), Err(400));
+        assert_eq!(check(b"EHLO mail.example.com\r\n"), Err(400));
+        assert_eq!(check(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"), Err(400));
+        assert_eq!(check(b"PRI * HTTP/2.0\r\n"), Err(505));
+        for beginning in [&b""[..], b"G", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r"] {
+            assert_eq!(check(beginning), Ok(Checked::NotYet));
+        }
+        for line in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"GET / HTTP/1.0\n",
+            b"GET / HTTP/1.1\r\nHo",
+        ] {
+            for known in [0, 7] {
+                assert_eq!(check_beginning(line, known).ok(), Some(Checked::Line));
+            }
+        }
+    }
+
+    #[test]
+    fn the_limit_that_was_met_is_named() {
+        assert_eq!(too_long(b"GET /aaaa").status, 414);
+        assert_eq!(too_long(b"GET /aaaa HTTP/1.1\r\nX: aaaa").status, 431);
+        assert_eq!(too_long(b"aaaa").status, 431);
+    }
+
+    #[test]
+    fn what_comes_beside_a_length_is_not_trimmed_off() {
+        let length = "Content-Length: 5\u{a0}";
+        assert_eq!(
+            status(&["POST / HTTP/1.1", "Host: a", length]).err(),
+            Some(400)
+        );
+    }
+
+    #[test]
+    fn an_old_client_upgrades_nothing() {
+        let lines = [
+            "GET / HTTP/1.0",
+            "Upgrade: websocket",
+            "Expect: 100-continue",
+        ];
+        let head = status(&lines).unwrap();
+        assert_eq!(head.headers.first("upgrade"), None);
+        assert!(!head.expects_continue);
     }
 
     #[test]

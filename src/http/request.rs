@@ -59,7 +59,9 @@ pub struct Headers(Vec<(String, String)>);
 impl Headers {
     /// Adds a line; what is not UTF-8 in the value is replaced.
     pub fn push(&mut self, name: &str, value: &[u8]) {
-        let value = String::from_utf8_lossy(value).trim().to_owned();
+        // No other white space than this is allowed around a value.
+        let value = String::from_utf8_lossy(value);
+        let value = value.trim_matches([' ', '\t']).to_owned();
         self.0.push((name.to_ascii_lowercase(), value));
     }
 

@@ -109,10 +109,9 @@ pub fn check(request: &Request) -> Result<Upgrade, Response> {
             upgrade_required("WebSocket version 13 is needed").with("Sec-WebSocket-Version", "13")
         );
     }
-    let key = headers
-        .first("sec-websocket-key")
-        .filter(|key| is_nonce(key));
-    let Some(key) = key else {
+    let mut keys = headers.all("sec-websocket-key");
+    let key = keys.next().filter(|key| is_nonce(key));
+    let Some(key) = key.filter(|_| keys.next().is_none()) else {
         return Err(Response::invalid(
             "Sec-WebSocket-Key is missing or malformed",
         ));
@@ -233,6 +232,9 @@ mod tests {
             bad[3].1 = key;
             assert_eq!(check(&request("", &bad)).unwrap_err().status, 400, "{key}");
         }
+        let mut twice = GOOD.to_vec();
+        twice.push(GOOD[3]);
+        assert_eq!(check(&request("", &twice)).unwrap_err().status, 400);
         for method in [Method::Post, Method::Head, Method::Other] {
             let mut other = request("", &GOOD);
             other.method = method;

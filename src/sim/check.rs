@@ -47,6 +47,8 @@ pub struct Stats {
     pub connected: AtomicBool,
     /// Delays from sending to receiving since they were last taken, in microseconds.
     delays: Mutex<Vec<u64>>,
+    /// The same of events whose delay is told apart.
+    delays_apart: Mutex<Vec<u64>>,
 }
 
 impl Stats {
@@ -57,6 +59,13 @@ impl Stats {
         delays.sort_unstable();
         let last = delays.len().checked_sub(1)?;
         Some((delays[last / 2], delays[last * 99 / 100]))
+    }
+
+    /// All delays since they were last taken, in microseconds, and those that are told apart.
+    pub fn take_all_delays(&self) -> [Vec<u64>; 2] {
+        [&self.delays, &self.delays_apart].map(|delays| {
+            std::mem::take(&mut *delays.lock().unwrap_or_else(PoisonError::into_inner))
+        })
     }
 }
 
@@ -174,13 +183,15 @@ impl Run {
         if let Some(seen) = &self.seen {
             seen.add(seq, digest);
         }
-        if let Observation::Expected(delay) = self.expected.observe(frame.did, digest, frame.t) {
-            let delays = &self.stats.delays;
-            delays
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(delay);
-        }
+        let (delays, delay) = match self.expected.observe(frame.did, digest, frame.t) {
+            Observation::Expected(delay) => (&self.stats.delays, delay),
+            Observation::Apart(delay) => (&self.stats.delays_apart, delay),
+            _ => return,
+        };
+        delays
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(delay);
     }
 }
 

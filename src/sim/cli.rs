@@ -22,6 +22,7 @@ use super::{
     lab,
     relay::{Client, Launch, Relay},
     report::{self, Lines},
+    siege::{self, SiegeArgs},
     soak::{self, SoakArgs},
     traffic::{Mix, Sent, Traffic},
 };
@@ -73,6 +74,8 @@ enum Command {
     Soak(Box<SoakArgs>),
     /// Measure a relay under load: cost of an event, delay, fan-out, replay, start.
     Bench(BenchArgs),
+    /// Attack a relay, and measure what that does to everybody else.
+    Siege(SiegeArgs),
     /// Measure what relays take of the machine, by allocator, stack size and number of hosts.
     Memlab(lab::MemlabArgs),
     /// Hosts that say nothing, for the lab.
@@ -235,6 +238,7 @@ fn run(command: Command) -> io::Result<bool> {
         Command::Network(args) => lab::serve_quiet(&args).map(|()| true),
         Command::Soak(args) => soak::run(*args, &stop),
         Command::Bench(args) => bench::run(&args, &stop),
+        Command::Siege(args) => siege::run(&args, &stop),
     }
 }
 

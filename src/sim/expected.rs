@@ -23,6 +23,8 @@ struct Awaited {
     without_handle: Option<Digest>,
     kind: Kind,
     sent: u64,
+    /// Its delay is told apart from that of others.
+    apart: bool,
 }
 
 #[derive(Default, Debug)]
@@ -33,6 +35,8 @@ struct Account {
     recent: VecDeque<Digest>,
     /// Events that are rejected when they are first read, and may pass when they are read again.
     tolerated: Vec<Digest>,
+    /// Nothing of it is compared.
+    disregarded: bool,
 }
 
 /// How an event of the relay's compares with what was expected.
@@ -40,12 +44,16 @@ struct Account {
 pub enum Observation {
     /// The next event of its account, so many microseconds after it was sent.
     Expected(u64),
+    /// The same, of one whose delay is told apart.
+    Apart(u64),
     /// An event that came before.
     Duplicate,
     /// An event that a later one of its account has overtaken.
     OutOfOrder,
     /// An event that need not be forwarded, and may be.
     Tolerated,
+    /// An event of an account of which nothing is compared.
+    Disregarded,
     /// An event that was never to be forwarded.
     Unexpected,
 }
@@ -94,6 +102,8 @@ struct State {
     differences: Differences,
     handles_optional: bool,
     handles_left_out: u64,
+    /// An `#identity` that nobody sent as expected is no difference.
+    any_identity: bool,
     /// Nobody compares.
     ignored: bool,
 }
@@ -110,6 +120,15 @@ impl Expected {
     /// The relay must forward `event`, after everything of the same account before it. To be said
     /// before the event is sent.
     pub fn expect(&self, event: &Event) {
+        self.expect_with(event, false);
+    }
+
+    /// The same; its delay is told apart from that of others.
+    pub fn expect_apart(&self, event: &Event) {
+        self.expect_with(event, true);
+    }
+
+    fn expect_with(&self, event: &Event, apart: bool) {
         let mut state = self.state();
         if state.ignored {
             return;
@@ -127,7 +146,21 @@ impl Expected {
             without_handle,
             kind: event.kind,
             sent: clock::micros(),
+            apart,
         });
+    }
+
+    /// From now on nothing of `did` is compared: an account of a host that is up to no good, whose
+    /// valid events may come or not.
+    pub fn disregard(&self, did: &Arc<str>) {
+        let mut state = self.state();
+        state.accounts.entry(did.clone()).or_default().disregarded = true;
+    }
+
+    /// From now on an `#identity` of any account may come that its own host has not sent: any host
+    /// may say that there is news of an account.
+    pub fn allow_any_identity(&self) {
+        self.state().any_identity = true;
     }
 
     /// From now on nothing is kept of what is expected, because nobody compares.
@@ -201,6 +234,9 @@ impl Expected {
             note(differences, differences.unexpected, "unexpected");
             return Observation::Unexpected;
         };
+        if account.disregarded {
+            return Observation::Disregarded;
+        }
         let is_it = |a: &Awaited| a.digest == digest || a.without_handle == Some(digest);
         if let Some(at) = account.waiting.iter().position(is_it) {
             state.handles_left_out += u64::from(account.waiting[at].digest != digest);
@@ -216,15 +252,20 @@ impl Expected {
             }
             state.outstanding -= at as u64 + 1;
             state.matched += 1;
-            let sent = account
+            let (sent, apart) = account
                 .waiting
                 .pop_front()
-                .map_or(0, |awaited| awaited.sent);
+                .map_or((0, false), |awaited| (awaited.sent, awaited.apart));
             account.recent.push_back(digest);
             if account.recent.len() > RECENT_MAX {
                 account.recent.pop_front();
             }
-            return Observation::Expected(clock::micros().saturating_sub(sent));
+            let delay = clock::micros().saturating_sub(sent);
+            return if apart {
+                Observation::Apart(delay)
+            } else {
+                Observation::Expected(delay)
+            };
         }
         if let Some(at) = account.overtaken.iter().position(is_it) {
             account.overtaken.remove(at);
@@ -241,6 +282,9 @@ impl Expected {
         }
         if account.tolerated.contains(&digest) {
             account.tolerated.retain(|tolerated| *tolerated != digest);
+            return Observation::Tolerated;
+        }
+        if state.any_identity && t == Kind::Identity.name() {
             return Observation::Tolerated;
         }
         differences.unexpected += 1;
@@ -354,6 +398,25 @@ mod tests {
         expected.tolerate(&other);
         assert_eq!(observe(&expected, &other), Observation::Tolerated);
         assert_eq!(observe(&expected, &other), Observation::Unexpected);
+    }
+
+    #[test]
+    fn what_is_disregarded_is_no_difference_and_what_is_apart_is_told() {
+        let (expected, events) = events();
+        let hostile: Arc<str> = "did:plc:hostile".into();
+        expected.disregard(&hostile);
+        let other = event::account(&hostile, None, 1);
+        assert_eq!(observe(&expected, &other), Observation::Disregarded);
+        let first = event::identity(&"did:plc:newcomer".into(), None, 1);
+        expected.expect_apart(&first);
+        assert!(matches!(observe(&expected, &first), Observation::Apart(_)));
+        let rumour = event::identity(&events[0].did, None, 77);
+        assert_eq!(observe(&expected, &rumour), Observation::Unexpected);
+        expected.allow_any_identity();
+        assert_eq!(observe(&expected, &rumour), Observation::Tolerated);
+        let word = event::account(&events[0].did, None, 77);
+        assert_eq!(observe(&expected, &word), Observation::Unexpected);
+        assert_eq!(expected.verdict().unexpected, 2);
     }
 
     #[test]

@@ -189,6 +189,11 @@ impl Host {
         self.accounts().insert(did.clone(), hosted);
     }
 
+    /// The accounts that it reports.
+    pub fn dids(&self) -> Vec<Arc<str>> {
+        self.accounts().keys().cloned().collect()
+    }
+
     /// Serves this as the document of the host's own `did:web` from now on.
     pub fn set_document(&self, document: &str) {
         let mut own = self.document.lock().unwrap_or_else(PoisonError::into_inner);

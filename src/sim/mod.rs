@@ -34,6 +34,7 @@ pub mod plc;
 pub mod process;
 pub mod relay;
 pub mod repo;
+mod siege;
 pub mod sink;
 mod soak;
 pub mod tls;

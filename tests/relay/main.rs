@@ -13,6 +13,7 @@
 mod admin;
 mod admission;
 mod backfill;
+mod clients;
 mod console;
 mod control;
 mod crashes;

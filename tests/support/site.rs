@@ -114,6 +114,12 @@ impl Site {
         Relay::start(self.command())
     }
 
+    /// The same by another command, which ends as the relay's program.
+    #[allow(dead_code, reason = "not every suite that shares this file needs it")]
+    pub(crate) fn start_by(&self, command: Command) -> Relay {
+        Relay::start(command)
+    }
+
     /// Starts a relay, asks it to crawl every host, and waits until it is connected to all.
     pub(crate) fn start_crawling(&self) -> Relay {
         let relay = self.start();

@@ -257,3 +257,196 @@ fn one_more_than_the_limit_is_not_admitted() {
     drop(clients);
     eventually("a slot is free", || relay.firehose.admit(address).is_ok());
 }
+
+/// A header and the beginning of a payload, masked with zeros, as a client sends them.
+fn masked(first: u8, length: u64) -> Vec<u8> {
+    let mut frame = vec![first];
+    match length {
+        0..=125 => frame.push(0x80 | length as u8),
+        126..=0xffff => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(0x80 | 127);
+            frame.extend(length.to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame
+}
+
+/// Whatever breaks the protocol of websockets ends the subscription at once with code 1008, and nobody
+/// else's.
+#[test]
+fn every_violation_is_closed_with_the_same_code() {
+    let relay = Relay::new(settings());
+    let mut other = relay.connect(None);
+    let no_end = [&[0x82, 0xff][..], &[0xff; 8], &[0; 4]].concat();
+    for (what, bytes) in [
+        ("data that is not masked", &b"\x82\x05hello"[..]),
+        ("text that is not masked", b"\x81\x05hello"),
+        ("a ping that is not masked", b"\x89\x00"),
+        ("a reserved bit", b"\xc2\x80\0\0\0\0"),
+        ("another reserved bit", b"\x91\x80\0\0\0\0"),
+        ("a reserved opcode", b"\x83\x80\0\0\0\0"),
+        ("a reserved opcode of control", b"\x8f\x80\0\0\0\0"),
+        ("a ping in pieces", b"\x09\x80\0\0\0\0"),
+        ("a close in pieces", b"\x08\x82\0\0\0\0"),
+        ("a ping that is too long", b"\x89\xfe\0\x7e\0\0\0\0"),
+        ("a close that is too long", b"\x88\xff"),
+        ("a length that can not be", &no_end),
+        (
+            "another request",
+            b"GET /xrpc/_health HTTP/1.1\r\nHost: r\r\n\r\n",
+        ),
+        ("a TLS hello", b"\x16\x03\x01\x02\0\x01\0\x01\xfc"),
+        ("zeros", &[0; 64]),
+    ] {
+        let mut client = relay.connect(None);
+        client.0.get_mut().write_all(bytes).unwrap();
+        let (messages, code, reason) = client.until_close();
+        assert_eq!((messages.len(), code), (0, CloseCode::Policy), "{what}");
+        assert_eq!(reason, "ProtocolError", "{what}");
+    }
+    eventually("all are gone", || relay.firehose.subscribers().len() == 1);
+    assert_eq!(relay.metrics().subscribers_left.get(Leave::Protocol), 15);
+    relay.emit(1..=3, 50);
+    other.expect(1..=3, 50);
+}
+
+/// Messages that never end: one in endless pieces, and one of which only the length ever comes. They cost
+/// nothing, and the stream goes on; so does one whose pieces make no sense.
+#[test]
+fn messages_without_end_change_nothing() {
+    let relay = Relay::new(settings());
+    let mut pieces = relay.connect(None);
+    let mut giant = relay.connect(None);
+    let begun = masked(0x82, i64::MAX as u64);
+    giant.0.get_mut().write_all(&begun).unwrap();
+    for n in 1..=200 {
+        // Begun again and again, and gone on with what was never begun.
+        for first in [0x01, 0x00, 0x02, 0x80, 0x00] {
+            let frame = [masked(first, 300), vec![b'x'; 300]].concat();
+            pieces.0.get_mut().write_all(&frame).unwrap();
+        }
+        giant.0.get_mut().write_all(&[0x88; 1_500]).unwrap();
+        relay.emit([n], 50);
+        pieces.expect([n], 50);
+        giant.expect([n], 50);
+    }
+    // Between two pieces there may be a ping.
+    let ping = [masked(0x89, 2), b"hi".to_vec()].concat();
+    pieces.0.get_mut().write_all(&ping).unwrap();
+    let pong = Message::Pong(Bytes::from_static(b"hi"));
+    assert_eq!(pieces.0.read().unwrap(), pong);
+}
+
+/// Pings without end, of which nobody reads the answers, and more than is ever listened to: the stream of
+/// the others goes on, the last ping that was heard is answered, and the client is cut as any other that
+/// takes nothing.
+#[test]
+fn a_flood_of_pings_delays_nobody() {
+    let mut settings = settings();
+    settings.timing.stall_max = Duration::from_secs(1);
+    let relay = Relay::new(settings);
+    let mut quick = relay.connect(None);
+    let flooding = relay.connect_narrow(None);
+    let mut socket = flooding.0.get_ref().try_clone().unwrap();
+    let flood = std::thread::spawn(move || {
+        let ping = [masked(0x89, 125), vec![b'x'; 125]].concat();
+        while socket.write_all(&ping.repeat(100)).is_ok() {}
+    });
+    for seq in 1..=2_000 {
+        relay.emit([seq], 10_000);
+        quick.expect([seq], 10_000);
+    }
+    eventually("it is cut", || {
+        relay.metrics().subscribers_left.get(Leave::TooSlow) == 1
+    });
+    drop(flooding);
+    flood.join().unwrap();
+    relay.emit([2_001], 10);
+    quick.expect([2_001], 10);
+}
+
+/// A client that says goodbye and then neither closes nor reads holds its slot no longer than the
+/// handshake may take, however much it goes on to say.
+#[test]
+fn a_close_and_then_silence_frees_the_slot() {
+    let mut settings = settings();
+    settings.timing.close_timeout = Duration::from_millis(200);
+    let relay = Relay::new(settings);
+    let goodbye = [masked(0x88, 2), 1000u16.to_be_bytes().to_vec()].concat();
+    let mut silent = relay.connect(None);
+    silent.0.get_mut().write_all(&goodbye).unwrap();
+    let mut talking = relay.connect(None);
+    talking.0.get_mut().write_all(&goodbye).unwrap();
+    let mut socket = talking.0.get_ref().try_clone().unwrap();
+    let talk = std::thread::spawn(move || while socket.write_all(&[0; 10_000]).is_ok() {});
+    eventually("both are gone", || relay.firehose.subscribers().is_empty());
+    assert_eq!(relay.metrics().subscribers_left.get(Leave::Closed), 2);
+    let (messages, code, _) = silent.until_close();
+    assert_eq!((messages.len(), code), (0, CloseCode::Normal));
+    talk.join().unwrap();
+}
+
+/// A client that closes its sending side only is one that has left: websockets have no half.
+#[test]
+fn a_half_closed_socket_is_the_end() {
+    let relay = Relay::new(settings());
+    relay.emit(1..=100, 1_000);
+    for cursor in [None, Some("0")] {
+        let client = relay.connect(cursor);
+        let socket = client.0.get_ref();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        eventually("it is gone", || relay.firehose.subscribers().is_empty());
+    }
+    assert_eq!(relay.metrics().subscribers_left.get(Leave::Gone), 2);
+}
+
+/// Who is reset is noticed also while it talks more than it is listened to.
+#[test]
+fn a_talker_that_is_reset_is_gone() {
+    let relay = Relay::new(settings());
+    let mut client = relay.connect(None);
+    let socket = client.0.get_mut();
+    socket.write_all(&masked(0x82, i64::MAX as u64)).unwrap();
+    let burst = limits::SUBSCRIBER_SAID_BYTES_BURST;
+    socket.write_all(&vec![0; burst + (64 << 10)]).unwrap();
+    let options = socket2::SockRef::from(&*socket);
+    options.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    eventually("it is gone", || relay.firehose.subscribers().is_empty());
+    assert_eq!(relay.metrics().subscribers_left.get(Leave::Gone), 1);
+}
+
+/// All read the whole window at once: each gets every event once and in order, more of them than the store
+/// is read ahead for, and who is live meanwhile gets the next.
+#[test]
+fn the_whole_window_is_replayed_by_many_at_once() {
+    let mut settings = settings();
+    settings.ring_bytes_max = 1 << 20;
+    settings.subscribers_max = (100, 100);
+    let relay = Relay::new(settings);
+    let last = 5_000;
+    for seqs in (1..=last).collect::<Vec<_>>().chunks(500) {
+        relay.emit(seqs.iter().copied(), 2_000);
+    }
+    let mut live = relay.connect(None);
+    std::thread::scope(|scope| {
+        let scans: Vec<_> = (0..50)
+            .map(|_| {
+                let mut client = relay.connect(Some("0"));
+                scope.spawn(move || client.expect(1..=last, 2_000))
+            })
+            .collect();
+        let mut seq = last;
+        while seq < last + 10 || !scans.iter().all(|scan| scan.is_finished()) {
+            seq += 1;
+            relay.emit([seq], 100);
+            live.expect([seq], 100);
+        }
+    });
+    assert!(relay.metrics().replay_reads.get(Tier::Store) > 50);
+}

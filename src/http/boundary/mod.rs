@@ -20,6 +20,7 @@ mod connections;
 mod console;
 mod crawling;
 mod described;
+mod hostile;
 mod operating;
 mod pages;
 mod queries;

@@ -16,6 +16,13 @@ pub const PREFIX: &str = "/xrpc/";
 /// What answers a query; the error is an answer too.
 type Query = fn(&dyn Catalog, &Params<'_>) -> Result<Response, Response>;
 
+/// Whether a path is that of a list, a page of which takes thousands of times as long as anything else.
+pub fn is_list(path: &str) -> bool {
+    let lists = ["listHosts", "listRepos", "listReposByCollection"];
+    let name = path.strip_prefix("/xrpc/com.atproto.sync.");
+    name.is_some_and(|name| lists.contains(&name))
+}
+
 /// Answers a request under [`PREFIX`] that has no route of its own.
 pub fn route(catalog: &dyn Catalog, request: &Request) -> Response {
     let Some(query) = query(&request.path) else {

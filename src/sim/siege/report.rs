@@ -1,0 +1,307 @@
+//! What was measured, for people and for programs.
+
+use std::{fmt::Write, io, time::Duration};
+
+use serde::Serialize;
+
+use super::{SiegeArgs, attack::Seen};
+use crate::sim::{clock, expected::Differences};
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// What was measured in all rounds of one kind.
+#[derive(Default, Debug)]
+pub(super) struct Measured {
+    /// Delays of accounts that the relay knows, and of first events, in microseconds.
+    delays: [Vec<u64>; 2],
+    rss_max: u64,
+    cpu: Duration,
+    time: Duration,
+}
+
+impl Measured {
+    /// The relay holds so many bytes now.
+    pub(super) fn look(&mut self, rss: u64) {
+        self.rss_max = self.rss_max.max(rss);
+    }
+
+    /// It has used so much processor time in so much time.
+    pub(super) fn add_time(&mut self, cpu: Duration, time: Duration) {
+        self.cpu += cpu;
+        self.time += time;
+    }
+
+    /// These delays were seen.
+    pub(super) fn add_delays(&mut self, delays: [Vec<u64>; 2]) {
+        for (all, more) in self.delays.iter_mut().zip(delays) {
+            all.extend(more);
+        }
+    }
+
+    fn figures(&mut self) -> Figures {
+        let [known, first] = &mut self.delays;
+        known.sort_unstable();
+        first.sort_unstable();
+        Figures {
+            events: known.len() + first.len(),
+            p50_ms: percentile(known, 50),
+            p99_ms: percentile(known, 99),
+            max_ms: percentile(known, 100),
+            first_p50_ms: percentile(first, 50),
+            first_p99_ms: percentile(first, 99),
+            cpu: self.cpu.as_secs_f64() / self.time.as_secs_f64().max(1e-9),
+            rss_max: self.rss_max,
+        }
+    }
+}
+
+/// In milliseconds; 0 of nothing.
+fn percentile(sorted: &[u64], percent: usize) -> f64 {
+    let at = sorted.len().saturating_sub(1) * percent / 100;
+    sorted.get(at).map_or(0.0, |micros| *micros as f64 / 1e3)
+}
+
+/// One side of a comparison.
+#[derive(Clone, Copy, Serialize, Debug)]
+struct Figures {
+    events: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+    /// The same of the first events of accounts, for which the directory was asked.
+    first_p50_ms: f64,
+    first_p99_ms: f64,
+    /// Processor time of the relay in each second.
+    cpu: f64,
+    rss_max: u64,
+}
+
+/// One attack.
+#[derive(Serialize, Debug)]
+pub(super) struct Row {
+    name: &'static str,
+    about: &'static str,
+    calm: Figures,
+    attack: Figures,
+    /// How many times as long the 99th percentile is under attack.
+    ratio: f64,
+    first_ratio: f64,
+    /// What the relay held beyond the calm, at most.
+    rss_over_mib: f64,
+    /// What the relay says of it.
+    seen: String,
+    /// Why it is not as promised.
+    failures: Vec<String>,
+}
+
+impl Row {
+    pub(super) fn new(
+        name: &'static str,
+        about: &'static str,
+        calm: &mut Measured,
+        attack: &mut Measured,
+        seen: Seen,
+    ) -> Row {
+        let (calm, attack) = (calm.figures(), attack.figures());
+        Row {
+            name,
+            about,
+            calm,
+            attack,
+            ratio: attack.p99_ms / calm.p99_ms.max(1e-3),
+            first_ratio: attack.first_p99_ms / calm.first_p99_ms.max(1e-3),
+            rss_over_mib: attack.rss_max.saturating_sub(calm.rss_max) as f64 / MIB,
+            seen: seen.words,
+            failures: seen.amiss.into_iter().collect(),
+        }
+    }
+
+    /// In one line.
+    pub(super) fn line(&self) -> String {
+        let (calm, attack) = (&self.calm, &self.attack);
+        format!(
+            "p50 {:.1} → {:.1} ms, p99 {:.1} → {:.1} ms (×{:.2}), first p99 {:.1} → {:.1} ms (×{:.2}), \
+             cpu {:.2} → {:.2}, rss +{:.0} MiB; {}{}",
+            calm.p50_ms,
+            attack.p50_ms,
+            calm.p99_ms,
+            attack.p99_ms,
+            self.ratio,
+            calm.first_p99_ms,
+            attack.first_p99_ms,
+            self.first_ratio,
+            calm.cpu,
+            attack.cpu,
+            self.rss_over_mib,
+            self.seen,
+            if self.failures.is_empty() {
+                ""
+            } else {
+                "; AMISS: "
+            },
+        ) + &self.failures.join("; ")
+    }
+}
+
+/// All attacks of one run.
+#[derive(Serialize, Debug)]
+pub(super) struct Report {
+    time: String,
+    cores: usize,
+    hosts: usize,
+    attackers: usize,
+    events_per_second: f64,
+    seconds: f64,
+    rounds: usize,
+    rows: Vec<Row>,
+    /// What is over a bound, or is amiss.
+    failures: Vec<String>,
+    /// How what the relay emitted compares with what those who behave have sent.
+    #[serde(serialize_with = "in_words")]
+    pub(super) differences: Differences,
+}
+
+fn in_words<S: serde::Serializer>(value: &Differences, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&words(value))
+}
+
+fn words(differences: &Differences) -> String {
+    if differences.none() {
+        return "none".to_owned();
+    }
+    let Differences {
+        missing,
+        duplicates,
+        out_of_order,
+        unexpected,
+        gaps,
+        other,
+        samples,
+    } = differences;
+    format!(
+        "{missing} missing, {duplicates} duplicate, {out_of_order} out of order, {unexpected} \
+         unexpected, {gaps} gaps, {other} other: {}",
+        samples.join("; ")
+    )
+}
+
+impl Report {
+    pub(super) fn new(args: &SiegeArgs) -> Report {
+        Report {
+            time: clock::datetime(clock::micros()),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            hosts: args.hosts,
+            attackers: args.attackers,
+            events_per_second: args.rate,
+            seconds: args.seconds,
+            rounds: args.rounds,
+            rows: Vec::new(),
+            failures: Vec::new(),
+            differences: Differences::default(),
+        }
+    }
+
+    pub(super) fn add(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// Compares with the bounds; whether all is as promised, as far as that is asked for. What came
+    /// out of the relay must be right in any case.
+    pub(super) fn judge(&mut self, args: &SiegeArgs) -> bool {
+        for row in &mut self.rows {
+            let mut over = |what: &str, is: f64, most: f64| {
+                if is > most {
+                    row.failures.push(format!("{what} {is:.2} is over {most}"));
+                }
+            };
+            over("ratio", row.ratio, args.ratio_max);
+            over("first events' ratio", row.first_ratio, args.ratio_max);
+            over("MiB over calm", row.rss_over_mib, args.rss_max);
+            let named = row.failures.iter().map(|f| format!("{}: {f}", row.name));
+            self.failures.extend(named);
+        }
+        self.differences.none() && (self.failures.is_empty() || !args.strict)
+    }
+
+    /// As Markdown.
+    pub(super) fn text(&self) -> String {
+        let mut text = format!(
+            "{} hosts that behave, {} events/s in all; {} attackers; {} rounds of {} s; {} cores; {}\n\n",
+            self.hosts,
+            self.events_per_second,
+            self.attackers,
+            self.rounds,
+            self.seconds,
+            self.cores,
+            self.time,
+        );
+        text.push_str(
+            "| attack | p50 calm → attack, ms | p99 calm → attack, ms | ratio | first events' p99, ms \
+             | ratio | relay's cores | MiB over calm | what the relay says |\n\
+             |---|---|---|---|---|---|---|---|---|\n",
+        );
+        for row in &self.rows {
+            let (calm, attack) = (&row.calm, &row.attack);
+            let _ = writeln!(
+                text,
+                "| {} | {:.1} → {:.1} | {:.1} → {:.1} | {:.2} | {:.1} → {:.1} | {:.2} | {:.2} → {:.2} \
+                 | {:.0} | {} |",
+                row.name,
+                calm.p50_ms,
+                attack.p50_ms,
+                calm.p99_ms,
+                attack.p99_ms,
+                row.ratio,
+                calm.first_p99_ms,
+                attack.first_p99_ms,
+                row.first_ratio,
+                calm.cpu,
+                attack.cpu,
+                row.rss_over_mib,
+                row.seen,
+            );
+        }
+        let _ = writeln!(
+            text,
+            "\ndifferences of those who behave: {}",
+            words(&self.differences)
+        );
+        for failure in &self.failures {
+            let _ = writeln!(text, "over a bound or amiss: {failure}");
+        }
+        text
+    }
+
+    /// As JSON.
+    pub(super) fn json(&self) -> io::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(delays: Vec<u64>) -> Measured {
+        let mut measured = Measured::default();
+        measured.add_delays([delays, vec![7_000]]);
+        measured.look(3 << 20);
+        measured.add_time(Duration::from_secs(1), Duration::from_secs(2));
+        measured
+    }
+
+    #[test]
+    fn the_ratio_is_that_of_the_99th_percentiles() {
+        let mut calm = measured((1..=100).rev().map(|n| n * 1_000).collect());
+        let mut attack = measured((1..=100).map(|n| n * 2_000).collect());
+        attack.look(5 << 20);
+        let row = Row::new("a", "b", &mut calm, &mut attack, Seen::default());
+        assert_eq!((row.calm.p50_ms, row.calm.p99_ms), (50.0, 99.0));
+        assert_eq!(
+            (row.ratio, row.first_ratio, row.rss_over_mib),
+            (2.0, 1.0, 2.0)
+        );
+        assert_eq!((row.calm.events, row.calm.cpu), (101, 0.5));
+        assert!(row.line().contains("×2.00"));
+    }
+}
