@@ -39,6 +39,7 @@ use crate::{
         did::Did,
         hostname::{Endpoint, Hostname},
     },
+    crash::{self, Point},
     store::{RocksMemory, account::HostId},
 };
 
@@ -505,8 +506,12 @@ fn check_format(db: &DB) -> Result<(), ControlError> {
         if db.iterator(IteratorMode::Start).next().is_some() {
             return Err(ControlError::Damaged("rows, but no format version".into()));
         }
+        crash::point(Point::ControlMade);
         let format = FORMAT.to_be_bytes();
-        return db.put_opt(FORMAT_KEY, format, &durable()).map_err(backend);
+        db.put_opt(FORMAT_KEY, format, &durable())
+            .map_err(backend)?;
+        crash::point(Point::ControlFormatted);
+        return Ok(());
     };
     match number(&found)? {
         FORMAT => Ok(()),
@@ -525,6 +530,7 @@ fn own_id(db: &DB) -> Result<u64, ControlError> {
     let id = super::new_id();
     db.put_opt(ID_KEY, id.to_be_bytes(), &durable())
         .map_err(backend)?;
+    crash::point(Point::ControlNumbered);
     Ok(id)
 }
 

@@ -65,6 +65,8 @@ pub struct Host {
     /// A replay begins with the event of the cursor itself.
     inclusive: AtomicBool,
     outdated: AtomicU64,
+    /// The cursor of every consumer that came.
+    cursors: Mutex<Vec<Option<u64>>>,
 }
 
 impl Host {
@@ -80,6 +82,7 @@ impl Host {
             refuses: AtomicBool::new(false),
             inclusive: AtomicBool::new(false),
             outdated: AtomicU64::new(0),
+            cursors: Mutex::default(),
         }
     }
 
@@ -184,6 +187,12 @@ impl Host {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// From where every consumer so far has asked to be sent events, in the order in which they came.
+    pub fn cursors(&self) -> Vec<Option<u64>> {
+        let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        cursors.clone()
     }
 
     /// Serves one connection to its end.
@@ -295,6 +304,9 @@ impl Host {
                 }
             },
         };
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        cursors.push(cursor);
+        drop(cursors);
         // The consumer is registered before it is told so: nothing sent from then on is missed.
         let waker = Waker::new()?;
         let (id, start) = {

@@ -16,7 +16,11 @@ use super::{
     Db, Ending, Family, Meta, OpenError, Options, Store, StoreError, Window, WindowCell, event_key,
     family::event_seq, recount, takedowns,
 };
-use crate::{atproto::seq::Seq, limits};
+use crate::{
+    atproto::seq::Seq,
+    crash::{self, Point},
+    limits,
+};
 
 /// The format that this program writes.
 pub(super) const FORMAT: u32 = 1;
@@ -38,9 +42,11 @@ impl Store {
             StoreError::Rocks(error) => OpenError::rocksdb(&path, &error),
             other => OpenError::damaged(&path, other.to_string()),
         };
+        crash::point(Point::StoreMade);
         let format = db.meta(Meta::Format).map_err(failed)?;
         check_format(&path, format, is_new || is_blank(&db).map_err(failed)?)?;
         let window = recover(&db, &options).map_err(failed)?;
+        crash::point(Point::StoreRecovered);
         takedowns::complete(&db, window.last).map_err(failed)?;
         recount::recount(&db).map_err(failed)?;
         let losses = db.meta(Meta::Losses).map_err(failed)?.unwrap_or(0);
