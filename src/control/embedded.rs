@@ -40,7 +40,7 @@ use crate::{
         hostname::{Endpoint, Hostname},
     },
     crash::{self, Point},
-    store::{RocksMemory, account::HostId},
+    store::{RocksMemory, account::HostId, sync_directory},
 };
 
 /// The format that this version reads and writes.
@@ -140,7 +140,9 @@ impl Embedded {
     /// Opens the store in `<data_dir>/control`, or makes it.
     pub fn open(data_dir: &Path) -> Result<Embedded, ControlError> {
         let path = data_dir.join("control");
+        // Its name is durable before anything in it is.
         std::fs::create_dir_all(&path)
+            .and_then(|()| sync_directory(data_dir))
             .map_err(|e| ControlError::Backend(format!("{}: {e}", path.display())))?;
         let db = DB::open(&options(), &path).map_err(backend)?;
         check_format(&db)?;

@@ -33,7 +33,7 @@ use rocksdb::{
     WriteOptions,
 };
 
-pub(crate) use self::open::lock_directory;
+pub(crate) use self::open::{lock_directory, sync_directory};
 use self::{
     account::{Account, HostId, HostRecord},
     family::{Ending, Family, Meta, event_key, host_key, throttled_key},

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     path::Path,
     sync::{
         Arc,
@@ -37,6 +38,8 @@ impl Store {
         let rocks =
             DBWithThreadMode::open_cf_descriptors(&options.database(), &path, options.families())
                 .map_err(|error| OpenError::rocksdb(&path, &error))?;
+        // RocksDB syncs what is in its directory, and not the name of that.
+        sync_directory(data_dir).map_err(|error| OpenError::io(data_dir, &error))?;
         let mut db = Db { rocks, losses: 0 };
         let failed = |error: StoreError| match error {
             StoreError::Rocks(error) => OpenError::rocksdb(&path, &error),
@@ -75,6 +78,11 @@ impl Store {
 /// returned, or with the process.
 pub(crate) fn lock_directory(data_dir: &Path) -> Result<File, OpenError> {
     fs::create_dir_all(data_dir).map_err(|error| OpenError::io(data_dir, &error))?;
+    if let Some(parent) = data_dir.parent() {
+        let here = parent.as_os_str().is_empty();
+        // It may be a directory that is not for us to read: then somebody else has made ours.
+        let _ = sync_directory(if here { Path::new(".") } else { parent });
+    }
     let path = data_dir.join("lock");
     let file = File::options()
         .create(true)
@@ -87,6 +95,12 @@ pub(crate) fn lock_directory(data_dir: &Path) -> Result<File, OpenError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(data_dir.to_owned())),
         Err(error) => Err(OpenError::io(&path, &error.into())),
     }
+}
+
+/// Makes the names in a directory durable: a new file, or a directory, whose own content is synced is lost
+/// with the power until its name is.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Whether there is no database yet. A directory with anything else in it is not ours to use.
@@ -104,7 +118,9 @@ fn is_new(path: &Path) -> Result<bool, OpenError> {
         let name = entry.ok()?.file_name();
         let known = ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-"];
         let name = name.to_string_lossy();
-        let data = name.ends_with(".sst") || !known.iter().any(|k| name.starts_with(k));
+        // What is to become one of them is renamed to it when it is complete.
+        let own = name.ends_with(".dbtmp") || known.iter().any(|k| name.starts_with(k));
+        let data = name.ends_with(".sst") || !own;
         data.then(|| name.into_owned())
     });
     match foreign {
