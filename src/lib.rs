@@ -8,6 +8,7 @@ pub mod atproto;
 pub mod backfill;
 pub mod config;
 pub mod control;
+pub mod crash;
 pub mod crew;
 pub mod descriptors;
 pub mod firehose;

@@ -30,6 +30,7 @@ use crate::{
         measured::Measured,
         settings::Settings,
     },
+    crash::{self, Point},
     firehose::{self, Firehose},
     host::{
         self, Shared,
@@ -348,6 +349,7 @@ fn start_sequencer(
     let publisher = firehose.clone();
     let publish = Box::new(move |new: Publication| {
         publisher.hide(new.takedowns);
+        crash::point(Point::PublishHidden);
         publisher.publish(new.frames);
     });
     let (mut sequencer, inbox) = Sequencer::new(store.clone(), publish, metrics.clone())?;

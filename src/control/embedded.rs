@@ -39,7 +39,8 @@ use crate::{
         did::Did,
         hostname::{Endpoint, Hostname},
     },
-    store::{RocksMemory, account::HostId},
+    crash::{self, Point},
+    store::{RocksMemory, account::HostId, sync_directory},
 };
 
 /// The format that this version reads and writes.
@@ -139,7 +140,9 @@ impl Embedded {
     /// Opens the store in `<data_dir>/control`, or makes it.
     pub fn open(data_dir: &Path) -> Result<Embedded, ControlError> {
         let path = data_dir.join("control");
+        // Its name is durable before anything in it is.
         std::fs::create_dir_all(&path)
+            .and_then(|()| sync_directory(data_dir))
             .map_err(|e| ControlError::Backend(format!("{}: {e}", path.display())))?;
         let db = DB::open(&options(), &path).map_err(backend)?;
         check_format(&db)?;
@@ -505,8 +508,12 @@ fn check_format(db: &DB) -> Result<(), ControlError> {
         if db.iterator(IteratorMode::Start).next().is_some() {
             return Err(ControlError::Damaged("rows, but no format version".into()));
         }
+        crash::point(Point::ControlMade);
         let format = FORMAT.to_be_bytes();
-        return db.put_opt(FORMAT_KEY, format, &durable()).map_err(backend);
+        db.put_opt(FORMAT_KEY, format, &durable())
+            .map_err(backend)?;
+        crash::point(Point::ControlFormatted);
+        return Ok(());
     };
     match number(&found)? {
         FORMAT => Ok(()),
@@ -525,6 +532,7 @@ fn own_id(db: &DB) -> Result<u64, ControlError> {
     let id = super::new_id();
     db.put_opt(ID_KEY, id.to_be_bytes(), &durable())
         .map_err(backend)?;
+    crash::point(Point::ControlNumbered);
     Ok(id)
 }
 

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     atproto::{did::Did, hostname::Endpoint},
+    crash::{self, Point},
     metrics::{
         Metrics,
         labels::{Done, Operation},
@@ -44,6 +45,19 @@ impl Measured {
         self.metrics.control_operations.inc((operation, how));
         done
     }
+
+    /// The same for what writes: with a point before it, and one after it.
+    fn change<T>(
+        &self,
+        operation: Operation,
+        (before, after): (Point, Point),
+        work: impl FnOnce(&dyn Control) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        crash::point(before);
+        let done = self.count(operation, work)?;
+        crash::point(after);
+        Ok(done)
+    }
 }
 
 impl Control for Measured {
@@ -69,15 +83,20 @@ impl Control for Measured {
         source: Source,
         now_ms: u64,
     ) -> Result<HostRow, ControlError> {
-        self.count(Operation::AddHost, |c| c.add_host(endpoint, source, now_ms))
+        let points = (Point::AddHostBefore, Point::AddHostAfter);
+        self.change(Operation::AddHost, points, |c| {
+            c.add_host(endpoint, source, now_ms)
+        })
     }
 
     fn set_terms(&self, host: HostId, terms: &HostTerms) -> Result<(), ControlError> {
-        self.count(Operation::SetTerms, |c| c.set_terms(host, terms))
+        let points = (Point::SetTermsBefore, Point::SetTermsAfter);
+        self.change(Operation::SetTerms, points, |c| c.set_terms(host, terms))
     }
 
     fn observe(&self, hosts: &[(HostId, Observed)]) -> Result<(), ControlError> {
-        self.count(Operation::Observe, |c| c.observe(hosts))
+        let points = (Point::ObserveBefore, Point::ObserveAfter);
+        self.change(Operation::Observe, points, |c| c.observe(hosts))
     }
 
     fn bans(&self) -> Result<Vec<Ban>, ControlError> {
@@ -85,11 +104,13 @@ impl Control for Measured {
     }
 
     fn ban_domain(&self, domain: &Domain, now_ms: u64) -> Result<(), ControlError> {
-        self.count(Operation::Bans, |c| c.ban_domain(domain, now_ms))
+        let points = (Point::BanDomainBefore, Point::BanDomainAfter);
+        self.change(Operation::Bans, points, |c| c.ban_domain(domain, now_ms))
     }
 
     fn unban_domain(&self, domain: &Domain) -> Result<(), ControlError> {
-        self.count(Operation::Bans, |c| c.unban_domain(domain))
+        let points = (Point::UnbanDomainBefore, Point::UnbanDomainAfter);
+        self.change(Operation::Bans, points, |c| c.unban_domain(domain))
     }
 
     fn takedowns(&self) -> Result<Vec<Takedown>, ControlError> {
@@ -97,11 +118,13 @@ impl Control for Measured {
     }
 
     fn take_down(&self, did: &Did, now_ms: u64) -> Result<(), ControlError> {
-        self.count(Operation::Takedowns, |c| c.take_down(did, now_ms))
+        let points = (Point::TakeDownBefore, Point::TakeDownAfter);
+        self.change(Operation::Takedowns, points, |c| c.take_down(did, now_ms))
     }
 
     fn reverse_takedown(&self, did: &Did) -> Result<(), ControlError> {
-        self.count(Operation::Takedowns, |c| c.reverse_takedown(did))
+        let points = (Point::ReverseBefore, Point::ReverseAfter);
+        self.change(Operation::Takedowns, points, |c| c.reverse_takedown(did))
     }
 
     fn settings(&self) -> Result<BTreeMap<String, Value>, ControlError> {
@@ -109,7 +132,8 @@ impl Control for Measured {
     }
 
     fn set_setting(&self, name: &str, value: Option<&Value>) -> Result<(), ControlError> {
-        self.count(Operation::Settings, |c| c.set_setting(name, value))
+        let points = (Point::SetSettingBefore, Point::SetSettingAfter);
+        self.change(Operation::Settings, points, |c| c.set_setting(name, value))
     }
 
     fn note(&self, name: &str) -> Result<Option<Value>, ControlError> {
@@ -117,11 +141,13 @@ impl Control for Measured {
     }
 
     fn set_note(&self, name: &str, value: Option<&Value>) -> Result<(), ControlError> {
-        self.count(Operation::Notes, |c| c.set_note(name, value))
+        let points = (Point::SetNoteBefore, Point::SetNoteAfter);
+        self.change(Operation::Notes, points, |c| c.set_note(name, value))
     }
 
     fn audit(&self, entry: &AuditEntry) -> Result<u64, ControlError> {
-        self.count(Operation::Audit, |c| c.audit(entry))
+        let points = (Point::AuditBefore, Point::AuditAfter);
+        self.change(Operation::Audit, points, |c| c.audit(entry))
     }
 
     fn audit_before(
@@ -133,7 +159,8 @@ impl Control for Measured {
     }
 
     fn mirror(&self, mirror: &Mirror) -> Result<(), ControlError> {
-        self.count(Operation::Mirror, |c| c.mirror(mirror))
+        let points = (Point::MirrorBefore, Point::MirrorAfter);
+        self.change(Operation::Mirror, points, |c| c.mirror(mirror))
     }
 
     fn mirrored(&self) -> Result<Mirror, ControlError> {

@@ -37,6 +37,7 @@ use self::{
 };
 use crate::{
     atproto::{did::Did, seq::Seq},
+    crash::{self, Point},
     firehose::{Frame, frame},
     limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX},
     logging::{HostName, REJECTED},
@@ -588,7 +589,15 @@ impl Sequencer {
         }
         batch.set_counters(self.counters);
         let began = Instant::now();
+        let mut replies = self.replies.iter();
+        let imports = replies.any(|reply| matches!(reply, Reply::Imported(..)));
+        if imports {
+            crash::point(Point::ImportBefore);
+        }
         self.store.commit(batch)?;
+        if imports {
+            crash::point(Point::ImportWritten);
+        }
         self.metrics
             .commit_duration
             .observe(micros(began.elapsed()));
@@ -607,7 +616,9 @@ impl Sequencer {
         self.metrics.collection_pairs.set(self.counters.pairs);
         self.metrics.held_bytes.set(self.held.bytes() as u64);
         if !frames.is_empty() || !takedowns.is_empty() {
+            crash::point(Point::PublishBefore);
             (self.publish)(Publication { takedowns, frames });
+            crash::point(Point::PublishAfter);
         }
         let published_ms = now_ms();
         for happened in happened {

@@ -67,6 +67,8 @@ pub struct Host {
     /// A replay begins with the event of the cursor itself.
     inclusive: AtomicBool,
     outdated: AtomicU64,
+    /// The cursor of every consumer that came.
+    cursors: Mutex<Vec<Option<u64>>>,
 }
 
 impl Host {
@@ -83,6 +85,7 @@ impl Host {
             away: AtomicBool::new(false),
             inclusive: AtomicBool::new(false),
             outdated: AtomicU64::new(0),
+            cursors: Mutex::default(),
         }
     }
 
@@ -208,6 +211,12 @@ impl Host {
             .clone()
     }
 
+    /// From where every consumer so far has asked to be sent events, in the order in which they came.
+    pub fn cursors(&self) -> Vec<Option<u64>> {
+        let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        cursors.clone()
+    }
+
     /// Serves one connection to its end.
     pub(crate) fn serve(&self, tcp: TcpStream, stop: &Waker) -> io::Result<()> {
         if self.refuses.load(Ordering::Relaxed) || self.away.load(Ordering::Relaxed) {
@@ -317,6 +326,9 @@ impl Host {
                 }
             },
         };
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        cursors.push(cursor);
+        drop(cursors);
         // The consumer is registered before it is told so: nothing sent from then on is missed.
         let waker = Waker::new()?;
         let (id, start) = {

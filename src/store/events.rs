@@ -7,7 +7,11 @@ use super::{
     family::{event_parts, event_seq},
     options,
 };
-use crate::{atproto::seq::Seq, firehose::Frame};
+use crate::{
+    atproto::seq::Seq,
+    crash::{self, Point},
+    firehose::Frame,
+};
 
 /// What a read of the log found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,7 +115,9 @@ impl Store {
         };
         let through = by_time.max(by_bytes).min(before.last);
         if through > before.pruned {
+            crash::point(Point::RetentionBefore);
             self.db.set_meta(&[(Meta::Pruned, through)])?;
+            crash::point(Point::RetentionMarked);
             self.window.prune(through, || self.first_after(through))?;
         }
         let through = through.max(before.pruned);
@@ -210,6 +216,7 @@ impl Store {
     fn free(&self, through: u64) -> Result<(), StoreError> {
         let family = self.db.family(Family::Events);
         let range = (event_key(0), event_key(through));
+        crash::point(Point::FreeBefore);
         self.db
             .rocks
             .delete_file_in_range_cf(&family, range.0, range.1)?;
@@ -220,6 +227,7 @@ impl Store {
             .iter()
             .any(|(_, end, _)| *end <= through)
         {
+            crash::point(Point::FreeSome);
             self.db
                 .rocks
                 .compact_range_cf(&family, Some(range.0), Some(range.1));
@@ -227,6 +235,7 @@ impl Store {
                 .rocks
                 .delete_file_in_range_cf(&family, range.0, range.1)?;
         }
+        crash::point(Point::FreeAfter);
         Ok(())
     }
 }

@@ -33,7 +33,7 @@ use rocksdb::{
     WriteOptions,
 };
 
-pub(crate) use self::open::lock_directory;
+pub(crate) use self::open::{lock_directory, sync_directory};
 use self::{
     account::{Account, HostId, HostRecord},
     family::{Ending, Family, Meta, event_key, host_key, throttled_key},
@@ -50,7 +50,10 @@ pub use self::{
     takedowns::Takedown,
     window::Window,
 };
-use crate::atproto::did::Did;
+use crate::{
+    atproto::did::Did,
+    crash::{self, Point},
+};
 
 /// Numbers that go with the accounts, written in the batch that changes them.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -250,9 +253,11 @@ impl Store {
         let (seqs, counters) = (batch.seqs, batch.counters);
         let bytes = batch.batch.size_in_bytes();
         self.batch_bytes.store(bytes, Ordering::Relaxed);
+        crash::point(Point::BatchBefore);
         self.db
             .rocks
             .write_opt(batch.batch, &self.options.write())?;
+        crash::point(Point::BatchWritten);
         if let Some((first, last)) = seqs {
             self.window.append(first, last);
         }
@@ -273,14 +278,18 @@ impl Store {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        crash::point(Point::CloseBefore);
         self.db.rocks.flush_wal(true)?;
+        crash::point(Point::CloseSynced);
         self.db.set_meta(&[(Meta::Ending, Ending::Clean.code())])?;
+        crash::point(Point::CloseMarked);
         let families = Family::ALL.map(|family| self.db.family(family));
         let families: Vec<_> = families.iter().collect();
-        Ok(self
-            .db
+        self.db
             .rocks
-            .flush_cfs_opt(&families, &FlushOptions::default())?)
+            .flush_cfs_opt(&families, &FlushOptions::default())?;
+        crash::point(Point::CloseFlushed);
+        Ok(())
     }
 }
 

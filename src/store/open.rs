@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     path::Path,
     sync::{
         Arc,
@@ -18,7 +19,11 @@ use super::{
     Db, Ending, Family, Meta, OpenError, Options, Store, StoreError, Window, WindowCell, event_key,
     family::event_seq, recount, takedowns,
 };
-use crate::{atproto::seq::Seq, limits};
+use crate::{
+    atproto::seq::Seq,
+    crash::{self, Point},
+    limits,
+};
 
 /// The format that this program writes. 2: the order of accounts says what the list needs of each;
 /// values of 1 are read as they are, and replaced with the next change of the account.
@@ -38,14 +43,18 @@ impl Store {
         let rocks =
             DBWithThreadMode::open_cf_descriptors(&options.database(), &path, options.families())
                 .map_err(|error| OpenError::rocksdb(&path, &error))?;
+        // RocksDB syncs what is in its directory, and not the name of that.
+        sync_directory(data_dir).map_err(|error| OpenError::io(data_dir, &error))?;
         let mut db = Db { rocks, losses: 0 };
         let failed = |error: StoreError| match error {
             StoreError::Rocks(error) => OpenError::rocksdb(&path, &error),
             other => OpenError::damaged(&path, other.to_string()),
         };
+        crash::point(Point::StoreMade);
         let format = db.meta(Meta::Format).map_err(failed)?;
         check_format(&path, format, is_new || is_blank(&db).map_err(failed)?)?;
         let window = recover(&db, &options).map_err(failed)?;
+        crash::point(Point::StoreRecovered);
         takedowns::complete(&db, window.last).map_err(failed)?;
         recount::recount(&db).map_err(failed)?;
         let losses = db.meta(Meta::Losses).map_err(failed)?.unwrap_or(0);
@@ -74,6 +83,11 @@ impl Store {
 /// returned, or with the process.
 pub(crate) fn lock_directory(data_dir: &Path) -> Result<File, OpenError> {
     fs::create_dir_all(data_dir).map_err(|error| OpenError::io(data_dir, &error))?;
+    if let Some(parent) = data_dir.parent() {
+        let here = parent.as_os_str().is_empty();
+        // It may be a directory that is not for us to read: then somebody else has made ours.
+        let _ = sync_directory(if here { Path::new(".") } else { parent });
+    }
     let path = data_dir.join("lock");
     let file = File::options()
         .create(true)
@@ -98,6 +112,12 @@ pub(crate) fn lock_directory(data_dir: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Makes the names in a directory durable: a new file, or a directory, whose own content is synced is lost
+/// with the power until its name is.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 /// Whether there is no database yet. A directory with anything else in it is not ours to use.
 fn is_new(path: &Path) -> Result<bool, OpenError> {
     let mut entries = match fs::read_dir(path) {
@@ -113,7 +133,9 @@ fn is_new(path: &Path) -> Result<bool, OpenError> {
         let name = entry.ok()?.file_name();
         let known = ["LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-"];
         let name = name.to_string_lossy();
-        let data = name.ends_with(".sst") || !known.iter().any(|k| name.starts_with(k));
+        // What is to become one of them is renamed to it when it is complete.
+        let own = name.ends_with(".dbtmp") || known.iter().any(|k| name.starts_with(k));
+        let data = name.ends_with(".sst") || !own;
         data.then(|| name.into_owned())
     });
     match foreign {

@@ -12,7 +12,10 @@ use super::{
     family::{host_key, throttled_key},
     options,
 };
-use crate::limits::{BATCH_BYTES_MAX, READ_AHEAD_PAGE_BYTES};
+use crate::{
+    crash::{self, Point},
+    limits::{BATCH_BYTES_MAX, READ_AHEAD_PAGE_BYTES},
+};
 
 /// The way of counting of this version.
 const LIVE: u64 = 1;
@@ -56,5 +59,8 @@ pub(super) fn recount(db: &Db) -> Result<(), StoreError> {
     if count > 0 {
         log::info!(accounts = count; "the store was of an earlier version: accounts are counted anew");
     }
-    db.write_synced(batch, &[(Meta::Counting, LIVE)])
+    crash::point(Point::RecountBefore);
+    db.write_synced(batch, &[(Meta::Counting, LIVE)])?;
+    crash::point(Point::RecountWritten);
+    Ok(())
 }

@@ -11,7 +11,10 @@ use super::{
     account::{HostId, HostRecord},
     family::host_key,
 };
-use crate::atproto::{did::Did, seq::Seq};
+use crate::{
+    atproto::{did::Did, seq::Seq},
+    crash::{self, Point},
+};
 
 impl Store {
     /// The number of the control store that this store belongs to, once it has been set.
@@ -21,7 +24,10 @@ impl Store {
 
     /// Sets the number of the control store that this store belongs to, synced.
     pub fn set_control_id(&self, id: u64) -> Result<(), StoreError> {
-        self.db.set_meta(&[(Meta::ControlId, id)])
+        crash::point(Point::ControlIdBefore);
+        self.db.set_meta(&[(Meta::ControlId, id)])?;
+        crash::point(Point::ControlIdWritten);
+        Ok(())
     }
 
     /// Whether nothing was ever sequenced here, and nothing is known of any account or host. A store
@@ -60,7 +66,10 @@ impl Store {
             };
             batch.put_cf(&family, did.as_str(), takedown.encode());
         }
-        self.db.write_synced(batch, &[])
+        crash::point(Point::SeedBefore);
+        self.db.write_synced(batch, &[])?;
+        crash::point(Point::SeedWritten);
+        Ok(())
     }
 
     /// Makes sure, synced, that the next seq is above `floor`; false where it is already. Where there
@@ -72,6 +81,7 @@ impl Store {
         if self.last_seq() >= floor {
             return Ok(false);
         }
+        crash::point(Point::RaiseBefore);
         if self.window().oldest.is_some() {
             self.db.set_meta(&[(Meta::LastSeq, floor)])?;
             self.window.raise(floor);
@@ -82,6 +92,7 @@ impl Store {
             self.window.raise(floor);
             self.window.prune(floor, || Ok::<_, StoreError>(None))?;
         }
+        crash::point(Point::RaiseWritten);
         Ok(true)
     }
 

@@ -5,7 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rocksdb::WriteBatch;
 
 use super::{Db, Family, Store, StoreError};
-use crate::atproto::did::Did;
+use crate::{
+    atproto::did::Did,
+    crash::{self, Point},
+};
 
 /// What is kept of a takedown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,7 +116,10 @@ pub(super) fn complete(db: &Db, last: u64) -> Result<(), StoreError> {
     if batch.is_empty() {
         return Ok(());
     }
-    db.write_synced(batch, &[])
+    crash::point(Point::TakedownsBefore);
+    db.write_synced(batch, &[])?;
+    crash::point(Point::TakedownsWritten);
+    Ok(())
 }
 
 fn parse(key: &[u8]) -> Result<Did, StoreError> {

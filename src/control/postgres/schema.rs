@@ -6,7 +6,10 @@ use super::{
     failure::Failure,
     value::{get, get_number},
 };
-use crate::control::{ControlError, new_id};
+use crate::{
+    control::{ControlError, new_id},
+    crash::{self, Point},
+};
 
 /// Every change of the tables there ever was, in order. One that was released is never edited.
 const MIGRATIONS: [(&str, &str); 1] = [("first", include_str!("../migrations/0001_first.sql"))];
@@ -50,7 +53,9 @@ pub(super) fn prepare(client: &mut Client) -> Result<u64, Failure> {
         &[&fresh],
     )?;
     let id = id(&mut change)?;
+    crash::point(Point::MigrationBefore);
     change.commit()?;
+    crash::point(Point::MigrationCommitted);
     Ok(id)
 }
 
