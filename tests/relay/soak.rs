@@ -13,7 +13,9 @@ fn whatever_comes_and_goes_the_output_is_the_expected_one() {
     soak.args(["--rate", "60", "--burst-rate", "200", "--burst-every", "5s"]);
     soak.args(["--burst-length", "1s", "--duration", "25s"]);
     soak.args(["--faults", "many", "--newcomers", "1"]);
-    soak.args(["--vanish", "40", "--away", "2s", "--bans", "40", "--ban", "1s"]);
+    soak.args([
+        "--vanish", "40", "--away", "2s", "--bans", "40", "--ban", "1s",
+    ]);
     soak.args(["--disconnects", "40", "--moves", "20"]);
     soak.args(["--live", "2", "--replayers", "2", "--rest", "1s"]);
     soak.args(["--slow", "1", "--slow-rate", "1000", "--stopped", "1"]);
@@ -57,7 +59,9 @@ fn what_is_not_flat_fails() {
     let mut soak = Command::new(env!("CARGO_BIN_EXE_zlay-sim"));
     soak.args(["soak", "--hosts", "3", "--accounts", "2", "--records", "5"]);
     soak.args(["--rate", "50", "--burst-every", "0", "--duration", "4s"]);
-    soak.args(["--faults", "none", "--vanish", "0", "--moves", "0", "--bans", "0"]);
+    soak.args([
+        "--faults", "none", "--vanish", "0", "--moves", "0", "--bans", "0",
+    ]);
     soak.args(["--disconnects", "0", "--sample", "0.5s", "--out"]);
     soak.arg(directory.path());
     // Nothing may grow at all, and nobody waits until it has stopped.
