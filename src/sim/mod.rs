@@ -17,6 +17,7 @@
 
 pub mod account;
 mod bench;
+pub mod bursts;
 pub mod check;
 pub mod cli;
 pub mod clock;

@@ -11,6 +11,7 @@ use std::{
 use super::{
     Network,
     account::{self, Account},
+    bursts::Bursts,
     event::Event,
     faults::{self, Faults},
     keys::Key,
@@ -39,25 +40,6 @@ const BEHIND_MAX: Duration = Duration::from_secs(1);
 const HOST_DENSE: f64 = 100.0;
 /// The same of one account.
 const ACCOUNT_DENSE: f64 = 3.0;
-
-/// Times with more events than usual, each at the end of a period.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Bursts {
-    /// Events a second meanwhile, over all hosts.
-    pub rate: f64,
-    /// From the beginning of one period to that of the next.
-    pub every: Duration,
-    /// How long they last.
-    pub length: Duration,
-}
-
-impl Bursts {
-    /// Whether there is one, so long after the start.
-    fn is_on(&self, since_start: Duration) -> bool {
-        let every = self.every.as_nanos().max(1);
-        since_start.as_nanos() % every >= every.saturating_sub(self.length.as_nanos())
-    }
-}
 
 /// What the traffic is like.
 #[derive(Clone, PartialEq, Debug)]
@@ -659,29 +641,4 @@ fn create(rng: &mut fastrand::Rng, account: &Account, n: u64, ops: usize, large:
     };
     let record = account::record(collection, &text, n);
     Write::Put(format!("{collection}/{}", account.rkey(n)), record)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bursts_are_at_the_end_of_their_periods() {
-        let mix = Mix {
-            rate: 600.0,
-            bursts: Some(Bursts {
-                rate: 2_000.0,
-                every: Duration::from_secs(120),
-                length: Duration::from_secs(10),
-            }),
-            ..Mix::default()
-        };
-        let rates = [0, 109, 110, 119, 120, 229, 230].map(|s| mix.rate_at(Duration::from_secs(s)));
-        assert_eq!(
-            rates,
-            [600.0, 600.0, 2_000.0, 2_000.0, 600.0, 600.0, 2_000.0]
-        );
-        let steady = Mix::default();
-        assert_eq!(steady.rate_at(Duration::from_secs(7)), steady.rate);
-    }
 }

@@ -5,9 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use crate::sim::{
+    bursts::Bursts,
     cli::{NetworkArgs, RelayArgs, duration},
     faults::Faults,
-    traffic::Bursts,
 };
 
 /// `zlay-sim soak`.

@@ -188,7 +188,7 @@ pub(super) fn table(trends: &[Trend]) -> String {
 /// A row for each sample, and a heading.
 pub(super) fn csv(samples: &[Sample]) -> String {
     let mut text = String::from(
-        "seconds,rss,threads,open_files,disk,cpu_seconds,sim_cpu_seconds,sim_rss,sent,received,\
+        "seconds,cpu_seconds,sim_cpu_seconds,rss,threads,open_files,disk,sim_rss,sent,received,\
          to_come,hosts_connected,seq,oldest_seq,pruned_seq,identities,subscribers,heap_in_use\n",
     );
     for s in samples {
@@ -197,8 +197,6 @@ pub(super) fn csv(samples: &[Sample]) -> String {
             s.threads,
             s.files,
             s.disk,
-            s.cpu_seconds as u64,
-            s.sim_cpu_seconds as u64,
             s.sim_rss,
             s.sent,
             s.received,
@@ -211,7 +209,8 @@ pub(super) fn csv(samples: &[Sample]) -> String {
             s.inside.subscribers,
             s.inside.heap_in_use,
         ];
-        let _ = write!(text, "{:.1}", s.at);
+        let (relay, simulator) = (s.cpu_seconds, s.sim_cpu_seconds);
+        let _ = write!(text, "{:.1},{relay:.2},{simulator:.2}", s.at);
         numbers.iter().for_each(|number| {
             let _ = write!(text, ",{number}");
         });
@@ -313,7 +312,7 @@ mod tests {
         let columns = |line: &str| line.split(',').count();
         assert_eq!(lines.len(), 4);
         assert!(lines.iter().all(|line| columns(line) == columns(lines[0])));
-        assert!(lines[2].starts_with("60.0,20971520,100,51,"));
+        assert!(lines[2].starts_with("60.0,0.00,0.00,20971520,100,51,"));
         let svg = picture(&samples);
         assert_eq!(svg.matches("<polyline").count(), 8);
         let rates = rates(&samples, |s| s.sent as f64);
