@@ -98,6 +98,13 @@ fuzz target seconds="60":
     cargo test --locked --lib -- --ignored write_fuzz_seeds
     cargo +nightly fuzz run {{ target }} -- -max_total_time={{ seconds }}
 
+# Options: `--kills N` and `--losses N` for each life, `--seed N`.
+
+# kills at every named point and at random, and losses of power (ten minutes)
+crashes *args:
+    ZLAY_CRASHES='{{ args }}' cargo test --locked --test relay -- \
+        --ignored --nocapture --test-threads 1 reliability::
+
 # the relay under a large simulated network with faults, for ten minutes
 soak *args: binaries
     {{ debug }}/zlay-sim soak --hosts 300 --duration 600s --faults some {{ args }}
