@@ -118,6 +118,13 @@ soak *args: build
 siege *args: build
     {{ CARGO_TARGET_DIR }}/release/zlay-sim siege {{ args }}
 
+# Options: `--kills N` and `--losses N` for each life, `--seed N`.
+
+# kills at every named point and at random, and losses of power (ten minutes)
+crashes *args:
+    ZLAY_CRASHES='{{ args }}' cargo test --locked --test relay -- \
+        --ignored --nocapture --test-threads 1 reliability::
+
 # Builds one optimised binary for each allocator; what the results say: docs/memory.md.
 
 # memory by allocator, stack size and number of hosts (an hour; `--quick`: minutes)

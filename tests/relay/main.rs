@@ -36,6 +36,7 @@ mod plain;
 #[expect(dead_code, reason = "the tests of the control store need more of it")]
 mod postgres;
 mod process;
+mod reliability;
 #[path = "../support/scripted.rs"]
 mod scripted;
 mod service;

@@ -196,7 +196,12 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    fn start(mut command: Command) -> Relay {
+    fn start(command: Command) -> Relay {
+        Relay::launch(command).unwrap_or_else(|(status, log)| panic!("{status}: {log:#?}"))
+    }
+
+    /// Starts one that may end before it listens: then how it has ended, and what it said.
+    pub(crate) fn launch(mut command: Command) -> Result<Relay, (ExitStatus, Vec<String>)> {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -211,18 +216,26 @@ impl Relay {
             }
         });
         let listening = listening.recv_timeout(TIMEOUT);
-        let (public, internal) = listening.unwrap_or_else(|error| {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("{error}: {:#?}", log.lock().unwrap());
-        });
-        Relay {
+        let (public, internal) = match listening {
+            Ok(addresses) => addresses,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let status = child.wait().unwrap();
+                let log = std::mem::take(&mut *log.lock().unwrap());
+                return Err((status, log));
+            }
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("{error}: {:#?}", log.lock().unwrap());
+            }
+        };
+        Ok(Relay {
             child,
             public,
             internal,
             log,
             reader: Some(reader),
-        }
+        })
     }
 
     /// Ends the process as a power cut would, as far as a process can tell.
