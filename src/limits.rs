@@ -82,8 +82,9 @@ pub const CREW_MAX: usize = 16;
 /// How nice the threads are that read the past for subscribers: what happens now goes before, and hosts come
 /// after, or a subscriber that has fallen behind would never catch up with a relay that is busy.
 pub const REPLAY_NICE: i32 = 5;
-/// How nice the threads are that make pages of lists: they stand behind those of hosts ([`HOST_NICE`]).
-pub const LIST_NICE: i32 = 15;
+/// How nice the threads are that make pages of lists: as those of hosts, which are many more where there is
+/// not enough for all. Any nicer, and no page would ever be made beside another busy program.
+pub const LIST_NICE: i32 = HOST_NICE;
 /// Workspaces for proving that are kept while nobody needs them, of about ten kilobytes each; beyond,
 /// they are freed, and made anew when that many hosts are busy at once again.
 pub const WORKSPACES_KEPT_MAX: usize = 64;
@@ -302,6 +303,11 @@ pub const HTTP_REFUSAL_TIMEOUT: Duration = Duration::from_millis(250);
 /// Above this share of the connections there may be, in percent, none is kept open between two requests:
 /// who holds connections without need must not leave none for others.
 pub const HTTP_CROWDED_PERCENT: usize = 50;
+/// Requests that one connection may make at once; what comes faster than [`HTTP_REQUESTS_A_SECOND`] beyond
+/// that waits in its socket.
+pub const HTTP_REQUESTS_BURST: u32 = 400;
+/// See [`HTTP_REQUESTS_BURST`]. Who has more to ask has more connections, of which he may have only some.
+pub const HTTP_REQUESTS_A_SECOND: u32 = 200;
 /// What a client over a cap is asked to wait before it tries again.
 pub const HTTP_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long the listener rests after an error, such as running out of file descriptors.
@@ -719,7 +725,7 @@ const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < SERVICE_EXTENSION.as_sec
 const _: () = assert!(CONTROL_TIMEOUT.as_secs() < CONTROL_START_TIMEOUT.as_secs());
 const _: () = assert!(CONTROL_START_TIMEOUT.as_secs() < CONTROL_COPY_TIMEOUT.as_secs());
 const _: () = assert!(HOST_EVENTS_A_SECOND_MAX < TRUSTED_HOST_EVENTS_A_SECOND_MAX);
-const _: () = assert!(0 < REPLAY_NICE && REPLAY_NICE < HOST_NICE && HOST_NICE < LIST_NICE);
+const _: () = assert!(0 < REPLAY_NICE && REPLAY_NICE < HOST_NICE);
 const _: () = assert!(HTTP_REFUSALS_MAX as u64 * 2 < DESCRIPTORS_KEPT);
 const _: () = assert!(SUBSCRIBER_SAID_BYTES_A_SECOND < SUBSCRIBER_SAID_BYTES_BURST);
 const _: () = assert!(4 * HOST_PING_INTERVAL.as_secs() < HOSTS_STALL_MAX.as_secs());

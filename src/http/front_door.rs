@@ -20,6 +20,7 @@ use super::{
     connection::{Connection, End, refuse},
     gate::{Gate, Pass},
     head::Head,
+    rate::Pace,
     request::{Method, Request, client_address},
     response::Response,
     router::{self, Port},
@@ -107,9 +108,14 @@ impl Shared {
     /// Answers a request for a page of a list.
     fn list(&self, request: &Arc<Request>) -> Response {
         let (app, request) = (Arc::clone(&self.app), Arc::clone(request));
-        let made = self
-            .crew
-            .run(move || router::route(&app, Port::Public, &request));
+        let wake = Arc::clone(&self.wake);
+        let made = self.crew.run(move || {
+            // Who has waited until the stop has waited for nothing.
+            if wake.rest(Duration::ZERO) {
+                return Response::error(503, "InternalServerError", "The relay stops");
+            }
+            router::route(&app, Port::Public, &request)
+        });
         made.unwrap_or_else(|| {
             Response::error(500, "InternalServerError", "The page could not be made")
         })
@@ -244,12 +250,15 @@ fn take_in(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, refused: &
     }
 }
 
-/// Tells those who are over a cap, one after the other, until the acceptor is gone.
+/// Tells those who are over a cap, one after the other, until the acceptor is gone. The more of them wait,
+/// the less each is waited for: who says nothing must not keep the others from being told.
 fn refuse_all(refused: &Receiver<TcpStream>, wake: &Arc<Wake>) {
     let answer = Response::too_many("Too many connections", HTTP_RETRY_AFTER);
     for stream in refused {
         let wake = Arc::clone(wake);
-        threads::survive(|| refuse(stream, wake, &answer, HTTP_REFUSAL_TIMEOUT));
+        let waiting = u32::try_from(refused.len()).unwrap_or(u32::MAX - 1);
+        let patience = HTTP_REFUSAL_TIMEOUT / (waiting + 1);
+        threads::survive(|| refuse(stream, wake, &answer, patience));
     }
 }
 
@@ -264,6 +273,7 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
     // Left before it is no longer counted.
     let pass = pass;
     let mut first = true;
+    let mut pace = Pace::new(Instant::now());
     loop {
         let (request, keep_alive) = match read_request(&mut connection, peer, first) {
             Ok((request, keep_alive)) => (Arc::new(request), keep_alive),
@@ -305,6 +315,10 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
         }
         if !keep_alive {
             return connection.finish(HTTP_LINGER);
+        }
+        let wait = pace.count(Instant::now());
+        if !wait.is_zero() && shared.wake.rest(wait) {
+            return;
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::request::network;
+use crate::limits::{HTTP_REQUESTS_A_SECOND, HTTP_REQUESTS_BURST};
 
 /// Counts per client in windows of fixed length.
 #[derive(Debug)]
@@ -84,9 +85,58 @@ impl RateLimit {
     }
 }
 
+/// The pace of one connection: so many requests at once, and so many a second.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// How far the connection is ahead of an even pace.
+    ahead: Duration,
+    at: Instant,
+}
+
+impl Pace {
+    /// Nothing was asked yet.
+    pub(super) fn new(now: Instant) -> Pace {
+        Pace {
+            ahead: Duration::ZERO,
+            at: now,
+        }
+    }
+
+    /// Counts a request; how long the next one has to wait.
+    pub(super) fn count(&mut self, now: Instant) -> Duration {
+        let turn = Duration::from_secs(1) / HTTP_REQUESTS_A_SECOND;
+        let passed = now.saturating_duration_since(self.at);
+        self.ahead = self.ahead.saturating_sub(passed) + turn;
+        self.at = now;
+        self.ahead.saturating_sub(turn * HTTP_REQUESTS_BURST)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_has_its_pace() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        for _ in 0..HTTP_REQUESTS_BURST {
+            assert_eq!(pace.count(now), Duration::ZERO);
+        }
+        let began = now;
+        for _ in 0..10 * HTTP_REQUESTS_A_SECOND {
+            let wait = pace.count(now);
+            assert!(!wait.is_zero());
+            now += wait;
+        }
+        assert_eq!(now - began, Duration::from_secs(10));
+        // Whoever is slower never waits, and a pause gives a new burst, but not two.
+        now += Duration::from_secs(3_600);
+        for _ in 0..HTTP_REQUESTS_BURST {
+            assert_eq!(pace.count(now), Duration::ZERO);
+        }
+        assert!(!pace.count(now).is_zero());
+    }
 
     #[test]
     fn a_window_that_ends_gives_new_tries() {

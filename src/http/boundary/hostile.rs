@@ -326,12 +326,12 @@ fn who_idles_makes_room_where_it_is_crowded() {
     assert_eq!(get(address, "/xrpc/_health").0, 200);
 }
 
-/// Thousands of questions that were never asked before: each has its own answer, and none is kept.
+/// Hundreds of questions that were never asked before: each has its own answer, and none is kept.
 #[test]
 fn questions_may_all_be_different() {
     let relay = relay();
     let mut all = String::new();
-    for n in 0..1_000 {
+    for n in 0..150 {
         let account = format!("/xrpc/com.atproto.sync.getRepoStatus?did=did:web:n{n}.example");
         let list = format!(
             "/xrpc/com.atproto.sync.listRepos?limit={}&x={n}",
@@ -349,8 +349,8 @@ fn questions_may_all_be_different() {
     let answer = rest(&mut stream);
     asker.join().unwrap();
     let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|a| &a[..3]).collect();
-    assert_eq!(statuses.len(), 3_001);
-    for three in statuses[..3_000].chunks(3) {
+    assert_eq!(statuses.len(), 451);
+    for three in statuses[..450].chunks(3) {
         assert_eq!(three[..2], ["404", "200"]);
         assert!(["200", "400"].contains(&three[2]), "{three:?}");
     }

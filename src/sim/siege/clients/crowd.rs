@@ -117,7 +117,7 @@ fn later(done: io::Result<usize>) -> io::Result<Option<usize>> {
 /// An attack of such connections.
 pub(super) struct Crowd {
     manner: Manner,
-    /// Connections that were made, and that the relay has ended.
+    /// Connections that were made, and that have ended before the attack was over.
     made: u64,
     ended: u64,
     /// Attempts to connect that failed.
@@ -216,12 +216,10 @@ impl Attack for Crowd {
     fn seen(&mut self, field: &Field) -> io::Result<Seen> {
         let answers = self.statuses.iter();
         let answers: Vec<String> = answers.map(|(s, n)| format!("{n} × {s}")).collect();
-        let mut words = format!(
-            "{} connections, {} ended by the relay; {}",
-            self.made,
-            self.ended,
-            answers.join(", ")
-        );
+        let mut words = format!("{} connections, {} ended", self.made, self.ended);
+        if !answers.is_empty() {
+            words.push_str(&format!("; {}", answers.join(", ")));
+        }
         if self.unheard > 0 {
             words.push_str(&format!("; {} attempts failed", self.unheard));
         }
