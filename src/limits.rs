@@ -51,10 +51,23 @@ pub const HOST_SILENT_INTERVALS_MAX: u32 = 4;
 /// A message, from its first byte to its last, and the silence before it. A host that drips
 /// bytes loses its connection.
 pub const HOST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(150);
+/// Pieces of one message; the connection of a host that sends one in more is ended. A proxy may cut
+/// the largest message into some thousand of the size of a page.
+pub const HOST_MESSAGE_PIECES_MAX: u32 = 4_096;
+/// Pings and pongs of one host in an hour; all of them may come at once. The connection of a host
+/// that sends more is ended: it would keep a core busy with answers.
+pub const HOST_CONTROL_FRAMES_AN_HOUR_MAX: u64 = 3_600;
 /// A write (a ping, a pong) to a host that does not read.
 pub const HOST_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that lasted this long was no failure, also when nothing happened on it.
 pub const HOST_SETTLED: Duration = Duration::from_secs(60);
+/// A connection that ended sooner than this after the host had said something was brief. One now and
+/// then is everyday life; a host that is cut or goes away again and again is left alone a little
+/// longer each time, up to the delay of [`HOST_BRIEF_FAILURES_MAX`] failures.
+pub const HOST_BRIEF: Duration = Duration::from_secs(10);
+/// As how many failures in a row brief connections count at most: a host that says something each
+/// time is tried every few seconds, and never shown as offline.
+pub const HOST_BRIEF_FAILURES_MAX: u32 = 4;
 /// The first delay after a failure; it doubles with each further one.
 pub const HOST_BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// The longest delay between two attempts: hosts are retried for ever.
@@ -104,6 +117,9 @@ pub const HOST_PARKED_BYTES_FAIR: usize = 128 << 10;
 pub const HOST_EVENTS_A_SECOND_MAX: u64 = 50;
 /// Accounts that give their host one more event a second.
 pub const HOST_ACCOUNTS_PER_EVENT_A_SECOND: u64 = 1_000;
+/// An event counts once more towards the limits of its host for every so many bytes: one of the
+/// largest as much as seventy-seven. Nearly all have a few thousand bytes.
+pub const HOST_BYTES_PER_EVENT: usize = 64 << 10;
 /// Events of one host in an hour, and one more for every account of it.
 pub const HOST_EVENTS_AN_HOUR_MAX: u64 = 2_500;
 /// Events of one host in a day, and [`HOST_EVENTS_A_DAY_PER_ACCOUNT`] more for every account.
@@ -151,9 +167,17 @@ pub const HOSTS_FILTER_BYTES_MAX: usize = 253;
 pub const WAITING_SHOWN_MAX: usize = 1_000;
 /// Hosts that are dialed at the same time; the others wait their turn.
 pub const HOST_DIALS_MAX: usize = 64;
+/// The same of hosts that could not be connected to the last time. They wait for each other only:
+/// handshakes that hang would else keep everybody waiting.
+pub const HOST_REDIALS_MAX: usize = 32;
 
 /// Events in the sequencer's inbox; beyond, host threads wait, and TCP with them.
 pub const INBOX_EVENTS_MAX: usize = 4_096;
+/// Events of one host in the sequencer's inbox; beyond, its thread waits, so that who floods fills
+/// neither the inbox nor the batch that others wait for.
+pub const INBOX_HOST_EVENTS_MAX: usize = 256;
+/// The same in bytes.
+pub const INBOX_HOST_BYTES_MAX: usize = 8 << 20;
 /// Other messages in the sequencer's inbox; beyond, who sends them waits too.
 pub const INBOX_COMMANDS_MAX: usize = 4_096;
 /// Bytes of events in the sequencer's inbox; beyond, host threads wait, and TCP with them.
@@ -743,6 +767,10 @@ const _: () = assert!(COMMIT_BLOCKS_BYTES_MAX < MST_KEYS_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= INBOX_BYTES_MAX);
 const _: () = assert!(BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);
+const _: () = assert!(INBOX_HOST_EVENTS_MAX < BATCH_EVENTS_MAX);
+const _: () = assert!(INBOX_HOST_BYTES_MAX < INBOX_BYTES_MAX);
+const _: () = assert!(HOST_BRIEF.as_secs() < HOST_SETTLED.as_secs());
+const _: () = assert!(HOST_BRIEF_FAILURES_MAX < HOST_FAILURES_LOGGED);
 const _: () = assert!(BATCH_BYTES_MAX < RING_BYTES_MAX);
 const _: () = assert!(BACKFILL_IMPORT_MAX < BATCH_EVENTS_MAX);
 const _: () = assert!(BACKFILL_IMPORT_MAX <= IDENTITY_REFRESH_QUEUE_MAX);

@@ -358,8 +358,10 @@ impl Crawler {
             retry: retried,
             reports: self.reports.0.clone(),
             quota: Quota::default(),
+            chatter: Quota::default(),
             throttled: Throttled::default(),
             connected_ms: 0,
+            could_not_connect: false,
         };
         let stack = self.shared.policy.stack_bytes;
         match threads::spawn(Role::Host, name.as_str(), stack, move || thread.run()) {

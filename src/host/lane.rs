@@ -106,6 +106,12 @@ pub(super) enum Frame {
     Malformed,
 }
 
+/// Who hands an event on: the thread of the host, or one that works for all hosts.
+enum On {
+    HostThread,
+    Resolver,
+}
+
 /// Whether other events of the account were parked already.
 #[derive(PartialEq, Eq)]
 enum Parked {
@@ -327,7 +333,8 @@ impl Lane {
         match self.judge(event, &did, frame, &outcome) {
             Next::Send(ready) => {
                 let cursor = self.lock().cursor(None, seq);
-                self.send(ready, &did, Upstream { epoch, seq, cursor });
+                let upstream = Upstream { epoch, seq, cursor };
+                self.send(ready, &did, upstream, On::HostThread);
                 self.lock().read = seq;
                 Ok(())
             }
@@ -447,8 +454,9 @@ impl Lane {
         self.moved.notify_all();
     }
 
-    /// Hands an event to the sequencer; waits while its inbox is full.
-    fn send(&self, ready: Ready, did: &Did, upstream: Upstream) {
+    /// Hands an event to the sequencer; waits while its inbox is full, or full of this host's events,
+    /// unless others would have to wait with it.
+    fn send(&self, ready: Ready, did: &Did, upstream: Upstream, on: On) {
         if self.lock().silent {
             return;
         }
@@ -462,12 +470,12 @@ impl Lane {
             frame: ready.frame,
             seq_at: ready.seq_at,
         };
-        if self
-            .shared
-            .inbox
-            .send(Input::Event(Box::new(event)))
-            .is_ok()
-        {
+        let (inbox, input) = (&self.shared.inbox, Input::Event(Box::new(event)));
+        let sent = match on {
+            On::HostThread => inbox.send_of_host(input),
+            On::Resolver => inbox.send(input),
+        };
+        if sent.is_ok() {
             let mut state = self.lock();
             // The sequencer takes no cursor of an epoch that is over.
             if upstream.epoch == state.epoch {
@@ -489,7 +497,8 @@ impl Lane {
                     state.cursor(Some(waiting.seq), state.read)
                 };
                 let Waiting { epoch, seq, .. } = waiting;
-                self.send(ready, did, Upstream { epoch, seq, cursor });
+                let upstream = Upstream { epoch, seq, cursor };
+                self.send(ready, did, upstream, On::Resolver);
             }
             Next::Refresh(_) if !waiting.refreshed => {
                 waiting.refreshed = true;

@@ -46,6 +46,8 @@ pub struct Shared {
     pub policy: Arc<Policy>,
     workspaces: Workspaces,
     dials: dial::Dials,
+    /// The same of hosts that could not be connected to the last time.
+    redials: dial::Dials,
     /// Bytes of events of all hosts that wait for an identity.
     parked_bytes: AtomicUsize,
 }
@@ -69,6 +71,7 @@ impl Shared {
             policy,
             workspaces: Workspaces::default(),
             dials: dial::Dials::new(crate::limits::HOST_DIALS_MAX),
+            redials: dial::Dials::new(crate::limits::HOST_REDIALS_MAX),
             parked_bytes: AtomicUsize::new(0),
         })
     }

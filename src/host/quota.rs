@@ -110,6 +110,12 @@ pub struct Quota {
 impl Quota {
     /// Counts one more event; an error where it must wait, and then it is not counted.
     pub fn take(&mut self, now: Instant, limits: &Limits) -> Result<(), Over> {
+        self.take_many(now, limits, 1)
+    }
+
+    /// The same for an event that counts as `count`. It waits for the room of one, and what it takes
+    /// beyond that the next ones wait for: it may count as more than the limit is.
+    pub fn take_many(&mut self, now: Instant, limits: &Limits, count: u32) -> Result<(), Over> {
         let mut next = self.full_at;
         let mut over: Option<Over> = None;
         for span in Span::ALL {
@@ -124,7 +130,7 @@ impl Quota {
             if until > now && over.is_none_or(|over| until > over.until) {
                 over = Some(Over { span, until });
             }
-            *slot = Some(full_at);
+            *slot = Some(full_at + each * count.saturating_sub(1));
         }
         match over {
             Some(over) => Err(over),
@@ -283,6 +289,28 @@ mod tests {
         let (passed, longest) = flood(&mut quota, &Limits::of_trusted(5_000), start, MINUTE);
         assert!((300_000..=305_001).contains(&passed), "{passed}");
         assert!(longest <= Duration::from_millis(1));
+    }
+
+    #[test]
+    fn what_counts_as_many_is_paid_for_by_those_behind_it() {
+        let (mut quota, limits, start) = (Quota::default(), Limits::of(0, BASE), Instant::now());
+        // More than the limit of a second, and it does not wait.
+        assert_eq!(quota.take_many(start, &limits, 77), Ok(()));
+        let over = quota.take(start, &limits).unwrap_err();
+        assert_eq!(over.span, Span::Second);
+        assert_eq!(over.until, start + Duration::from_millis(28 * 20));
+        assert_eq!(quota.take_many(over.until, &limits, 77), Ok(()));
+        let mut now = over.until;
+        let mut passed = 2;
+        while let Err(over) = quota.take_many(now, &limits, 77) {
+            now = over.until;
+            passed += u64::from(quota.take_many(now, &limits, 77).is_ok());
+            if now > start + MINUTE {
+                break;
+            }
+        }
+        // What there is for an hour, and what has come meanwhile.
+        assert!((32..=34).contains(&passed), "{passed}");
     }
 
     #[test]

@@ -4,7 +4,10 @@
 
 use std::{fmt, ops::Range, str};
 
-use crate::limits::{FRAME_BYTES_MAX, HOST_LARGE_MESSAGE_BYTES_FIRST, HOST_READ_BUFFER_BYTES};
+use crate::limits::{
+    FRAME_BYTES_MAX, HOST_LARGE_MESSAGE_BYTES_FIRST, HOST_MESSAGE_PIECES_MAX,
+    HOST_READ_BUFFER_BYTES,
+};
 
 /// The longest payload of a control frame.
 pub(super) const CONTROL_BYTES_MAX: usize = 125;
@@ -43,6 +46,8 @@ pub(super) enum Violation {
     Unfinished,
     /// A close whose payload is neither empty nor a code and UTF-8.
     Close,
+    /// A message in more than [`HOST_MESSAGE_PIECES_MAX`] pieces: empty ones would never be too large.
+    Pieces,
     /// A message over [`FRAME_BYTES_MAX`], whole or in pieces.
     TooLarge,
 }
@@ -58,6 +63,7 @@ impl fmt::Display for Violation {
             Violation::NothingToContinue => "a piece of a message that has not begun",
             Violation::Unfinished => "a new message within the pieces of another one",
             Violation::Close => "a malformed close frame",
+            Violation::Pieces => "a message in too many pieces",
             Violation::TooLarge => "a message that is too large",
         })
     }
@@ -81,6 +87,8 @@ pub(super) struct Parser {
     filled: usize,
     /// The kind of the message that is being put into `large`.
     begun: Option<Found>,
+    /// In how many pieces it has come so far.
+    pieces: u32,
     /// The frame of that message whose header was read last.
     rest: Option<Rest>,
     given: Given,
@@ -115,6 +123,7 @@ impl Parser {
             large: Vec::new(),
             filled: 0,
             begun: None,
+            pieces: 0,
             rest: None,
             given: Given::Nothing,
         }
@@ -162,8 +171,20 @@ impl Parser {
                 is_final: header.is_final,
                 is_piece: !header.is_final || self.begun.is_some(),
             });
+            if self.begun.is_none() {
+                self.pieces = 0;
+            }
+            self.pieces += 1;
+            if self.pieces > HOST_MESSAGE_PIECES_MAX {
+                return Err(Violation::Pieces);
+            }
             self.begun.get_or_insert(kind(header.opcode));
         }
+    }
+
+    /// Whether a message has begun that is not whole yet, whatever came between its pieces.
+    pub(super) fn is_within_message(&self) -> bool {
+        self.begun.is_some()
     }
 
     /// The payload of what [`advance`](Parser::advance) found last.
@@ -540,6 +561,31 @@ mod tests {
             feed(&mut parser, &rest[..10], &[10]),
             Err(Violation::TooLarge)
         );
+    }
+
+    #[test]
+    fn a_message_has_so_many_pieces_at_most() {
+        let most = HOST_MESSAGE_PIECES_MAX as usize;
+        let continued = server(OpCode::Data(Data::Continue), false, b"");
+        let ping = server(OpCode::Control(Control::Ping), true, b"");
+        let mut bytes = server(OpCode::Data(Data::Binary), false, b"");
+        bytes.extend(continued.repeat(most - 2));
+        // Pings between them are no pieces, and the next message begins anew.
+        bytes.extend(ping.repeat(2));
+        let mut parser = Parser::new(&[]);
+        for _ in 0..2 {
+            let found = feed(&mut parser, &bytes, &[usize::MAX]).unwrap();
+            assert_eq!(found.len(), 2);
+            assert!(parser.is_within_message());
+            let last = server(OpCode::Data(Data::Continue), true, b"");
+            let found = feed(&mut parser, &last, &[usize::MAX]);
+            assert_eq!(found, Ok(vec![(Found::Binary, vec![])]));
+            assert!(!parser.is_within_message());
+        }
+        feed(&mut parser, &bytes, &[usize::MAX]).unwrap();
+        feed(&mut parser, &continued, &[usize::MAX]).unwrap();
+        let found = feed(&mut parser, &continued, &[usize::MAX]);
+        assert_eq!(found, Err(Violation::Pieces));
     }
 
     #[test]

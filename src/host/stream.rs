@@ -103,6 +103,11 @@ impl<S: Read + Write> Stream<S> {
         self.parser.payload()
     }
 
+    /// Whether a part of a message has come, and perhaps control frames after it.
+    pub(super) fn is_within_message(&self) -> bool {
+        self.parser.is_within_message()
+    }
+
     /// Asks whether the host is there.
     pub(super) fn send_ping(&mut self) -> io::Result<()> {
         send(&mut self.socket, PING, &[])
@@ -272,6 +277,19 @@ mod tests {
         assert_eq!(stream.payload(), b"abc");
         assert_eq!(stream.read().unwrap(), Message::Text);
         assert_eq!(stream.payload(), b"x");
+    }
+
+    #[test]
+    fn a_ping_between_the_pieces_of_a_message_does_not_end_it() {
+        let mut stream = stream([Ok(b"\x02\x01a\x89\x00\x80\x01b\x89\x00".to_vec())]);
+        assert!(!stream.is_within_message());
+        assert_eq!(stream.read().unwrap(), Message::Ping);
+        assert!(stream.is_within_message());
+        assert_eq!(stream.read().unwrap(), Message::Binary);
+        assert_eq!(stream.payload(), b"ab");
+        assert!(!stream.is_within_message());
+        assert_eq!(stream.read().unwrap(), Message::Ping);
+        assert!(!stream.is_within_message());
     }
 
     #[test]

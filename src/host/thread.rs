@@ -10,12 +10,12 @@ use crossbeam_channel::{Receiver, at, bounded, select};
 
 use super::{
     Shared,
-    backoff::Retries,
+    backoff::{End, Retries},
     crawler::{News, Report},
     dial::{self, Connection, DialError, Plug, Timed},
     lane::{Frame, Lane, Position},
     now_ms,
-    quota::{Quota, Throttled},
+    quota::{Limits, Quota, Throttled},
     server_frames::Violation,
     state::State,
     stream::{Message, ReadError},
@@ -24,8 +24,8 @@ use super::{
 use crate::{
     atproto::hostname::Endpoint,
     limits::{
-        HOST_MESSAGE_TIMEOUT, HOST_PING_INTERVAL, HOST_POISON_DROPS_MAX, HOST_SILENT_INTERVALS_MAX,
-        HOST_THROTTLED_CALM,
+        HOST_BYTES_PER_EVENT, HOST_CONTROL_FRAMES_AN_HOUR_MAX, HOST_MESSAGE_TIMEOUT,
+        HOST_PING_INTERVAL, HOST_POISON_DROPS_MAX, HOST_SILENT_INTERVALS_MAX, HOST_THROTTLED_CALM,
     },
     metrics::labels::{Connect, Disconnect, FrameType, Wait},
     sequencer::event::Input,
@@ -58,9 +58,13 @@ pub(super) struct HostThread {
     pub(super) reports: crossbeam_channel::Sender<Report>,
     /// What the host has sent, over all connections.
     pub(super) quota: Quota,
+    /// Pings and pongs among it.
+    pub(super) chatter: Quota,
     pub(super) throttled: Throttled,
     /// When the connection was made, in milliseconds since 1970.
     pub(super) connected_ms: u64,
+    /// The last attempt led to no connection.
+    pub(super) could_not_connect: bool,
 }
 
 /// One attempt at listening.
@@ -79,6 +83,10 @@ enum Ended {
     /// Neither data nor answers to pings.
     Silent,
     Protocol(String),
+    /// The connection ended without a word.
+    Abrupt,
+    /// Pings without end.
+    Chatter,
     Malformed,
     Text,
     TooLarge,
@@ -99,6 +107,11 @@ impl fmt::Display for Ended {
             Ended::Io(error) => write!(f, "the connection broke: {error}"),
             Ended::Silent => f.write_str("the host went silent"),
             Ended::Protocol(error) => write!(f, "websocket: {error}"),
+            Ended::Abrupt => write!(f, "websocket: {}", ReadError::Ended),
+            Ended::Chatter => write!(
+                f,
+                "websocket: more than {HOST_CONTROL_FRAMES_AN_HOUR_MAX} pings and pongs in an hour"
+            ),
             Ended::Malformed => f.write_str("a frame is not two canonical DRISL-CBOR items"),
             Ended::Text => f.write_str("a text frame, where only binary ones are allowed"),
             Ended::TooLarge => f.write_str("a message is over 5,000,000 bytes"),
@@ -116,13 +129,21 @@ impl Ended {
             Ended::Closed(_) => Disconnect::Closed,
             Ended::Io(_) | Ended::NotConnected(_) => Disconnect::Broken,
             Ended::Silent => Disconnect::Silent,
-            Ended::Protocol(_) | Ended::Malformed | Ended::Text | Ended::TooLarge => {
-                Disconnect::Protocol
-            }
+            Ended::Protocol(_)
+            | Ended::Abrupt
+            | Ended::Chatter
+            | Ended::Malformed
+            | Ended::Text
+            | Ended::TooLarge => Disconnect::Protocol,
             Ended::Error(_) => Disconnect::Error,
             Ended::Stopped => Disconnect::Stopped,
             Ended::Panicked => Disconnect::Internal,
         }
+    }
+
+    /// Whether it was for what the host had sent.
+    fn is_violation(&self) -> bool {
+        self.reason() == Disconnect::Protocol && !matches!(self, Ended::Abrupt)
     }
 }
 
@@ -185,7 +206,13 @@ impl HostThread {
             }
             let why = ended.to_string();
             let future = matches!(&ended, Ended::Error(name) if name == "FutureCursor");
-            let retry = retries.ended(progressed, lasted, fastrand::f64());
+            let end = End {
+                progressed,
+                lasted,
+                violated: ended.is_violation(),
+            };
+            self.could_not_connect = matches!(ended, Ended::NotConnected(_));
+            let retry = retries.ended(end, fastrand::f64());
             let (failures, delay) = (retry.failures, retry.delay);
             log::debug!(
                 host:% = self.endpoint.host, failures = failures, error = why,
@@ -217,7 +244,11 @@ impl HostThread {
     /// One connection, from dialing to its end.
     fn connect_and_listen(&mut self, poison: &mut Poison) -> Attempt {
         let metrics = &self.shared.metrics;
-        let turn = self.shared.dials.turn(&self.shared.stop);
+        let dials = match self.could_not_connect {
+            false => &self.shared.dials,
+            true => &self.shared.redials,
+        };
+        let turn = dials.turn(&self.shared.stop);
         let Some(turn) = turn.filter(|_| !self.is_over()) else {
             return Attempt::without_connection(Ended::Stopped);
         };
@@ -276,8 +307,11 @@ impl HostThread {
     ) -> Ended {
         let mut silent = 0;
         loop {
-            let timed = connection.socket().timed();
-            timed.expect_within(HOST_MESSAGE_TIMEOUT);
+            // Pings between its pieces give a message no further time.
+            if !connection.is_within_message() {
+                let timed = connection.socket().timed();
+                timed.expect_within(HOST_MESSAGE_TIMEOUT);
+            }
             let read = connection.read();
             if self.is_over() {
                 return Ended::Stopped;
@@ -285,9 +319,17 @@ impl HostThread {
             match read {
                 Ok(message) => {
                     silent = 0;
+                    let bytes = connection.payload().len();
                     let timed = connection.socket().timed();
-                    if message == Message::Binary && !self.keep_to_limits(timed) {
-                        return Ended::Stopped;
+                    match message {
+                        // Text is no event, and may be skipped like one that can not be read.
+                        Message::Binary | Message::Text if !self.keep_to_limits(timed, bytes) => {
+                            return Ended::Stopped;
+                        }
+                        Message::Ping | Message::Pong if self.is_chatter() => {
+                            return Ended::Chatter;
+                        }
+                        _ => {}
                     }
                     let payload = connection.payload();
                     if let Some(ended) = self.take(message, payload, &mut position, poison) {
@@ -313,14 +355,24 @@ impl HostThread {
         }
     }
 
-    /// Counts an event, and lets it wait while the host is over a limit; false when the relay stops,
+    /// Counts a ping or pong; true where there were too many.
+    fn is_chatter(&mut self) -> bool {
+        let limits = Limits::new([None, Some(HOST_CONTROL_FRAMES_AN_HOUR_MAX), None]);
+        self.chatter.take(Instant::now(), &limits).is_err()
+    }
+
+    /// Counts an event of so many bytes, and lets it wait while the host is over a limit; false when the relay stops,
     /// or lets the host go, meanwhile.
     ///
     /// The connection stays open: a wait is seconds at most, unless the operator has set a very low
     /// limit, and the host notices it only by TCP, as of any reader that is slow.
-    fn keep_to_limits(&mut self, timed: &Timed) -> bool {
+    fn keep_to_limits(&mut self, timed: &Timed, bytes: usize) -> bool {
+        let counts = 1 + (bytes / HOST_BYTES_PER_EVENT) as u32;
         let mut waits = false;
-        while let Err(over) = self.quota.take(Instant::now(), &self.terms.limits()) {
+        while let Err(over) = self
+            .quota
+            .take_many(Instant::now(), &self.terms.limits(), counts)
+        {
             if !waits {
                 waits = true;
                 self.shared.metrics.delayed.inc(over.span);
@@ -426,7 +478,8 @@ impl HostThread {
                 }
                 Ended::TooLarge
             }
-            ReadError::Ended | ReadError::Violation(_) => Ended::Protocol(error.to_string()),
+            ReadError::Ended => Ended::Abrupt,
+            ReadError::Violation(_) => Ended::Protocol(error.to_string()),
         }
     }
 

@@ -2,6 +2,7 @@
 //! and TCP with them: nothing is ever dropped here.
 
 use std::{
+    collections::HashMap,
     ops::{AddAssign, SubAssign},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -11,8 +12,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::event::{Import, Imported, Input};
 use crate::{
-    limits::{INBOX_BYTES_MAX, INBOX_COMMANDS_MAX, INBOX_EVENTS_MAX},
+    limits::{
+        INBOX_BYTES_MAX, INBOX_COMMANDS_MAX, INBOX_EVENTS_MAX, INBOX_HOST_BYTES_MAX,
+        INBOX_HOST_EVENTS_MAX,
+    },
     metrics::{Metrics, labels::Wait},
+    store::account::HostId,
 };
 
 /// The sending end; cheap to clone.
@@ -48,7 +53,7 @@ impl Inbox {
         // first tries again and again, and is woken for one place at a time.
         let (sender, receiver) = bounded(INBOX_EVENTS_MAX + INBOX_COMMANDS_MAX);
         let budget = Arc::new(Budget {
-            used: Mutex::default(),
+            inside: Mutex::default(),
             most,
             freed: Condvar::new(),
             metrics,
@@ -64,7 +69,14 @@ impl Inbox {
 
     /// Delivers a message; waits while the inbox is full.
     pub fn send(&self, input: Input) -> Result<(), Closed> {
-        self.budget.acquire(Used::by(&input));
+        self.budget.acquire(&input, false);
+        self.sender.send(input).map_err(|_| Closed)
+    }
+
+    /// The same on the thread of one host, which waits too while the inbox holds its host's share:
+    /// nobody but the host itself is kept waiting by that.
+    pub fn send_of_host(&self, input: Input) -> Result<(), Closed> {
+        self.budget.acquire(&input, true);
         self.sender.send(input).map_err(|_| Closed)
     }
 
@@ -100,32 +112,65 @@ impl Inbox {
 /// What is in the inbox.
 #[derive(Debug)]
 pub(super) struct Budget {
-    used: Mutex<Used>,
+    inside: Mutex<Inside>,
     most: Used,
     freed: Condvar,
     metrics: Arc<Metrics>,
 }
 
+/// What one host may have in the inbox.
+const SHARE: Used = Used {
+    events: INBOX_HOST_EVENTS_MAX,
+    bytes: INBOX_HOST_BYTES_MAX,
+};
+
+#[derive(Default, Debug)]
+struct Inside {
+    all: Used,
+    /// That of each host that has something in there.
+    hosts: HashMap<HostId, Used>,
+    /// Threads that wait for room.
+    waiting: usize,
+}
+
+/// What the messages of a batch took.
+#[derive(Default, Debug)]
+pub(super) struct Taken {
+    all: Used,
+    hosts: HashMap<HostId, Used>,
+}
+
+impl Taken {
+    /// One more message.
+    pub(super) fn add(&mut self, input: &Input) {
+        let used = Used::by(input);
+        self.all += used;
+        if let Input::Event(event) = input {
+            *self.hosts.entry(event.host).or_default() += used;
+        }
+    }
+
+    /// The bytes of all.
+    pub(super) fn bytes(&self) -> usize {
+        self.all.bytes
+    }
+}
+
 /// Events, and their bytes; other messages are few and small.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Used {
+struct Used {
     events: usize,
     bytes: usize,
 }
 
 impl Used {
     /// What a message takes.
-    pub(super) fn by(input: &Input) -> Used {
+    fn by(input: &Input) -> Used {
         let bytes = input.bytes();
         Used {
             events: usize::from(bytes > 0),
             bytes,
         }
-    }
-
-    /// The bytes.
-    pub(super) fn bytes(self) -> usize {
-        self.bytes
     }
 
     /// Whether there is no room: a message is let in whenever there is any, because one is far
@@ -150,42 +195,71 @@ impl SubAssign for Used {
 }
 
 impl Budget {
-    fn lock(&self) -> MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn acquire(&self, message: Used) {
+    /// Waits for the room of a message; `fair`: also until its host has less than its share.
+    fn acquire(&self, input: &Input, fair: bool) {
+        let message = Used::by(input);
         if message == Used::default() {
             return;
         }
-        let mut used = self.lock();
-        let mut waiting = None;
-        while used.fills(self.most) {
-            waiting.get_or_insert_with(|| {
+        let host = match input {
+            Input::Event(event) => Some(event.host),
+            _ => None,
+        };
+        let mut inside = self.lock();
+        let (mut waiting, mut counted) = (None, false);
+        loop {
+            let is_full = inside.all.fills(self.most);
+            let of_host = host.and_then(|host| inside.hosts.get(&host));
+            let has_its_share = fair && of_host.is_some_and(|used| used.fills(SHARE));
+            if !is_full && !has_its_share {
+                break;
+            }
+            if is_full && !counted {
+                counted = true;
                 self.metrics.inbox_full.inc();
-                self.metrics.hosts_waiting.during(Wait::Inbox)
-            });
-            used = self
+            }
+            waiting.get_or_insert_with(|| self.metrics.hosts_waiting.during(Wait::Inbox));
+            inside.waiting += 1;
+            inside = self
                 .freed
-                .wait(used)
+                .wait(inside)
                 .unwrap_or_else(PoisonError::into_inner);
+            inside.waiting -= 1;
         }
         drop(waiting);
-        *used += message;
-        self.metrics.inbox_events.set(used.events as u64);
-        self.metrics.inbox_bytes.set(used.bytes as u64);
+        inside.all += message;
+        if let Some(host) = host {
+            *inside.hosts.entry(host).or_default() += message;
+        }
+        self.show(&inside);
     }
 
     /// Gives back what the messages of a batch took.
-    pub(super) fn release(&self, batch: Used) {
-        let mut used = self.lock();
-        let was_full = used.fills(self.most);
-        *used -= batch;
-        self.metrics.inbox_events.set(used.events as u64);
-        self.metrics.inbox_bytes.set(used.bytes as u64);
-        drop(used);
-        if was_full {
+    pub(super) fn release(&self, batch: Taken) {
+        let mut inside = self.lock();
+        inside.all -= batch.all;
+        for (host, used) in batch.hosts {
+            if let Some(left) = inside.hosts.get_mut(&host) {
+                *left -= used;
+                if *left == Used::default() {
+                    inside.hosts.remove(&host);
+                }
+            }
+        }
+        self.show(&inside);
+        let waits = inside.waiting > 0;
+        drop(inside);
+        if waits {
             self.freed.notify_all();
         }
+    }
+
+    fn show(&self, inside: &Inside) {
+        self.metrics.inbox_events.set(inside.all.events as u64);
+        self.metrics.inbox_bytes.set(inside.all.bytes as u64);
     }
 }

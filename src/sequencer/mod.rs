@@ -29,7 +29,7 @@ pub use self::published::published;
 use self::{
     event::{Event, Imported, Input, Kind, Ruled, Ruling},
     held::Held,
-    inbox::{Outbox, Used},
+    inbox::{Outbox, Taken},
     index::{Collections, IndexForming},
     room::Rooms,
     rules::{Change, Terms, Verdict},
@@ -128,7 +128,7 @@ struct Forming {
     hosts: HashMap<HostId, HostRecord>,
     index: IndexForming,
     inputs: usize,
-    used: Used,
+    taken: Taken,
     now_ms: u64,
 }
 
@@ -214,17 +214,17 @@ impl Sequencer {
             hosts: HashMap::new(),
             index: IndexForming::default(),
             inputs: 0,
-            used: Used::default(),
+            taken: Taken::default(),
             now_ms: now_ms(),
         };
         self.let_in(&mut forming)?;
         let mut next = first;
         while let Some(input) = next {
             forming.inputs += 1;
-            forming.used += Used::by(&input);
+            forming.taken.add(&input);
             self.take(input, &mut forming)?;
             let full = forming.inputs >= BATCH_EVENTS_MAX
-                || forming.used.bytes() >= BATCH_BYTES_MAX
+                || forming.taken.bytes() >= BATCH_BYTES_MAX
                 || forming.index.is_full();
             next = if full {
                 None
@@ -575,7 +575,7 @@ impl Sequencer {
             accounts,
             hosts,
             index,
-            used,
+            taken,
             ..
         } = forming;
         for (did, account) in &accounts {
@@ -604,7 +604,7 @@ impl Sequencer {
         self.metrics.batch_events.observe(frames.len() as u64);
         self.collections.trim();
         self.hosts.extend(hosts);
-        self.outbox.budget.release(used);
+        self.outbox.budget.release(taken);
         self.metrics.batches.inc();
         self.metrics.events_sequenced.add(frames.len() as u64);
         self.metrics.last_seq.set(self.last_seq);

@@ -19,7 +19,7 @@ use crate::{
         envelope::{Body, Event as Parsed, Message},
         prove::Workspace,
     },
-    limits::FRAME_BYTES_MAX,
+    limits::{FRAME_BYTES_MAX, INBOX_HOST_EVENTS_MAX},
     sim::{account::Account as Person, event},
     store::{Options, account::Status},
     threads::{self, Role, stop_pair},
@@ -548,6 +548,49 @@ fn a_full_inbox_makes_senders_wait_and_lets_them_go() {
     }
     drop(sender);
     f.work();
+    f.close();
+}
+
+/// Who floods waits for its own events only, and nobody waits for them.
+#[test]
+fn a_host_has_its_share_of_the_inbox_and_others_find_room() {
+    let dir = TempDir::new().unwrap();
+    let mut f = Fixture::open(dir.path());
+    let (alice, bob) = (person(1), person(2));
+    let event = |of: &Person, seq: u64| {
+        let event = proven(of, &of.identity(), seq);
+        Input::Event(Box::new(event))
+    };
+    let of_other = |seq| {
+        let mut event = proven(&bob, &bob.identity(), seq);
+        event.host = AWAY;
+        Input::Event(Box::new(event))
+    };
+    let (sent, sends) = bounded(2 * INBOX_HOST_EVENTS_MAX);
+    let inbox = f.inbox.clone();
+    let events: Vec<Input> = (1..=INBOX_HOST_EVENTS_MAX as u64 + 5)
+        .map(|seq| event(&alice, seq))
+        .collect();
+    let body = move || {
+        for event in events {
+            inbox.send_of_host(event).unwrap();
+            sent.send(()).unwrap();
+        }
+    };
+    let flood = threads::spawn(Role::Simulator, "test", 1 << 20, body).unwrap();
+    for _ in 0..INBOX_HOST_EVENTS_MAX {
+        sends.recv().unwrap();
+    }
+    assert!(sends.recv_timeout(Duration::from_millis(50)).is_err());
+    assert_eq!(f.metrics.inbox_full.get(), 0);
+    // Another host, and a thread that works for all.
+    f.inbox.send_of_host(of_other(1)).unwrap();
+    f.inbox.send(event(&person(3), 1_000)).unwrap();
+    while f.seqs().len() < INBOX_HOST_EVENTS_MAX + 7 {
+        f.work_some();
+    }
+    drop(flood);
+    assert_eq!(f.metrics.inbox_events.get(), 0);
     f.close();
 }
 

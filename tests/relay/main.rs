@@ -20,6 +20,7 @@ mod crashes;
 mod database;
 mod directory;
 mod follower;
+mod hostile;
 mod hosts;
 #[path = "../support/http.rs"]
 mod http;

@@ -25,6 +25,11 @@ impl Measured {
         self.rss_max = self.rss_max.max(rss);
     }
 
+    /// The most that it has held so far.
+    pub(super) fn rss_max(&self) -> u64 {
+        self.rss_max
+    }
+
     /// It has used so much processor time in so much time.
     pub(super) fn add_time(&mut self, cpu: Duration, time: Duration) {
         self.cpu += cpu;
@@ -86,7 +91,7 @@ pub(super) struct Row {
     /// How many times as long the 99th percentile is under attack.
     ratio: f64,
     first_ratio: f64,
-    /// What the relay held beyond the calm, at most.
+    /// What the relay held under attack beyond what it held in the calm before, at most.
     rss_over_mib: f64,
     /// What the relay says of it.
     seen: String,
@@ -98,8 +103,8 @@ impl Row {
     pub(super) fn new(
         name: &'static str,
         about: &'static str,
-        calm: &mut Measured,
-        attack: &mut Measured,
+        [calm, attack]: [&mut Measured; 2],
+        rss_before: u64,
         seen: Seen,
     ) -> Row {
         let (calm, attack) = (calm.figures(), attack.figures());
@@ -110,7 +115,7 @@ impl Row {
             attack,
             ratio: attack.p99_ms / calm.p99_ms.max(1e-3),
             first_ratio: attack.first_p99_ms / calm.first_p99_ms.max(1e-3),
-            rss_over_mib: attack.rss_max.saturating_sub(calm.rss_max) as f64 / MIB,
+            rss_over_mib: attack.rss_max.saturating_sub(rss_before) as f64 / MIB,
             seen: seen.words,
             failures: seen.amiss.into_iter().collect(),
         }
@@ -295,7 +300,8 @@ mod tests {
         let mut calm = measured((1..=100).rev().map(|n| n * 1_000).collect());
         let mut attack = measured((1..=100).map(|n| n * 2_000).collect());
         attack.look(5 << 20);
-        let row = Row::new("a", "b", &mut calm, &mut attack, Seen::default());
+        let rounds = [&mut calm, &mut attack];
+        let row = Row::new("a", "b", rounds, 3 << 20, Seen::default());
         assert_eq!((row.calm.p50_ms, row.calm.p99_ms), (50.0, 99.0));
         assert_eq!(
             (row.ratio, row.first_ratio, row.rss_over_mib),

@@ -72,8 +72,11 @@ impl Rounds {
         stop.wait(REST);
         let attack = Arc::new(Mutex::new(attack));
         let (mut calm, mut attacked) = (Measured::default(), Measured::default());
+        let mut rss_before = None;
         for _ in 0..rounds {
             self.measure(span, &mut calm, stop)?;
+            // What an attack has left behind is not what there was before it.
+            rss_before.get_or_insert(calm.rss_max());
             self.attack(&attack, span, &mut attacked, stop)?;
             stop.wait(REST);
         }
@@ -87,7 +90,14 @@ impl Rounds {
         {
             seen.amiss = Some(format!("the relay has panicked {panics} times so far"));
         }
-        Ok(Row::new(name, about, &mut calm, &mut attacked, seen))
+        let rss_before = rss_before.unwrap_or_default();
+        Ok(Row::new(
+            name,
+            about,
+            [&mut calm, &mut attacked],
+            rss_before,
+            seen,
+        ))
     }
 
     /// One round of attack.

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Behaviour, HostAttack, Place,
-    wire::{BINARY, CONTINUATION, FINAL, PING, RSV1, Wire, frame, header},
+    wire::{BINARY, CONTINUATION, FINAL, PING, RSV1, TEXT, Wire, frame, header},
 };
 use crate::{
     atproto::cbor::Writer,
@@ -34,13 +34,13 @@ pub(super) fn all() -> Vec<HostAttack> {
         HostAttack::new(
             "large-events",
             "valid events of 5 MB one after another, nearly all of it a field that nobody knows",
-            &["events_per_second hit"],
+            &["received"],
             |place| Ok(Large::boxed(place, Filler::Bytes)),
         ),
         HostAttack::new(
             "large-items",
             "the same, of millions of numbers that all have to be looked at",
-            &["events_per_second hit"],
+            &["received"],
             |place| Ok(Large::boxed(place, Filler::Numbers)),
         ),
         HostAttack::new(
@@ -79,6 +79,17 @@ pub(super) fn all() -> Vec<HostAttack> {
             },
         ),
         HostAttack::new(
+            "text",
+            "text in place of messages, as fast as it is taken",
+            &["frame_malformed"],
+            |_| {
+                Ok(Again::boxed(
+                    frame(FINAL | TEXT, b"hello").repeat(BUNCH),
+                    Rest::Repeat,
+                ))
+            },
+        ),
+        HostAttack::new(
             "drip",
             "a message of 5 MB, a byte a second",
             &["active"],
@@ -105,7 +116,7 @@ pub(super) fn all() -> Vec<HostAttack> {
         HostAttack::new(
             "pings",
             "pings, as fast as they are answered",
-            &["events_per_second hit"],
+            &["pings and pongs"],
             |_| {
                 Ok(Again::boxed(
                     frame(FINAL | PING, &[7; 125]).repeat(100),

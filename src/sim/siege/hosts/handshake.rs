@@ -15,7 +15,13 @@ const DRIP: Duration = Duration::from_millis(500);
 const EVENTS: usize = 500;
 
 pub(super) fn all() -> Vec<HostAttack> {
-    let not_connected = &["no answer in time", "broke", "closed", "active"];
+    let cut = &["closed", "broke", "without a closing handshake"];
+    let not_connected = &[
+        "no answer in time",
+        "closed",
+        "broke",
+        "without a closing handshake",
+    ];
     vec![
         HostAttack::new(
             "stall-tls",
@@ -33,7 +39,7 @@ pub(super) fn all() -> Vec<HostAttack> {
         HostAttack::new(
             "reconnect",
             "connections that are closed as soon as they are made",
-            &["closed", "broke", "without a closing handshake"],
+            cut,
             |_| {
                 Ok(Box::new(Brief {
                     events: Vec::new(),
@@ -44,7 +50,7 @@ pub(super) fn all() -> Vec<HostAttack> {
         HostAttack::new(
             "reconnect-event",
             "the same after one valid event, which makes each of them a success",
-            &["closed", "broke", "without a closing handshake"],
+            cut,
             |place| {
                 Ok(Box::new(Brief {
                     events: events(place),

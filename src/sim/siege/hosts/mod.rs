@@ -89,6 +89,8 @@ struct HostAttack {
     trusted: bool,
     gate: Arc<Gate>,
     hosts: Vec<Hostile>,
+    /// What the page of each host said at the end of a round.
+    said: Vec<String>,
 }
 
 impl HostAttack {
@@ -108,6 +110,7 @@ impl HostAttack {
             trusted: false,
             gate: Arc::default(),
             hosts: Vec::new(),
+            said: Vec::new(),
         }
     }
 
@@ -169,24 +172,26 @@ impl Attack for HostAttack {
         Ok(())
     }
 
-    fn run(&mut self, _field: &Field, stop: &Stop) -> io::Result<()> {
+    fn run(&mut self, field: &Field, stop: &Stop) -> io::Result<()> {
         self.gate.open();
         // Nobody ever sends anything here: it is the end that is waited for.
         let _ = stop.channel().recv();
+        // While it is on: of a host that does well again, the page no longer says what was wrong.
+        let pages = self.hosts.iter().map(|host| field.host_page(host.name()));
+        let said: io::Result<_> = pages.map(|page| Ok(words(&page?))).collect();
         self.gate.close();
+        self.said = said?;
         Ok(())
     }
 
-    fn seen(&mut self, field: &Field) -> io::Result<Seen> {
+    fn seen(&mut self, _field: &Field) -> io::Result<Seen> {
         let mut seen = Seen::default();
-        for host in &self.hosts {
-            let page = field.host_page(host.name())?;
-            let words = words(&page);
+        for (host, words) in self.hosts.iter().zip(&self.said) {
             if !self.says.iter().any(|word| words.contains(word)) {
                 let said = format!("the page of {} says: {words}", host.name());
                 seen.amiss.get_or_insert(said);
             }
-            seen.words = words;
+            seen.words.clone_from(words);
         }
         let connections: u64 = self.hosts.iter().map(Hostile::connections).sum();
         seen.words += &format!("; {connections} connections");

@@ -15,6 +15,7 @@ use super::gate::Gate;
 /// The first bytes of websocket frames, as far as they are used here; the bit of a last fragment is
 /// [`FINAL`] (<https://www.rfc-editor.org/rfc/rfc6455#section-5.2>).
 pub(super) const CONTINUATION: u8 = 0x0;
+pub(super) const TEXT: u8 = 0x1;
 pub(super) const BINARY: u8 = 0x2;
 pub(super) const PING: u8 = 0x9;
 pub(super) const FINAL: u8 = 0x80;
