@@ -2,8 +2,12 @@
 //! and TCP with them: nothing is ever dropped here.
 
 use std::{
+    collections::VecDeque,
     ops::{AddAssign, SubAssign},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,9 +31,20 @@ pub struct Inbox {
 pub(super) struct Outbox {
     pub(super) receiver: Receiver<Input>,
     pub(super) budget: Arc<Budget>,
+    /// What was received and could not be dealt with: it comes before everything else.
+    pub(super) aside: VecDeque<Input>,
 }
 
-/// The sequencer has ended; nothing can be delivered any more.
+impl Outbox {
+    /// The next message, if there is one now.
+    pub(super) fn next(&mut self) -> Option<Input> {
+        let aside = self.aside.pop_front();
+        aside.or_else(|| self.receiver.try_recv().ok())
+    }
+}
+
+/// The sequencer has ended, or takes nothing more of hosts before it does: nothing can be delivered
+/// any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Closed;
 
@@ -49,6 +64,7 @@ impl Inbox {
         let (sender, receiver) = bounded(INBOX_EVENTS_MAX + INBOX_COMMANDS_MAX);
         let budget = Arc::new(Budget {
             used: Mutex::default(),
+            closed: AtomicBool::new(false),
             most,
             freed: Condvar::new(),
             metrics,
@@ -58,13 +74,17 @@ impl Inbox {
                 sender,
                 budget: budget.clone(),
             },
-            Outbox { receiver, budget },
+            Outbox {
+                receiver,
+                budget,
+                aside: VecDeque::new(),
+            },
         )
     }
 
     /// Delivers a message; waits while the inbox is full.
     pub fn send(&self, input: Input) -> Result<(), Closed> {
-        self.budget.acquire(Used::by(&input));
+        self.budget.acquire(Used::by(&input))?;
         self.sender.send(input).map_err(|_| Closed)
     }
 
@@ -101,12 +121,14 @@ impl Inbox {
 #[derive(Debug)]
 pub(super) struct Budget {
     used: Mutex<Used>,
+    /// Nothing is let in any more.
+    closed: AtomicBool,
     most: Used,
     freed: Condvar,
     metrics: Arc<Metrics>,
 }
 
-/// Events, and their bytes; other messages are few and small.
+/// What hosts have to say, and its bytes; other messages are few and small.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Used {
     events: usize,
@@ -154,13 +176,19 @@ impl Budget {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn acquire(&self, message: Used) {
+    fn acquire(&self, message: Used) -> Result<(), Closed> {
         if message == Used::default() {
-            return;
+            return Ok(());
         }
         let mut used = self.lock();
         let mut waiting = None;
-        while used.fills(self.most) {
+        loop {
+            if self.closed.load(Ordering::Relaxed) {
+                return Err(Closed);
+            }
+            if !used.fills(self.most) {
+                break;
+            }
             waiting.get_or_insert_with(|| {
                 self.metrics.inbox_full.inc();
                 self.metrics.hosts_waiting.during(Wait::Inbox)
@@ -174,6 +202,15 @@ impl Budget {
         *used += message;
         self.metrics.inbox_events.set(used.events as u64);
         self.metrics.inbox_bytes.set(used.bytes as u64);
+        Ok(())
+    }
+
+    /// Lets nothing in any more: whoever waits for room is told so.
+    pub(super) fn close(&self) {
+        let used = self.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        drop(used);
+        self.freed.notify_all();
     }
 
     /// Gives back what the messages of a batch took.

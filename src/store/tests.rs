@@ -1,5 +1,7 @@
 //! The store on a real disk: what survives, what is refused, what is freed.
 
+mod damage;
+
 use std::{fs, path::Path, process::Command};
 
 use tempfile::TempDir;
@@ -511,7 +513,7 @@ fn a_first_open_that_was_killed_is_made_good() {
     // Before RocksDB had made its database, and before the format was written.
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join("store")).unwrap();
-    for name in ["LOG", "LOCK", "IDENTITY", "MANIFEST-000001"] {
+    for name in ["LOG", "LOCK", "IDENTITY", "MANIFEST-000001", "000001.dbtmp"] {
         fs::write(dir.path().join("store").join(name), "").unwrap();
     }
     fill(&open(dir.path()), 1..=3);
