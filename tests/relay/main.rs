@@ -16,8 +16,12 @@ mod backfill;
 mod console;
 mod control;
 mod crashes;
+mod damage;
 mod database;
 mod directory;
+mod disk;
+#[path = "../support/faults.rs"]
+mod faults;
 mod follower;
 mod hosts;
 #[path = "../support/http.rs"]
@@ -26,7 +30,10 @@ mod lab;
 mod limits;
 mod log;
 mod memory;
+#[path = "../support/mount.rs"]
+mod mount;
 mod operator;
+mod outages;
 mod pages;
 #[path = "../conformance/plain.rs"]
 mod plain;
