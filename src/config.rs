@@ -63,7 +63,7 @@ Lines of one kind are limited to 10 a second; left_out= counts the others.\n\n\
 Exit codes: 0 after SIGTERM or SIGINT; 1 when it could not start, a host was not taken (crawl), the relay can not \
 be reached (top), or is not well (health); \
 2 for a wrong option or variable; 70 after a fault in a thread that it needs; 71 when the store can \
-not be written; 72 when a stop took over 30 seconds.";
+not be read or written; 72 when a stop took over 30 seconds.";
 
 /// What `zlay` can do.
 #[derive(Subcommand, Debug, Clone)]
@@ -260,6 +260,11 @@ pub struct Config {
     /// G, T.
     #[arg(long, env = "RELAY_RETENTION_BYTES", value_name = "BYTES", value_parser = bytes)]
     pub retention_bytes: Option<u64>,
+    /// Bytes of the disk with the data directory that are left to the store itself: with less free,
+    /// nothing more is taken of hosts until there is room. Unset: 5 % of the disk, at least 128M and
+    /// at most 2G; 0: a full disk ends the process. Takes K, M, G, T.
+    #[arg(long, env = "RELAY_DISK_RESERVE", value_name = "BYTES", value_parser = bytes)]
+    pub disk_reserve: Option<u64>,
     /// When a batch is durable.
     #[arg(long, env = "RELAY_FSYNC", value_enum, default_value_t = Fsync::Batch)]
     pub fsync: Fsync,

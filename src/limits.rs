@@ -723,9 +723,22 @@ pub const WATCH_INTERVAL: Duration = Duration::from_secs(3);
 pub const HOSTS_STALL_MAX: Duration = Duration::from_secs(5 * 60);
 /// Below this part of the disk, in percent, the relay warns.
 pub const DISK_FREE_PERCENT_WARN: u64 = 10;
-/// Below this many free bytes the relay is not ready: RocksDB needs room for a log and some files, and
-/// the process ends when it can not write them.
-pub const DISK_FREE_BYTES_MIN: u64 = 512 << 20;
+/// The part of the disk, in percent, that is left to the store itself, where the operator says no other
+/// (`RELAY_DISK_RESERVE`). Below it nothing more is taken of hosts.
+pub const DISK_RESERVE_PERCENT: u64 = 5;
+/// That part is at least this many bytes: everything in memory may become files at any time, after
+/// the batch that was the last with room.
+pub const DISK_RESERVE_BYTES_MIN: u64 = 128 << 20;
+/// And at most this many: the largest two merges that run at once, of 25 files of 32 MiB each, are
+/// written before what they replace is deleted.
+pub const DISK_RESERVE_BYTES_MAX: u64 = 2 << 30;
+/// Below this many free bytes nothing is written any more that the operator asks for; above, what he
+/// decides while the disk is full comes out of the reserve.
+pub const DISK_DECISION_BYTES_MIN: u64 = 16 << 20;
+/// How often a full disk is looked at.
+pub const DISK_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the log says that the disk still is full.
+pub const DISK_FULL_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The stack of threads that are neither hosts nor subscribers.
 pub const SERVICE_STACK_BYTES: usize = 1 << 20;
@@ -779,4 +792,9 @@ const _: () = assert!(LIST_COLLECTION_MAX < LIST_COLLECTION_SCAN_MAX);
 const _: () = assert!(COLLECTIONS_MAX < u32::MAX as u64);
 const _: () = assert!(COMMIT_OPS_MAX < ACCOUNT_COLLECTIONS_MAX);
 const _: () = assert!(ACCOUNT_COLLECTIONS_MAX < BATCH_INDEX_CHANGES_MAX);
+const _: () = assert!(
+    (2 * STORE_EVENTS_BUFFER_BYTES + 4 * STORE_OTHER_BUFFER_BYTES + BATCH_BYTES_MAX) as u64
+        <= DISK_RESERVE_BYTES_MIN
+);
+const _: () = assert!(DISK_DECISION_BYTES_MIN < DISK_RESERVE_BYTES_MIN);
 const _: () = assert!(WAKE_GATHER.as_millis() <= WAKE_GATHER_MANY.as_millis());

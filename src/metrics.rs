@@ -429,6 +429,10 @@ metrics! {
         "Flushes and compactions that failed.",
     disk_free: Gauge = "relay_disk_free_bytes" "Bytes free for the relay where its data is.",
     disk_size: Gauge = "relay_disk_size_bytes" "Bytes of that file system.",
+    disk_reserve: Gauge = "relay_disk_reserve_bytes"
+        "Bytes of it that are left to the store itself.",
+    disk_full: Gauge = "relay_disk_full"
+        "1 while nothing is taken of hosts because the disk is full, or 0.",
     ring_bytes: Gauge = "relay_ring_bytes" "Bytes of recent frames in memory.",
     subscribers: Gauge = "relay_subscribers" "Firehose subscribers now.",
     subscribers_accepted: Counter = "relay_subscribers_accepted_total" "Subscribers accepted.",

@@ -56,7 +56,7 @@ use crate::{
     outbound::Outbound,
     sequencer::{Inbox, Publication, Sequencer},
     store::{
-        Options, Store,
+        Options, Reserve, Store,
         retention::{self, Retention},
     },
     threads::{self, Role, Stop, Stopper, Thread, stop_pair},
@@ -139,7 +139,17 @@ impl Relay {
         };
 
         let (ask, questions) = status::questions();
-        let (sequencer, inbox) = start_sequencer(&store, &firehose, &metrics, &state, ask)?;
+        let reserve = Reserve::new(&config.data_dir, config.disk_reserve);
+        // The stop of all who send to the sequencer.
+        let (hosts_stopper, hosts_stop) = stop_pair();
+        let (sequencer, inbox) = start_sequencer(
+            &store,
+            &firehose,
+            &metrics,
+            &state,
+            ask,
+            (reserve.clone(), hosts_stop.clone()),
+        )?;
 
         let (stopper, stop) = stop_pair();
         let (directory, resolvers) =
@@ -149,7 +159,7 @@ impl Relay {
             threads: resolvers,
         };
 
-        let (stopper, stop) = stop_pair();
+        let (stopper, stop) = (hosts_stopper, hosts_stop);
         let asker = status::Asker {
             directory: directory.clone(),
             outbound: outbound.clone(),
@@ -217,7 +227,7 @@ impl Relay {
             control: control.clone(),
             firehose: firehose.clone(),
             hosts: handle.table().clone(),
-            data_dir: config.data_dir.clone(),
+            reserve,
             oldest: Default::default(),
         };
         let watching = stop.clone();
@@ -345,6 +355,7 @@ fn start_sequencer(
     metrics: &Arc<Metrics>,
     state: &Arc<State>,
     questions: Sender<Did>,
+    (reserve, leaving): (Reserve, Stop),
 ) -> Result<(Part, Inbox), StartError> {
     let (stopper, stop) = stop_pair();
     let publisher = firehose.clone();
@@ -355,12 +366,16 @@ fn start_sequencer(
     });
     let (mut sequencer, inbox) = Sequencer::new(store.clone(), publish, metrics.clone())?;
     sequencer.ask_through(questions);
+    sequencer.keep_free(reserve, leaving);
     let state = state.clone();
     let body = move || {
         if let Err(error) = sequencer.run(&stop) {
-            // The store is the truth, and it can not be written: nothing may be published any more.
+            // The store is the truth, and it fails: nothing may be published any more.
             state.set_broken();
-            log::error!(error:% = error; "the sequencer ends: the store can not be written");
+            log::error!(
+                error:% = error, code = EXIT_STORE;
+                "the sequencer ends, and the relay with it: the store can not be read or written"
+            );
             logging::flush();
             std::process::exit(EXIT_STORE);
         }

@@ -202,9 +202,10 @@ impl Manager {
             }
             Phase::Running(relay) => {
                 let figures = figures(&relay.board.snapshot(now));
-                match relay.health.live() {
-                    Ok(()) => format!("STATUS={figures}"),
-                    Err(error) => format!("STATUS={figures}; {error}"),
+                match (relay.health.live(), relay.health.full_disk()) {
+                    (Ok(()), None) => format!("STATUS={figures}"),
+                    (Ok(()), Some(full)) => format!("STATUS={figures}; {full}"),
+                    (Err(error), _) => format!("STATUS={figures}; {error}"),
                 }
             }
             Phase::Stopping => "STATUS=stopping: what is under way is written".to_owned(),
@@ -257,7 +258,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::http::{app::Check, boundary::Fake, pages::frame::Site};
+    use crate::http::{app::Check, boundary::Fake, pages::frame::Site, status::FullDisk};
 
     /// Alive, or what is wrong.
     #[derive(Default)]
@@ -266,6 +267,10 @@ mod tests {
     impl Health for Patient {
         fn storage(&self) -> Result<(), String> {
             Ok(())
+        }
+
+        fn full_disk(&self) -> Option<FullDisk> {
+            None
         }
 
         fn live(&self) -> Result<(), String> {

@@ -20,7 +20,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -40,7 +40,8 @@ use crate::{
         hostname::{Endpoint, Hostname},
     },
     crash::{self, Point},
-    store::{RocksMemory, account::HostId, sync_directory},
+    limits::DISK_DECISION_BYTES_MIN,
+    store::{self, OpenError, RocksMemory, account::HostId, sync_directory},
 };
 
 /// The format that this version reads and writes.
@@ -66,6 +67,10 @@ const WAL_BYTES_MAX: u64 = 4 << 20;
 /// The control store in a directory of its own.
 pub struct Embedded {
     db: DB,
+    /// Where it is.
+    path: PathBuf,
+    /// What was said of the last write.
+    written: Mutex<Result<(), String>>,
     /// What is in the database, by name; also serialises the writers.
     index: Mutex<Index>,
 }
@@ -144,11 +149,16 @@ impl Embedded {
         std::fs::create_dir_all(&path)
             .and_then(|()| sync_directory(data_dir))
             .map_err(|e| ControlError::Backend(format!("{}: {e}", path.display())))?;
-        let db = DB::open(&options(), &path).map_err(backend)?;
+        // RocksDB makes a new database where it finds none, and removes what it does not know then.
+        store::find_damage(&path).map_err(|error| unusable(&path, error))?;
+        let db = DB::open(&options(), &path)
+            .map_err(|error| unusable(&path, OpenError::rocksdb(&path, &error)))?;
         check_format(&db)?;
         let index = read_index(&db)?;
         Ok(Embedded {
             db,
+            path,
+            written: Mutex::new(Ok(())),
             index: Mutex::new(index),
         })
     }
@@ -159,15 +169,43 @@ impl Embedded {
     }
 
     fn write(&self, batch: WriteBatch) -> Result<(), ControlError> {
-        self.db.write_opt(batch, &durable()).map_err(backend)
+        self.noted(|| self.db.write_opt(batch, &durable()))
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<(), ControlError> {
-        self.db.put_opt(key, value, &durable()).map_err(backend)
+        self.noted(|| self.db.put_opt(key, value, &durable()))
     }
 
     fn delete(&self, key: &[u8]) -> Result<(), ControlError> {
-        self.db.delete_opt(key, &durable()).map_err(backend)
+        self.noted(|| self.db.delete_opt(key, &durable()))
+    }
+
+    /// Writes, where the disk is not full to the last: RocksDB takes no writes for a while after one
+    /// for which there was no room.
+    fn noted(
+        &self,
+        write: impl FnOnce() -> Result<(), rocksdb::Error>,
+    ) -> Result<(), ControlError> {
+        let done = match self.free_bytes() {
+            Some(free) if free < DISK_DECISION_BYTES_MIN => {
+                let (free, needed) = (free >> 20, DISK_DECISION_BYTES_MIN >> 20);
+                Err(ControlError::Unavailable(format!(
+                    "the disk is full: {free} MiB are free, {needed} MiB are needed"
+                )))
+            }
+            _ => write().map_err(|error| match error.to_string() {
+                full if full.contains("No space left") => ControlError::Unavailable(full),
+                other => ControlError::Backend(other),
+            }),
+        };
+        let written = done.as_ref().copied().map_err(ToString::to_string);
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = written;
+        done
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.path).ok()?;
+        (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// A JSON value that there may be, set or removed.
@@ -203,8 +241,9 @@ impl Control for Embedded {
     }
 
     fn available(&self) -> Result<(), String> {
-        // It is a part of this process; a write that fails is told to who asked for it.
-        Ok(())
+        // It is a part of this process. The keeper writes every few seconds, whoever else does.
+        let written = self.written.lock();
+        written.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn id(&self) -> u64 {
@@ -494,6 +533,7 @@ fn options() -> Options {
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_background_jobs(1);
     options.set_keep_log_file_num(2);
+    options.set_track_and_verify_wals_in_manifest(true);
     options
 }
 
@@ -501,6 +541,18 @@ fn durable() -> WriteOptions {
     let mut durable = WriteOptions::default();
     durable.set_sync(true);
     durable
+}
+
+/// What to tell the operator of a directory that can not be opened.
+fn unusable(path: &Path, error: OpenError) -> ControlError {
+    let path = path.display();
+    match error {
+        OpenError::Damaged { reason, .. } => ControlError::Damaged(format!(
+            "{path} can not be used: {reason}. Nothing was changed. Restore it from a backup \
+             (\"Damaged store\" in docs/operations.md)"
+        )),
+        other => ControlError::Backend(other.to_string()),
+    }
 }
 
 fn check_format(db: &DB) -> Result<(), ControlError> {

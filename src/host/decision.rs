@@ -110,7 +110,7 @@ pub enum DecisionError {
     NotConnected,
     /// The host is banned.
     Banned,
-    /// It can not be kept now; the text is for the log.
+    /// It can not be kept now; the text is for the operator.
     Unavailable(String),
     /// It could not be kept; the text is for the log.
     Failed(String),

@@ -8,7 +8,7 @@ use super::{
     hosts::Hosts,
     pages::{Pages, frame::Site},
     siblings::Siblings,
-    status::StatusBoard,
+    status::{FullDisk, StatusBoard},
     subscribe::Subscribe,
     xrpc::catalog::Catalog,
 };
@@ -169,8 +169,12 @@ impl From<Result<(), String>> for Outcome {
 
 /// How the relay does. Every error is one line for people; none of the calls may wait.
 pub trait Health: Send + Sync {
-    /// Whether the stores take writes: what `/_health` says.
+    /// Whether the stores work: what `/_health` says.
     fn storage(&self) -> Result<(), String>;
+
+    /// That nothing is taken of hosts because the disk is full, if that is so: nothing is broken, and
+    /// it goes on by itself when there is room.
+    fn full_disk(&self) -> Option<FullDisk>;
 
     /// Whether events get through; a supervisor restarts a process for which this fails for long.
     fn live(&self) -> Result<(), String>;

@@ -96,7 +96,12 @@ pub(super) fn request_crawl(app: &App, request: &Request) -> Response {
 
 fn health(app: &App) -> Response {
     match app.health.storage() {
-        Ok(()) => Response::json(&json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })),
+        Ok(()) => match app.health.full_disk() {
+            None => {
+                Response::json(&json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+            }
+            Some(full) => Response::error(503, "DiskFull", &capitalised(&full.to_string())),
+        },
         Err(error) => {
             log::error!(error:% = error; "the health check fails: storage is not available");
             Response::error(503, "InternalServerError", "Storage is not available")
@@ -119,10 +124,22 @@ fn memory(app: &App) -> Response {
     }
 }
 
+/// A message as it is written in answers.
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(chars).collect()
+}
+
+/// Whether the process should go on. Nothing is gained by ending it where the disk is full, so that it
+/// is said and is no failure.
 fn alive(app: &App) -> Response {
-    match app.health.live() {
-        Ok(()) => Response::json(&json!({ "status": "ok" })),
-        Err(error) => not_ready(json!({}), &error),
+    match (app.health.live(), app.health.full_disk()) {
+        (Ok(()), None) => Response::json(&json!({ "status": "ok" })),
+        (Ok(()), Some(full)) => {
+            Response::json(&json!({ "status": "ok", "warnings": [full.to_string()] }))
+        }
+        (Err(error), _) => not_ready(json!({}), &error),
     }
 }
 

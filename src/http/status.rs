@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     convert::Infallible,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -19,6 +20,7 @@ use crate::{
     },
     metrics::{Metrics, histogram::Buckets},
     reject::Reject,
+    store::Space,
     threads::Stop,
 };
 
@@ -58,6 +60,8 @@ pub struct Snapshot {
     pub oldest_seq: u64,
     /// What can be replayed.
     pub window: Window,
+    /// Why nothing new comes: the disk is full; none: it is not.
+    pub disk_full: Option<FullDisk>,
     /// Firehose subscribers now.
     pub subscribers: u64,
     /// Frames sent to subscribers since the start.
@@ -111,6 +115,37 @@ pub struct Window {
     pub oldest_ms: Option<u64>,
     /// How long ago that is, in seconds.
     pub seconds: Option<u64>,
+}
+
+/// A disk that has no room for events.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
+pub struct FullDisk {
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Bytes that must be free for hosts to be read again.
+    pub needed_bytes: u64,
+}
+
+impl fmt::Display for FullDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the disk is full: {} MiB are free, {} MiB are needed; nothing is taken of hosts until \
+             there is room, and subscribers are served what there is",
+            self.free_bytes >> 20,
+            self.needed_bytes.div_ceil(1 << 20)
+        )
+    }
+}
+
+/// Whether the disk is full: the sequencer waits for room, or would with the next event.
+pub fn full_disk(metrics: &Metrics) -> Option<FullDisk> {
+    let space = Space::last(metrics)?;
+    let is_full = metrics.disk_full.get() > 0 || space.is_full();
+    is_full.then(|| FullDisk {
+        free_bytes: space.free,
+        needed_bytes: space.needed(),
+    })
 }
 
 /// Takes samples and snapshots.
@@ -246,6 +281,7 @@ impl StatusBoard {
                 oldest_ms,
                 seconds: oldest_ms.map(|at| now_ms.saturating_sub(at) / 1_000),
             },
+            disk_full: full_disk(metrics),
             subscribers: metrics.subscribers.get(),
             frames_sent: metrics.frames_sent.get(),
             bytes_sent: metrics.bytes_sent.get(),

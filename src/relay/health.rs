@@ -10,12 +10,13 @@ use std::{
 
 use crate::{
     control::Control,
-    http::app::{Check, Health, Outcome},
-    limits::{
-        CONTROL_DOWN_MAX, DISK_FREE_BYTES_MIN, DISK_FREE_PERCENT_WARN, HOSTS_STALL_MAX,
-        INGEST_STALL_MAX,
+    http::{
+        app::{Check, Health, Outcome},
+        status::{FullDisk, full_disk},
     },
+    limits::{CONTROL_DOWN_MAX, DISK_FREE_PERCENT_WARN, HOSTS_STALL_MAX, INGEST_STALL_MAX},
     metrics::Metrics,
+    store::Space,
 };
 
 /// What has happened to the relay.
@@ -121,8 +122,10 @@ impl RelayHealth {
     /// Whether what waits for the sequencer is written.
     fn sequencer(&self, now: Instant) -> Result<(), String> {
         let (batches, inbox) = (self.metrics.batches.get(), self.metrics.inbox_bytes.get());
+        // A start helps nothing where the disk is full: who waits then is not stuck.
+        let is_due = inbox > 0 && self.metrics.disk_full.get() == 0;
         let mut progress = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        let stalled = progress.stalled(batches, inbox > 0, now);
+        let stalled = progress.stalled(batches, is_due, now);
         if stalled < INGEST_STALL_MAX {
             return Ok(());
         }
@@ -170,19 +173,20 @@ impl RelayHealth {
     }
 }
 
-/// What is to be said of a disk with so many bytes free of so many; nothing before it was looked at.
-fn disk_space(free: u64, size: u64) -> Outcome {
-    if size == 0 {
+/// What is to be said of the disk; nothing before it was looked at.
+fn disk_space(metrics: &Metrics) -> Outcome {
+    let Some(space) = Space::last(metrics) else {
         return Outcome::Ok;
+    };
+    // Not that it is not ready: whoever takes it out of service cuts subscribers off from what there is.
+    if let Some(full) = full_disk(metrics) {
+        return Outcome::Warning(full.to_string());
     }
-    let said = format!("{} MiB of {} MiB are free", free >> 20, size >> 20);
-    if free < DISK_FREE_BYTES_MIN {
-        Outcome::Failed(said)
-    } else if free < size / 100 * DISK_FREE_PERCENT_WARN {
-        Outcome::Warning(said)
-    } else {
-        Outcome::Ok
+    if space.free < space.size / 100 * DISK_FREE_PERCENT_WARN {
+        let (free, size) = (space.free >> 20, space.size >> 20);
+        return Outcome::Warning(format!("{free} MiB of {size} MiB are free"));
     }
+    Outcome::Ok
 }
 
 impl Health for RelayHealth {
@@ -191,6 +195,10 @@ impl Health for RelayHealth {
             true => Err("the event store has failed".into()),
             false => Ok(()),
         }
+    }
+
+    fn full_disk(&self) -> Option<FullDisk> {
+        full_disk(&self.metrics)
     }
 
     fn live(&self) -> Result<(), String> {
@@ -203,15 +211,13 @@ impl Health for RelayHealth {
     fn ready(&self) -> Vec<Check> {
         let now = Instant::now();
         let check = |part, outcome| Check { part, outcome };
-        let metrics = &self.metrics;
-        let disk = disk_space(metrics.disk_free.get(), metrics.disk_size.get());
         vec![
             check("listeners", self.listeners()),
             check("store", self.storage().into()),
             check("control_store", self.control(now)),
             check("sequencer", self.sequencer(now).into()),
             check("hosts", self.hosts(now).into()),
-            check("disk_space", disk),
+            check("disk_space", disk_space(&self.metrics)),
         ]
     }
 }
@@ -307,19 +313,53 @@ mod tests {
         state.set_listening();
         assert!(failed(&health).is_empty());
         state.set_broken();
-        metrics.disk_size.set(100 << 30);
-        assert_eq!(failed(&health), ["store", "disk_space"]);
+        assert_eq!(failed(&health), ["store"]);
         state.set_stopping();
-        assert_eq!(failed(&health), ["listeners", "store", "disk_space"]);
+        assert_eq!(failed(&health), ["listeners", "store"]);
         assert!(health.live().is_err());
     }
 
     #[test]
     fn a_disk_that_fills_up_is_told_of_before_it_is_full() {
-        assert_eq!(disk_space(0, 0), Outcome::Ok);
-        assert_eq!(disk_space(50 << 30, 100 << 30), Outcome::Ok);
-        let warned = disk_space(9 << 30, 100 << 30);
-        assert!(matches!(&warned, Outcome::Warning(said) if said.contains("9216 MiB of 102400")));
-        assert!(matches!(disk_space(1 << 20, 100 << 30), Outcome::Failed(_)));
+        let metrics = Arc::new(Metrics::default());
+        let (_dir, state, health) = health(&metrics);
+        state.set_listening();
+        assert_eq!(disk_space(&metrics), Outcome::Ok);
+        metrics.disk_size.set(100 << 30);
+        metrics.disk_reserve.set(2 << 30);
+        metrics.disk_free.set(50 << 30);
+        assert_eq!(disk_space(&metrics), Outcome::Ok);
+        metrics.disk_free.set(9 << 30);
+        let warned = disk_space(&metrics);
+        assert!(
+            matches!(&warned, Outcome::Warning(said) if said.contains("9216 MiB of 102400")),
+            "{warned:?}"
+        );
+        assert!(health.full_disk().is_none());
+        metrics.disk_free.set(1 << 30);
+        let warned = disk_space(&metrics);
+        let words = "the disk is full: 1024 MiB are free, 2304 MiB are needed";
+        assert!(matches!(&warned, Outcome::Warning(said) if said.contains(words)));
+        // What is full for the sequencer is so until that goes on.
+        metrics.disk_free.set(9 << 30);
+        metrics.disk_full.set(1);
+        assert!(health.full_disk().is_some());
+        assert!(matches!(disk_space(&metrics), Outcome::Warning(_)));
+    }
+
+    #[test]
+    fn a_full_disk_is_no_reason_to_be_started_again() {
+        let metrics = Arc::new(Metrics::default());
+        let (_dir, _, health) = health(&metrics);
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        metrics.inbox_bytes.set(5);
+        metrics.disk_full.set(1);
+        assert_eq!(health.sequencer(after(10)), Ok(()));
+        assert_eq!(health.sequencer(after(9_000)), Ok(()));
+        // It counts from when there was room.
+        metrics.disk_full.set(0);
+        assert_eq!(health.sequencer(after(9_050)), Ok(()));
+        assert!(health.sequencer(after(9_100)).is_err());
     }
 }

@@ -13,18 +13,24 @@ use crate::{
         Inbox,
         event::{Input, Ruling},
     },
-    store::{Store, StoreError, account::HostRecord},
+    store::{
+        Store, StoreError,
+        account::{Account, HostRecord},
+    },
 };
 
 /// Accounts that the directory has known: the latest of them, the very last one last.
 pub(super) fn witnesses(store: &Store) -> Result<Vec<Did>, StoreError> {
     let newest = store.counters().next_ordinal.saturating_sub(1);
     let after = newest.saturating_sub(IDENTITY_WITNESSES_SOUGHT as u64);
-    let latest = store.accounts_after(after, IDENTITY_WITNESSES_SOUGHT)?;
-    let proven = latest.into_iter().filter(|(did, account)| {
-        did.method() == Method::Plc && account.authority_at > 0 && account.upstream.active
-    });
-    Ok(proven.map(|(did, _)| did).collect())
+    let mut proven = Vec::new();
+    for entry in store.accounts_after(after, IDENTITY_WITNESSES_SOUGHT)? {
+        let is_proven = |account: Account| account.authority_at > 0 && account.upstream.active;
+        if entry.did.method() == Method::Plc && store.account(&entry.did)?.is_some_and(is_proven) {
+            proven.push(entry.did);
+        }
+    }
+    Ok(proven)
 }
 
 /// Makes the stores agree; when the relay was last at work, in milliseconds since 1970, if it ever

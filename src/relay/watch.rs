@@ -1,10 +1,7 @@
 //! The thread that looks at what can not be counted where it happens, so that metrics and probes wait
 //! neither for the disk nor for anybody's lock.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
 
 use crate::{
     control::{Control, HostStatus},
@@ -16,7 +13,7 @@ use crate::{
         family::Label,
         labels::{LagOver, LagStat, StoreKind},
     },
-    store::{Disk, Store},
+    store::{Disk, Reserve, Store},
     threads::Stop,
 };
 
@@ -27,7 +24,7 @@ pub(super) struct Watch {
     pub(super) control: Arc<dyn Control>,
     pub(super) firehose: Arc<Firehose>,
     pub(super) hosts: Arc<HostTable>,
-    pub(super) data_dir: PathBuf,
+    pub(super) reserve: Reserve,
     /// The oldest seq that was seen, and when it was published; 0: none was.
     pub(super) oldest: (AtomicU64, AtomicU64),
 }
@@ -53,14 +50,8 @@ impl Watch {
         show_lags(metrics, &self.firehose.lags());
         show_disk(metrics, self.store.disk());
         self.look_at_window();
-        match rustix::fs::statvfs(&self.data_dir) {
-            Ok(disk) => {
-                // What only root may use is not free for the relay.
-                metrics.disk_free.set(disk.f_bavail * disk.f_frsize);
-                metrics.disk_size.set(disk.f_blocks * disk.f_frsize);
-            }
-            Err(error) => log::debug!(error:% = error; "the size of the disk is not known"),
-        }
+        // Noted by looking.
+        let _ = self.reserve.look(metrics);
         metrics.watched.set(Some(now_ms()));
     }
 

@@ -156,8 +156,9 @@ impl Input {
         match self {
             Input::Event(event) => event.frame.len() + size_of::<Event>(),
             Input::Import { import, .. } => import.bytes(),
-            Input::Progress { .. }
-            | Input::Status { .. }
+            // Hosts send them, so that their number is bounded as that of events is.
+            Input::Progress { .. } => size_of::<Input>(),
+            Input::Status { .. }
             | Input::AccountLimit { .. }
             | Input::Ban { .. }
             | Input::Reached { .. }

@@ -2,9 +2,12 @@
 //! and TCP with them: nothing is ever dropped here.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     ops::{AddAssign, SubAssign},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -32,9 +35,20 @@ pub struct Inbox {
 pub(super) struct Outbox {
     pub(super) receiver: Receiver<Input>,
     pub(super) budget: Arc<Budget>,
+    /// What was received and could not be dealt with: it comes before everything else.
+    pub(super) aside: VecDeque<Input>,
 }
 
-/// The sequencer has ended; nothing can be delivered any more.
+impl Outbox {
+    /// The next message, if there is one now.
+    pub(super) fn next(&mut self) -> Option<Input> {
+        let aside = self.aside.pop_front();
+        aside.or_else(|| self.receiver.try_recv().ok())
+    }
+}
+
+/// The sequencer has ended, or takes nothing more of hosts before it does: nothing can be delivered
+/// any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Closed;
 
@@ -54,6 +68,7 @@ impl Inbox {
         let (sender, receiver) = bounded(INBOX_EVENTS_MAX + INBOX_COMMANDS_MAX);
         let budget = Arc::new(Budget {
             inside: Mutex::default(),
+            closed: AtomicBool::new(false),
             most,
             freed: Condvar::new(),
             metrics,
@@ -63,20 +78,24 @@ impl Inbox {
                 sender,
                 budget: budget.clone(),
             },
-            Outbox { receiver, budget },
+            Outbox {
+                receiver,
+                budget,
+                aside: VecDeque::new(),
+            },
         )
     }
 
     /// Delivers a message; waits while the inbox is full.
     pub fn send(&self, input: Input) -> Result<(), Closed> {
-        self.budget.acquire(&input, false);
+        self.budget.acquire(&input, false)?;
         self.sender.send(input).map_err(|_| Closed)
     }
 
     /// The same on the thread of one host, which waits too while the inbox holds its host's share:
     /// nobody but the host itself is kept waiting by that.
     pub fn send_of_host(&self, input: Input) -> Result<(), Closed> {
-        self.budget.acquire(&input, true);
+        self.budget.acquire(&input, true)?;
         self.sender.send(input).map_err(|_| Closed)
     }
 
@@ -113,6 +132,8 @@ impl Inbox {
 #[derive(Debug)]
 pub(super) struct Budget {
     inside: Mutex<Inside>,
+    /// Nothing is let in any more.
+    closed: AtomicBool,
     most: Used,
     freed: Condvar,
     metrics: Arc<Metrics>,
@@ -145,8 +166,8 @@ impl Taken {
     pub(super) fn add(&mut self, input: &Input) {
         let used = Used::by(input);
         self.all += used;
-        if let Input::Event(event) = input {
-            *self.hosts.entry(event.host).or_default() += used;
+        if let Some(host) = host_of(input) {
+            *self.hosts.entry(host).or_default() += used;
         }
     }
 
@@ -156,7 +177,16 @@ impl Taken {
     }
 }
 
-/// Events, and their bytes; other messages are few and small.
+/// The host that has said what is in a message.
+fn host_of(input: &Input) -> Option<HostId> {
+    match input {
+        Input::Event(event) => Some(event.host),
+        Input::Progress { host, .. } => Some(*host),
+        _ => None,
+    }
+}
+
+/// What hosts have to say, and its bytes; other messages are few and small.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct Used {
     events: usize,
@@ -200,18 +230,18 @@ impl Budget {
     }
 
     /// Waits for the room of a message; `fair`: also until its host has less than its share.
-    fn acquire(&self, input: &Input, fair: bool) {
+    fn acquire(&self, input: &Input, fair: bool) -> Result<(), Closed> {
         let message = Used::by(input);
         if message == Used::default() {
-            return;
+            return Ok(());
         }
-        let host = match input {
-            Input::Event(event) => Some(event.host),
-            _ => None,
-        };
+        let host = host_of(input);
         let mut inside = self.lock();
         let (mut waiting, mut counted) = (None, false);
         loop {
+            if self.closed.load(Ordering::Relaxed) {
+                return Err(Closed);
+            }
             let is_full = inside.all.fills(self.most);
             let of_host = host.and_then(|host| inside.hosts.get(&host));
             let has_its_share = fair && of_host.is_some_and(|used| used.fills(SHARE));
@@ -236,6 +266,15 @@ impl Budget {
             *inside.hosts.entry(host).or_default() += message;
         }
         self.show(&inside);
+        Ok(())
+    }
+
+    /// Lets nothing in any more: whoever waits for room is told so.
+    pub(super) fn close(&self) {
+        let inside = self.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        drop(inside);
+        self.freed.notify_all();
     }
 
     /// Gives back what the messages of a batch took.

@@ -3,6 +3,7 @@
 //! the batch is durable.
 
 pub mod event;
+mod full;
 mod held;
 mod import;
 mod inbox;
@@ -28,6 +29,7 @@ pub use self::inbox::{Closed, Inbox};
 pub use self::published::published;
 use self::{
     event::{Event, Imported, Input, Kind, Ruled, Ruling},
+    full::Disk,
     held::Held,
     inbox::{Outbox, Taken},
     index::{Collections, IndexForming},
@@ -107,6 +109,8 @@ pub struct Sequencer {
     held: Held,
     /// Takes questions about the status of accounts.
     questions: Option<Sender<Did>>,
+    /// Where it is looked whether there is room.
+    disk: Option<Disk>,
 }
 
 /// An answer to a command, and who waits for it.
@@ -174,6 +178,7 @@ impl Sequencer {
             replies,
             held: Held::default(),
             questions: None,
+            disk: None,
         };
         Ok((sequencer, inbox))
     }
@@ -187,25 +192,60 @@ impl Sequencer {
     /// Works until the stop is asked for, and then until the inbox is empty. Whoever sends must
     /// have ended before, or what it sends last may not be read.
     pub fn run(mut self, stop: &Stop) -> Result<(), SequencerError> {
+        if self.finds_disk_full() && !self.wait_for_room(None, stop)? {
+            return Ok(());
+        }
         loop {
-            if self.rooms.has_work() && !stop.requested() {
-                let first = self.outbox.receiver.try_recv().ok();
-                self.work(first)?;
+            let first = match self.outbox.next() {
+                None if self.rooms.has_work() && !stop.requested() => None,
+                None => match self.wait(stop) {
+                    None => return Ok(()),
+                    first => first,
+                },
+                first => first,
+            };
+            if self.finds_disk_full() {
+                if !self.wait_for_room(first, stop)? {
+                    return Ok(());
+                }
                 continue;
             }
-            let first = select! {
-                recv(self.outbox.receiver) -> input => input.ok(),
-                recv(stop.channel()) -> _ => self.outbox.receiver.try_recv().ok(),
-            };
-            let Some(first) = first else { return Ok(()) };
-            self.work(Some(first))?;
+            self.work(first)?;
+        }
+    }
+
+    /// The next message; none when the stop is asked for and there is no further one.
+    fn wait(&self, stop: &Stop) -> Option<Input> {
+        select! {
+            recv(self.outbox.receiver) -> input => input.ok(),
+            recv(stop.channel()) -> _ => self.outbox.receiver.try_recv().ok(),
         }
     }
 
     /// Makes one batch of accounts that are let in and of what waits, beginning with `first`; writes
     /// and publishes it.
     fn work(&mut self, first: Option<Input>) -> Result<(), SequencerError> {
-        let mut forming = Forming {
+        let mut forming = self.forming();
+        self.let_in(&mut forming)?;
+        let mut next = first;
+        while let Some(input) = next {
+            forming.inputs += 1;
+            forming.taken.add(&input);
+            self.take(input, &mut forming)?;
+            let full = forming.inputs >= BATCH_EVENTS_MAX
+                || forming.taken.bytes() >= BATCH_BYTES_MAX
+                || forming.index.is_full();
+            next = if full { None } else { self.outbox.next() };
+        }
+        if forming.is_empty() {
+            return Ok(());
+        }
+        self.write(forming)
+    }
+
+    /// An empty batch.
+    fn forming(&self) -> Forming {
+        Forming {
             batch: self.store.batch(),
             frames: Vec::new(),
             happened: Vec::new(),
@@ -216,26 +256,7 @@ impl Sequencer {
             inputs: 0,
             taken: Taken::default(),
             now_ms: now_ms(),
-        };
-        self.let_in(&mut forming)?;
-        let mut next = first;
-        while let Some(input) = next {
-            forming.inputs += 1;
-            forming.taken.add(&input);
-            self.take(input, &mut forming)?;
-            let full = forming.inputs >= BATCH_EVENTS_MAX
-                || forming.taken.bytes() >= BATCH_BYTES_MAX
-                || forming.index.is_full();
-            next = if full {
-                None
-            } else {
-                self.outbox.receiver.try_recv().ok()
-            };
         }
-        if forming.is_empty() {
-            return Ok(());
-        }
-        self.write(forming)
     }
 
     fn take(&mut self, input: Input, forming: &mut Forming) -> Result<(), SequencerError> {

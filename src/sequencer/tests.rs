@@ -1,6 +1,7 @@
 //! The sequencer on a real store: what is written together, what is published, what survives.
 
 mod asking;
+mod full;
 mod import;
 mod index;
 mod limit;

@@ -48,8 +48,9 @@ impl fmt::Display for OpenError {
             ),
             OpenError::Damaged { path, reason } => write!(
                 f,
-                "{} can not be used: {reason}; restore it from a backup, or move it away to start \
-                 anew with RELAY_INITIAL_SEQ_NUMBER well above the last seq",
+                "{} can not be used: {reason}. Nothing was changed. Restore it from a backup, or move it \
+                 away: the relay then begins anew, with what the control store knows and above every \
+                 seq that it has given (\"Damaged store\" in docs/operations.md)",
                 path.display()
             ),
             OpenError::Io { path, reason } => write!(f, "{}: {reason}", path.display()),
@@ -74,7 +75,7 @@ impl OpenError {
         }
     }
 
-    pub(super) fn rocksdb(path: &Path, error: &rocksdb::Error) -> OpenError {
+    pub(crate) fn rocksdb(path: &Path, error: &rocksdb::Error) -> OpenError {
         match error.kind() {
             // Missing files and unknown options count as damage too: the directory was ours and
             // no longer is what we left.
@@ -148,6 +149,11 @@ impl From<rocksdb::Error> for StoreError {
 }
 
 impl StoreError {
+    /// Whether it is that the disk is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, StoreError::Rocks(error) if error.to_string().contains("No space left"))
+    }
+
     pub(super) fn damaged(family: &'static str, key: impl fmt::Display) -> StoreError {
         StoreError::Damaged {
             family,

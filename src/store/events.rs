@@ -67,7 +67,11 @@ impl Store {
         let mut bytes = 0;
         while bytes < bytes_max {
             let Some((key, value)) = events.item() else {
-                events.status()?;
+                match events.status() {
+                    // What comes before the damage is whole; the next page says what is wrong.
+                    Err(_) if frames.len() > start => break,
+                    status => status?,
+                }
                 break;
             };
             let seq = event_seq(key)?;
@@ -115,6 +119,8 @@ impl Store {
         };
         let through = by_time.max(by_bytes).min(before.last);
         if through > before.pruned {
+            // A window that begins in what can not be read would be none for the next start.
+            self.first_after(through)?;
             crash::point(Point::RetentionBefore);
             self.db.set_meta(&[(Meta::Pruned, through)])?;
             crash::point(Point::RetentionMarked);
@@ -170,12 +176,17 @@ impl Store {
         let mut found = 0;
         while low < high {
             let middle = low + (high - low).div_ceil(2);
-            match self.event_at(middle)? {
-                Some((seq, time)) if time < time_ms => {
+            match self.event_at(middle) {
+                Ok(Some((seq, time))) if time < time_ms => {
                     found = seq;
                     low = seq.max(middle);
                 }
-                _ => high = middle - 1,
+                Ok(_) => high = middle - 1,
+                // Damage keeps what is around it until there is no doubt, and nothing else.
+                Err(error) => {
+                    log::error!(seq = middle, error:% = error; "the age of an event can not be read");
+                    high = middle - 1;
+                }
             }
         }
         Ok(found)

@@ -15,9 +15,11 @@ mod memory;
 mod open;
 mod options;
 mod recount;
+mod reserve;
 pub mod retention;
 mod seed;
 mod takedowns;
+mod wal;
 mod window;
 
 use std::{
@@ -33,7 +35,7 @@ use rocksdb::{
     WriteOptions,
 };
 
-pub(crate) use self::open::{lock_directory, sync_directory};
+pub(crate) use self::open::{find_damage, lock_directory, sync_directory};
 use self::{
     account::{Account, HostId, HostRecord},
     family::{Ending, Family, Meta, event_key, host_key, throttled_key},
@@ -47,6 +49,7 @@ pub use self::{
     listing::{ListEntry, Listing},
     memory::RocksMemory,
     options::Options,
+    reserve::{Reserve, Space},
     takedowns::Takedown,
     window::Window,
 };
@@ -270,6 +273,12 @@ impl Store {
             self.pairs.store(counters.pairs, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Whether a batch could be written now: writes and syncs what is there already. The sequencer's
+    /// alone, as [`Store::commit`] is; an error is not final here, because nothing was in it.
+    pub fn try_write(&self) -> Result<(), StoreError> {
+        self.db.set_meta(&[(Meta::LastSeq, self.last_seq())])
     }
 
     /// Ends writing: everything is synced and the end is marked as clean. What was in memory

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     Db, Ending, Family, Meta, OpenError, Options, Store, StoreError, Window, WindowCell, event_key,
-    family::event_seq, recount, takedowns,
+    family::event_seq, recount, takedowns, wal,
 };
 use crate::{
     atproto::seq::Seq,
@@ -39,6 +39,7 @@ impl Store {
         let is_new = is_new(&path)?;
         if !is_new {
             check_families(&path)?;
+            check_log(&path)?;
         }
         let rocks =
             DBWithThreadMode::open_cf_descriptors(&options.database(), &path, options.families())
@@ -161,13 +162,11 @@ fn check_families(path: &Path) -> Result<(), OpenError> {
     };
     let meta = Family::Meta.name();
     let found = if names.iter().any(|name| name == meta) {
-        let rocks = DBWithThreadMode::open_cf_for_read_only(&options, path, [meta], false)
-            .map_err(rocks)?;
-        let losses = 0;
-        Db { rocks, losses }.meta(Meta::Format).ok().flatten()
+        read_only(path).map_err(rocks)?.meta(Meta::Format)
     } else {
-        None
+        Ok(None)
     };
+    let found = found.ok().flatten();
     match found.map(u32::try_from) {
         Some(Ok(found)) if found > FORMAT => Err(OpenError::NewerFormat {
             found,
@@ -177,6 +176,44 @@ fn check_families(path: &Path) -> Result<(), OpenError> {
             path,
             format!("it holds a column family {unknown:?}, which is not of this program"),
         )),
+    }
+}
+
+/// The numbers of a database that is left as it is.
+fn read_only(path: &Path) -> Result<Db, rocksdb::Error> {
+    let (options, meta) = (rocksdb::Options::default(), Family::Meta.name());
+    let rocks = DBWithThreadMode::open_cf_for_read_only(&options, path, [meta], false)?;
+    Ok(Db { rocks, losses: 0 })
+}
+
+/// Refuses a database whose log has a hole, where the run that wrote it synced every batch: what is
+/// behind the hole is published, and would be forgotten.
+fn check_log(path: &Path) -> Result<(), OpenError> {
+    let Some(hole) = wal::find_hole(path).map_err(|error| OpenError::io(path, &error))? else {
+        return Ok(());
+    };
+    let ending = read_only(path).ok().map(|db| db.meta(Meta::Ending));
+    if !matches!(ending, Some(Ok(Some(code))) if code == Ending::Unsynced.code()) {
+        return Err(OpenError::damaged(path, hole.to_string()));
+    }
+    log::warn!(
+        error:% = hole;
+        "the log of the store has a hole, as a power loss may leave where batches are not synced: what \
+         is behind it is gone"
+    );
+    Ok(())
+}
+
+/// What RocksDB would pass over in a directory where every write is synced: files without the one that
+/// says what they are, and a log with a hole.
+pub(crate) fn find_damage(path: &Path) -> Result<(), OpenError> {
+    if is_new(path)? {
+        return Ok(());
+    }
+    match wal::find_hole(path) {
+        Ok(None) => Ok(()),
+        Ok(Some(hole)) => Err(OpenError::damaged(path, hole.to_string())),
+        Err(error) => Err(OpenError::io(path, &error)),
     }
 }
 

@@ -63,6 +63,8 @@ impl Options {
         // A crash may leave the end of the log torn: what is before the tear is used, what is after
         // was never reported as durable. Stricter modes refuse to open after a power loss.
         db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        // A log that is missing, or shorter than it was, is an error and not a loss.
+        db.set_track_and_verify_wals_in_manifest(true);
         // Each open file costs its index in memory and a descriptor.
         db.set_max_open_files(i32::from(self.open_files_max));
         // Flush and compaction: two threads next to thousands of ours.

@@ -44,7 +44,8 @@ pub(super) fn recount(db: &Db) -> Result<(), StoreError> {
             batch.put_cf(&throttled, key, did);
         }
         if batch.size_in_bytes() >= BATCH_BYTES_MAX {
-            db.rocks.write(std::mem::take(&mut batch))?;
+            // Synced one by one, as everything is: `wal` relies on it.
+            db.write_synced(std::mem::take(&mut batch), &[])?;
         }
         count += 1;
         entries.next();

@@ -1,5 +1,7 @@
 //! The store on a real disk: what survives, what is refused, what is freed.
 
+mod damage;
+
 use std::{fs, path::Path, process::Command};
 
 use tempfile::TempDir;

@@ -17,8 +17,12 @@ mod clients;
 mod console;
 mod control;
 mod crashes;
+mod damage;
 mod database;
 mod directory;
+mod disk;
+#[path = "../support/faults.rs"]
+mod faults;
 mod follower;
 mod hostile;
 mod hosts;
@@ -29,7 +33,10 @@ mod lies;
 mod limits;
 mod log;
 mod memory;
+#[path = "../support/mount.rs"]
+mod mount;
 mod operator;
+mod outages;
 mod pages;
 #[path = "../conformance/plain.rs"]
 mod plain;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use postgres::{Client, NoTls};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
 /// A server in which tests may have databases of their own; unset: each test has a server.
@@ -44,22 +44,27 @@ pub(crate) struct Database {
 impl Cluster {
     /// On a socket of this machine; it believes whoever comes.
     pub(crate) fn start() -> Cluster {
-        Cluster::make(None, false)
+        Cluster::make(Path::new("/tmp"), None, false)
+    }
+
+    /// The same with all that it keeps below this directory.
+    pub(crate) fn start_in(directory: &Path) -> Cluster {
+        Cluster::make(directory, None, false)
     }
 
     /// It wants a password.
     pub(crate) fn with_password(password: &str) -> Cluster {
-        Cluster::make(Some(password), false)
+        Cluster::make(Path::new("/tmp"), Some(password), false)
     }
 
     /// On 127.0.0.1, with a certificate for `localhost` of an authority of its own.
     pub(crate) fn with_tls() -> Cluster {
-        Cluster::make(None, true)
+        Cluster::make(Path::new("/tmp"), None, true)
     }
 
-    fn make(password: Option<&str>, tls: bool) -> Cluster {
+    fn make(within: &Path, password: Option<&str>, tls: bool) -> Cluster {
         // The path of a socket has a hundred bytes.
-        let directory = TempDir::with_prefix_in("zlay-pg-", "/tmp").unwrap();
+        let directory = TempDir::with_prefix_in("zlay-pg-", within).unwrap();
         let mut cluster = Cluster {
             directory,
             port: 5432,
@@ -195,6 +200,35 @@ impl Cluster {
     /// Whether it runs, or would if it were not paused.
     pub(crate) fn is_running(&self) -> bool {
         self.server.is_some()
+    }
+
+    /// Kills every process of it, which none of them hears.
+    pub(crate) fn kill(&mut self) {
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
+        let pid = Pid::from_child(&server);
+        let processes = children(pid);
+        for process in std::iter::once(pid).chain(processes.iter().copied()) {
+            let _ = kill_process(process, Signal::KILL);
+        }
+        let _ = server.wait();
+        // They are nobody's children now; the next server does not start beside one of them.
+        let deadline = Instant::now() + TIMEOUT;
+        let is_there = |process: &Pid| test_kill_process(*process).is_ok();
+        while processes.iter().any(is_there) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether it has ended by itself; then it can be started again.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let server = self.server.as_mut().expect("it was started");
+        let ended = server.try_wait().unwrap().is_some();
+        if ended {
+            self.server = None;
+        }
+        ended
     }
 
     /// Stops every process of it where it is: connections stay, nobody answers.

@@ -58,16 +58,8 @@ impl Site {
         })
     }
 
-    /// The same with a directory that speaks TLS, and hosts that do not.
-    pub(crate) fn with_tls_directory(hosts: usize) -> Site {
-        Site::trusting(&Config {
-            hosts,
-            plc_tls: true,
-            ..Config::default()
-        })
-    }
-
-    fn trusting(config: &Config) -> Site {
+    /// A network whose authority the relay is told to trust.
+    pub(crate) fn trusting(config: &Config) -> Site {
         let mut site = Site::of(config);
         let file = site.directory.path().join("ca.pem");
         std::fs::write(&file, site.network.ca_pem().unwrap()).unwrap();

@@ -251,10 +251,12 @@ pub(super) fn decide(app: &App, decision: &Decision) -> Result<(), Response> {
         DecisionError::NotConnected => Response::invalid("There is no connection to this host"),
         DecisionError::Banned => Response::invalid("The host is banned"),
         DecisionError::Unavailable(error) => {
-            log::error!(error:% = error; "a decision can not be kept now: the control store does not answer");
-            let message = "The control store does not answer: the change can not be kept now, and is \
-                           not in force";
-            Response::error(503, "InternalServerError", message).retry_after(HTTP_RETRY_AFTER)
+            log::error!(error:% = error; "a decision can not be kept now");
+            let message = format!(
+                "The control store does not answer, so that the change can not be kept now, and is not \
+                 in force: {error}"
+            );
+            Response::error(503, "InternalServerError", &message).retry_after(HTTP_RETRY_AFTER)
         }
         DecisionError::Failed(error) => {
             log::error!(error:% = error; "a decision can not be kept");

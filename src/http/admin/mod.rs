@@ -182,8 +182,8 @@ fn actor(request: &Request, access: &Access) -> String {
 /// What can not be done now, and may be later.
 fn unavailable(error: &str) -> Response {
     log::error!(error:% = error; "what the operator asks for can not be done now");
-    let message = "The relay can not do that now";
-    Response::error(503, "InternalServerError", message).retry_after(HTTP_RETRY_AFTER)
+    let message = format!("The relay can not do that now: {error}");
+    Response::error(503, "InternalServerError", &message).retry_after(HTTP_RETRY_AFTER)
 }
 
 /// The body, with its names in lower case: clients differ in how they write them. None: no names.

@@ -33,6 +33,7 @@ use super::{
     front_door::{Bounds, FrontDoor, Times, listen},
     hosts::{Detail, Hosts},
     siblings::Siblings,
+    status::FullDisk,
     subscribe::{Handover, Seat, Subscribe},
     xrpc::catalog::{AccountView, Catalog, HostView, Roll},
 };
@@ -73,6 +74,7 @@ type Listing = (BTreeMap<u64, Did>, u64);
 #[derive(Default)]
 pub(crate) struct Fake {
     storage_fails: AtomicBool,
+    disk_is_full: AtomicBool,
     not_ready: AtomicBool,
     known: Mutex<Vec<String>>,
     crawled: Mutex<Vec<String>>,
@@ -112,6 +114,14 @@ impl Health for Fake {
             true => Err("disk on fire".into()),
             false => Ok(()),
         }
+    }
+
+    fn full_disk(&self) -> Option<FullDisk> {
+        let is_full = self.disk_is_full.load(Ordering::Relaxed);
+        is_full.then_some(FullDisk {
+            free_bytes: 99 << 20,
+            needed_bytes: 144 << 20,
+        })
     }
 
     fn live(&self) -> Result<(), String> {

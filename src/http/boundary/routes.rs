@@ -34,6 +34,30 @@ fn every_route_answers_on_its_port() {
         assert_eq!(get(public, path).0, on_public, "public {path}");
         assert_eq!(get(internal, path).0, on_internal, "internal {path}");
     }
+    relay.fake.disk_is_full.store(true, Ordering::Relaxed);
+    for path in ["/_health", "/xrpc/_health"] {
+        let (status, body) = get(public, path);
+        assert_eq!(
+            (status, &body["error"]),
+            (503, &"DiskFull".into()),
+            "{body}"
+        );
+        let said = body["message"].as_str().unwrap();
+        assert!(
+            said.contains("99 MiB are free, 144 MiB are needed"),
+            "{said}"
+        );
+    }
+    // Who is ended for it comes back to the same disk.
+    let (status, body) = get(internal, "/healthz");
+    assert_eq!((status, &body["status"]), (200, &"ok".into()));
+    assert!(
+        body["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("the disk is full")
+    );
+    relay.fake.disk_is_full.store(false, Ordering::Relaxed);
     relay.fake.storage_fails.store(true, Ordering::Relaxed);
     for (address, path) in [(public, "/xrpc/_health"), (internal, "/healthz")] {
         let (status, body) = get(address, path);

@@ -101,11 +101,15 @@ fn banner(site: &Site, now: &Snapshot, firehose: &str) -> String {
         now.events_per_second,
         counted(now.subscribers, "subscriber"),
     ));
+    if let Some(full) = &now.disk_full {
+        text.push_str(&format!("no new events: {full}\n"));
+    }
     text
 }
 
 fn page(site: &Site, now: &Snapshot, firehose: &str) -> Response {
     let mut main = Html::default();
+    notices(&mut main, now);
     figures(&mut main, now);
     main.add(&chart::rates(
         "rate",
@@ -134,6 +138,18 @@ fn page(site: &Site, now: &Snapshot, firehose: &str) -> Response {
         ..Frame::default()
     };
     frame.answer(site)
+}
+
+/// Why nothing new comes, where that is so.
+fn notices(main: &mut Html, now: &Snapshot) {
+    main.markup("<div id=\"notices\" data-live>");
+    if let Some(full) = &now.disk_full {
+        main.put(
+            "<p class=\"notice bad\"><strong>No new events:</strong> {}.</p>",
+            &[&full.to_string()],
+        );
+    }
+    main.markup("</div>");
 }
 
 fn figures(main: &mut Html, now: &Snapshot) {
