@@ -410,11 +410,11 @@ mod tests {
         let first = event::identity(&"did:plc:newcomer".into(), None, 1);
         expected.expect_apart(&first);
         assert!(matches!(observe(&expected, &first), Observation::Apart(_)));
-        let rumour = event::identity(&events[0].did, None, 77);
+        let rumour = event::identity(&events[0].did, None, 77_000);
         assert_eq!(observe(&expected, &rumour), Observation::Unexpected);
         expected.allow_any_identity();
         assert_eq!(observe(&expected, &rumour), Observation::Tolerated);
-        let word = event::account(&events[0].did, None, 77);
+        let word = event::account(&events[0].did, None, 77_000);
         assert_eq!(observe(&expected, &word), Observation::Unexpected);
         assert_eq!(expected.verdict().unexpected, 2);
     }
