@@ -112,15 +112,16 @@ impl Store {
     pub fn prune(&self, keep_after_ms: u64, bytes_max: Option<u64>) -> Result<Pruned, StoreError> {
         let bytes_before = self.events_bytes();
         let before = self.window();
-        let by_time = self.last_older_than(keep_after_ms)?;
+        let by_time = self.last_older_than(keep_after_ms);
         let by_bytes = match bytes_max {
             Some(max) => self.last_beyond_bytes(max)?,
             None => 0,
         };
-        let through = by_time.max(by_bytes).min(before.last);
+        let mut through = by_time.max(by_bytes).min(before.last);
         if through > before.pruned {
-            // A window that begins in what can not be read would be none for the next start.
-            self.first_after(through)?;
+            through = self.last_readable(through)?;
+        }
+        if through > before.pruned {
             crash::point(Point::RetentionBefore);
             self.db.set_meta(&[(Meta::Pruned, through)])?;
             crash::point(Point::RetentionMarked);
@@ -170,9 +171,14 @@ impl Store {
 
     /// The highest seq of an event older than `time_ms`; 0: none. Times grow with the seq, as far
     /// as the clock does, so that halving finds it.
-    fn last_older_than(&self, time_ms: u64) -> Result<u64, StoreError> {
+    fn last_older_than(&self, time_ms: u64) -> u64 {
         let window = self.window();
-        let (mut low, mut high) = (window.pruned, window.last);
+        self.last_older_within(window.pruned, window.last, time_ms)
+    }
+
+    /// The same of what is above `low` and not above `high`. What can not be read has no age: the search
+    /// goes on behind it, and before it if there is nothing.
+    fn last_older_within(&self, mut low: u64, mut high: u64, time_ms: u64) -> u64 {
         let mut found = 0;
         while low < high {
             let middle = low + (high - low).div_ceil(2);
@@ -182,14 +188,31 @@ impl Store {
                     low = seq.max(middle);
                 }
                 Ok(_) => high = middle - 1,
-                // Damage keeps what is around it until there is no doubt, and nothing else.
                 Err(error) => {
                     log::error!(seq = middle, error:% = error; "the age of an event can not be read");
-                    high = middle - 1;
+                    let behind = self.last_older_within(middle, high, time_ms);
+                    return match behind {
+                        0 => found.max(self.last_older_within(low, middle - 1, time_ms)),
+                        behind => behind,
+                    };
                 }
             }
         }
-        Ok(found)
+        found
+    }
+
+    /// Where a window may begin that shall begin behind `through`: there, or where the file begins in
+    /// which what would be its first event can not be read. The next start has to read it.
+    fn last_readable(&self, through: u64) -> Result<u64, StoreError> {
+        let Err(error) = self.first_after(through) else {
+            return Ok(through);
+        };
+        log::error!(seq = through + 1, error:% = error; "the window can not begin at an event");
+        let files = self.event_files()?.into_iter();
+        let whole = files.map(|(_, end, _)| end).filter(|end| *end <= through);
+        let through = whole.max().unwrap_or(0);
+        self.first_after(through)?;
+        Ok(through)
     }
 
     /// The last seq of the oldest files that are too much where only `bytes_max` may be used; 0:
