@@ -493,11 +493,23 @@ pub const IDENTITY_FORCED_INTERVAL: Duration = Duration::from_secs(30);
 pub const IDENTITY_RETRY_FIRST: Duration = Duration::from_millis(500);
 /// The longest delay between two attempts at one lookup.
 pub const IDENTITY_RETRY_MAX: Duration = Duration::from_secs(60);
-/// How long the PLC directory is left alone after it has answered that we ask too much.
+/// How long the PLC directory is left alone after it has answered that we ask too much, and not for
+/// how long we should not.
 pub const IDENTITY_LIMITED_PAUSE: Duration = Duration::from_secs(5);
+/// The shortest pause that it can ask for.
+pub const IDENTITY_LIMITED_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest one: events of new accounts wait meanwhile.
+pub const IDENTITY_LIMITED_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Accounts that the directory knew lately. If it knows none of them any more, it is not believed
+/// that another does not exist.
+pub const IDENTITY_WITNESSES: usize = 4;
+/// Accounts of the store, the latest, among which such accounts are looked for at the start.
+pub const IDENTITY_WITNESSES_SOUGHT: usize = 64;
 /// How long a `did:web` host may fail before its events are refused. The PLC directory is asked for
 /// ever: without it nothing can be verified, and everybody waits.
 pub const IDENTITY_WEB_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a `did:web` host may serve something that is no document before its events are refused.
+pub const IDENTITY_INVALID_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an old document is used before a directory that did not answer is asked again.
 pub const IDENTITY_STALE_RETRY: Duration = Duration::from_secs(60);
 /// Lookups that wait while background refreshes are still added; beyond, old documents stay old.

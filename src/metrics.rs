@@ -369,6 +369,8 @@ metrics! {
         = "relay_identity_lookup_duration_seconds" "How long it took to get an answer, or none.",
     identity_stale_used: Counter = "relay_identity_stale_used_total"
         "Times an old document was used because the directory did not answer.",
+    identity_doubted: Counter = "relay_identity_doubted_total"
+        "Answers of the directory that were not believed: it did not know others either.",
     identity_refused: Counter = "relay_identity_refreshes_refused_total"
         "Times a document was not fetched anew because a host had caused that too often.",
     identity_put_off: Counter = "relay_identity_purges_put_off_total"

@@ -161,6 +161,7 @@ impl Relay {
             threads: asker.start(&questions)?,
         };
         directory.set_rates(policy.identity_rates());
+        directory.add_witnesses(&restore::witnesses(&store)?);
         restore::rule(&*control, &store, &inbox)?;
         let keeping = Keeping {
             control: control.clone(),

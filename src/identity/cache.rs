@@ -140,17 +140,9 @@ impl Cache {
         self.entries.insert(Key::of(did), entry);
     }
 
-    /// Keeps that there is no document, unless that is in doubt at once.
-    pub(super) fn missing(&self, did: &Did, missing: Missing, doubt: Doubt, now_ms: u64) {
-        self.absent(did, Outcome::Missing(missing), doubt, now_ms);
-    }
-
-    /// Keeps that nobody answered for a long time, unless that is in doubt at once.
-    pub(super) fn unreachable(&self, did: &Did, doubt: Doubt, now_ms: u64) {
-        self.absent(did, Outcome::Unreachable, doubt, now_ms);
-    }
-
-    fn absent(&self, did: &Did, outcome: Outcome, doubt: Doubt, now_ms: u64) {
+    /// Keeps that there is no document, or that nobody answered for a long time, unless that is in
+    /// doubt at once.
+    pub(super) fn absent(&self, did: &Did, outcome: Outcome, doubt: Doubt, now_ms: u64) {
         let fresh = after(now_ms, limits::IDENTITY_MISSING_FRESH);
         let until = match doubt {
             Doubt::None => fresh,
@@ -164,6 +156,11 @@ impl Cache {
             put_off: doubt != Doubt::None,
         };
         self.entries.insert(Key::of(did), entry);
+    }
+
+    /// The same of what is missing for good.
+    pub(super) fn missing(&self, did: &Did, missing: Missing, doubt: Doubt, now_ms: u64) {
+        self.absent(did, Outcome::Missing(missing), doubt, now_ms);
     }
 
     /// The last good document, which is used for a while longer because nobody answered.
@@ -282,7 +279,7 @@ mod tests {
         cache.missing(&did(), Missing::NotFound, Doubt::None, NOW);
         assert_eq!(known(&cache, NOW + missing - 1), "missing");
         assert_eq!(known(&cache, NOW + missing), "nothing");
-        cache.unreachable(&did(), Doubt::None, NOW);
+        cache.absent(&did(), Outcome::Unreachable, Doubt::None, NOW);
         assert_eq!(known(&cache, NOW + missing - 1), "unreachable");
         assert_eq!(known(&cache, NOW + missing), "nothing");
     }
@@ -377,9 +374,9 @@ mod tests {
         cache.purge(&did());
         assert_eq!(cache.put_off_until(&did(), NOW), None);
         cache.missing(&did(), Missing::NotFound, Doubt::Now, NOW);
-        cache.unreachable(&did(), Doubt::Now, NOW);
+        cache.absent(&did(), Outcome::Unreachable, Doubt::Now, NOW);
         assert_eq!(cache.len(), 0);
-        cache.unreachable(&did(), Doubt::From(due), NOW);
+        cache.absent(&did(), Outcome::Unreachable, Doubt::From(due), NOW);
         assert_eq!(cache.put_off_until(&did(), due - 1), Some(due));
         assert_eq!(known(&cache, due), "nothing");
     }

@@ -15,6 +15,7 @@ use super::{
     document::Identity,
     fetch::{Fetched, fetch},
     lookups::{Doubt, Lookups, Next},
+    witness::{Honesty, Witnesses},
 };
 use crate::{
     atproto::{
@@ -113,6 +114,8 @@ pub struct Directory {
     clock: Clock,
     cache: Cache,
     state: Mutex<State>,
+    /// Locked while a witness is asked for.
+    honesty: Mutex<Honesty>,
     /// There is something to look up, or the relay stops.
     work: Condvar,
     /// The queue has room again, or the relay stops.
@@ -128,6 +131,7 @@ struct State {
     refreshes: Allowance,
     purges: Allowance,
     hosts: Hosts,
+    witnesses: Witnesses,
     /// Requests that wait for room.
     blocked: usize,
     stopped: bool,
@@ -193,9 +197,11 @@ impl Directory {
                 refreshes: Allowance::of_refreshes(),
                 purges: Allowance::of_purges(),
                 hosts: Hosts::default(),
+                witnesses: Witnesses::default(),
                 blocked: 0,
                 stopped: false,
             }),
+            honesty: Mutex::default(),
             work: Condvar::new(),
             room: Condvar::new(),
             delayed,
@@ -226,6 +232,13 @@ impl Directory {
         let account = Some(rates.refreshes_of_account);
         state.refreshes.set(rates.refreshes_of_host, account);
         state.purges.set(rates.purges_of_host, None);
+    }
+
+    /// The directory has known these accounts: should it not do so any more, it is not believed that
+    /// others do not exist.
+    pub fn add_witnesses<'a>(&self, dids: impl IntoIterator<Item = &'a Did>) {
+        let mut state = self.lock();
+        dids.into_iter().for_each(|did| state.witnesses.add(did));
     }
 
     /// What is known without waiting. A stale document is refreshed in the background and used
@@ -375,7 +388,7 @@ impl Directory {
                     let began = Instant::now();
                     let fetched = fetch(&self.outbound, &did, now);
                     self.count(&did, &fetched, began.elapsed());
-                    self.keep(&did, fetched)
+                    self.keep(&did, self.doubt(&did, fetched))
                 }
             };
             if let Some(outcome) = outcome {
@@ -392,11 +405,76 @@ impl Directory {
         let result = match fetched {
             Fetched::Found(_) => LookupResult::Found,
             Fetched::Missing(_) => LookupResult::Missing,
-            Fetched::Limited => LookupResult::Limited,
+            Fetched::Invalid(_) => LookupResult::Invalid,
+            Fetched::Limited(_) => LookupResult::Limited,
             Fetched::Unreachable(_) => LookupResult::Unreachable,
         };
         self.metrics.identity_lookups.inc((method, result));
         self.metrics.identity_duration.observe(micros(took));
+    }
+
+    /// What the directory says of an account that it does not have, where it is to be believed.
+    fn doubt(&self, did: &Did, fetched: Fetched) -> Fetched {
+        let came = Instant::now();
+        let (believed_alone, words) = match &fetched {
+            _ if did.method() != Method::Plc => return fetched,
+            Fetched::Missing(missing) => (true, missing.reject().name()),
+            Fetched::Invalid(words) => (false, words.as_str()),
+            Fetched::Found(_) | Fetched::Limited(_) | Fetched::Unreachable(_) => return fetched,
+        };
+        // Where there is no witness yet, that there is nothing is believed; nonsense never is.
+        if self.is_honest(did, came).unwrap_or(believed_alone) {
+            return fetched;
+        }
+        self.metrics.identity_doubted.inc();
+        Fetched::Unreachable(format!("the directory is not believed: {words}"))
+    }
+
+    /// Whether the directory still knows whom it knew before; nothing where it knew nobody. What it
+    /// said came at `came`.
+    fn is_honest(&self, did: &Did, came: Instant) -> Option<bool> {
+        let witnesses = self.lock().witnesses.besides(did);
+        if witnesses.is_empty() {
+            return None;
+        }
+        // Others who come meanwhile wait here, and mostly find that this has answered them too.
+        let mut honesty = self.honesty.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verdict) = honesty.judge(came) {
+            return Some(verdict);
+        }
+        let asked = Instant::now();
+        let good = self.knows_one_of(&witnesses);
+        honesty.note(asked, good);
+        Some(honesty.judge(came).unwrap_or(false))
+    }
+
+    fn knows_one_of(&self, witnesses: &[Did]) -> bool {
+        for (n, witness) in witnesses.iter().enumerate() {
+            let (now, began) = ((self.clock)(), Instant::now());
+            let fetched = fetch(&self.outbound, witness, now);
+            self.count(witness, &fetched, began.elapsed());
+            match fetched {
+                Fetched::Found(_) => {
+                    let mut state = self.lock();
+                    let gone = &witnesses[..n];
+                    gone.iter().for_each(|did| state.witnesses.remove(did));
+                    return true;
+                }
+                // This account may be gone for good: the others will tell.
+                Fetched::Missing(_) | Fetched::Invalid(_) => {}
+                Fetched::Limited(wanted) => {
+                    self.lock().lookups.pause_plc(wanted, now);
+                    self.wake_timer();
+                    return false;
+                }
+                Fetched::Unreachable(_) => return false,
+            }
+        }
+        log::warn!(
+            "the directory answers, but does not know accounts that it knew before: events of new \
+             accounts wait"
+        );
+        false
     }
 
     /// Waits for the next lookup; nothing when the relay stops.
@@ -445,18 +523,29 @@ impl Directory {
                 Outcome::Found(self.keep_found(&mut state, did, identity, doubt, now))
             }
             Fetched::Missing(missing) => {
+                state.witnesses.remove(did);
                 self.cache.missing(did, missing, doubt, now);
                 Outcome::Missing(missing)
             }
-            Fetched::Limited => {
+            Fetched::Invalid(_) if did.method() == Method::Plc => {
+                let missing = Missing::BadDocument;
+                self.cache.missing(did, missing, doubt, now);
+                Outcome::Missing(missing)
+            }
+            Fetched::Invalid(words) => {
+                log::debug!(did:% = did, error:% = words; "no DID document");
+                let end = Outcome::Missing(Missing::BadDocument);
+                self.without_answer(&mut state, did, doubt, now, end)?
+            }
+            Fetched::Limited(wanted) => {
                 log::debug!(did:% = did; "the directory asks us to be slower");
-                state.lookups.pause_plc(now);
+                state.lookups.pause_plc(wanted, now);
                 self.wake_timer();
-                self.without_answer(&mut state, did, doubt, now)?
+                self.without_answer(&mut state, did, doubt, now, Outcome::Unreachable)?
             }
             Fetched::Unreachable(words) => {
                 log::debug!(did:% = did, error:% = words; "no DID document");
-                self.without_answer(&mut state, did, doubt, now)?
+                self.without_answer(&mut state, did, doubt, now, Outcome::Unreachable)?
             }
         };
         self.metrics.identity_cached.set(self.cache.len() as u64);
@@ -472,20 +561,24 @@ impl Directory {
         now_ms: u64,
     ) -> Arc<Identity> {
         identity.host = identity.host.map(|host| state.hosts.one(host));
+        if did.method() == Method::Plc {
+            state.witnesses.add(did);
+        }
         let identity = Arc::new(identity);
         self.cache.found(did, identity.clone(), doubt, now_ms);
         identity
     }
 
-    /// What to believe when nobody answers: the last good document, unless somebody has seen that it
+    /// What to believe when nobody gives an answer of use: the last good document, unless somebody has seen that it
     /// may be wrong; then, and without one, nothing until there is an answer, except that a
-    /// `did:web` host is not waited for for ever.
+    /// `did:web` host is not waited for for ever: then it is `end`.
     fn without_answer(
         &self,
         state: &mut State,
         did: &Did,
         doubt: Doubt,
         now_ms: u64,
+        end: Outcome,
     ) -> Option<Outcome> {
         let held = || {
             let identity = self.cache.hold(did, now_ms)?;
@@ -497,7 +590,11 @@ impl Directory {
             return Some(outcome);
         }
         let tried = Duration::from_millis(state.lookups.tried_for(did, now_ms));
-        if did.method() == Method::Plc || tried < limits::IDENTITY_WEB_PATIENCE {
+        let patience = match end {
+            Outcome::Missing(_) => limits::IDENTITY_INVALID_PATIENCE,
+            Outcome::Found(_) | Outcome::Unreachable => limits::IDENTITY_WEB_PATIENCE,
+        };
+        if did.method() == Method::Plc || tried < patience {
             let waits = |waiter: &Arc<dyn Waiter>| !waiter.is_gone();
             state.lookups.retry(did, waits, fastrand::f64(), now_ms);
             self.queue_changed(state);
@@ -507,8 +604,8 @@ impl Directory {
         if let Some(outcome) = held() {
             return Some(outcome);
         }
-        self.cache.unreachable(did, doubt, now_ms);
-        Some(Outcome::Unreachable)
+        self.cache.absent(did, end.clone(), doubt, now_ms);
+        Some(end)
     }
 
     /// Wakes the resolvers when an attempt or the end of a pause is due, and everybody at the stop.

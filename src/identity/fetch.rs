@@ -1,5 +1,7 @@
 //! Fetching one DID document (<https://atproto.com/specs/did>, <https://web.plc.directory>).
 
+use std::time::Duration;
+
 use super::{directory::Missing, document::Identity};
 use crate::{
     atproto::{
@@ -18,8 +20,11 @@ pub(super) enum Fetched {
     Found(Identity),
     /// A conclusive answer: there is no document of use.
     Missing(Missing),
-    /// The directory asks us to be slower.
-    Limited,
+    /// What is served under the address of the document is none, which nobody does on purpose; the
+    /// words are for the log.
+    Invalid(String),
+    /// The directory asks us to be slower, perhaps for so long.
+    Limited(Option<Duration>),
     /// No answer, which says nothing about the identity; the words are for the log.
     Unreachable(String),
 }
@@ -75,7 +80,7 @@ fn web_url(host: &str, private: bool) -> Option<String> {
 fn read(answer: Result<Response, FetchError>, did: &Did, now_ms: u64, web: bool) -> Fetched {
     let response = match answer {
         Ok(response) => response,
-        Err(FetchError::TooLarge) => return Fetched::Missing(Missing::BadDocument),
+        Err(e @ FetchError::TooLarge) => return Fetched::Invalid(e.to_string()),
         Err(FetchError::Address(e)) if web => {
             return match e {
                 AddressError::NoSuchName => Fetched::Missing(Missing::NotFound),
@@ -89,10 +94,10 @@ fn read(answer: Result<Response, FetchError>, did: &Did, now_ms: u64, web: bool)
     match response.status {
         200 => match Identity::parse(did, &response.body, now_ms) {
             Ok(identity) => Fetched::Found(identity),
-            Err(_) => Fetched::Missing(Missing::BadDocument),
+            Err(e) => Fetched::Invalid(e.to_string()),
         },
         404 | 410 => Fetched::Missing(Missing::NotFound),
-        429 if !web => Fetched::Limited,
+        429 if !web => Fetched::Limited(response.retry_after),
         status => Fetched::Unreachable(format!("status {status}")),
     }
 }
@@ -150,8 +155,8 @@ mod tests {
             Fetched::Found(_) => "found",
             Fetched::Missing(Missing::NotFound) => "not found",
             Fetched::Missing(Missing::Unsupported) => "unsupported",
-            Fetched::Missing(Missing::BadDocument) => "bad",
-            Fetched::Limited => "limited",
+            Fetched::Missing(Missing::BadDocument) | Fetched::Invalid(_) => "bad",
+            Fetched::Limited(_) => "limited",
             Fetched::Unreachable(_) => "unreachable",
         };
         for web in [false, true] {

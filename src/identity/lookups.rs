@@ -261,9 +261,15 @@ impl<W> Lookups<W> {
         }
     }
 
-    /// Asks nothing of the PLC directory for a while.
-    pub(super) fn pause_plc(&mut self, now_ms: u64) {
-        self.plc_paused_until = now_ms.saturating_add(millis(limits::IDENTITY_LIMITED_PAUSE));
+    /// Asks nothing of the PLC directory for a while: for as long as it wants, if it has said so and
+    /// that is reasonable.
+    pub(super) fn pause_plc(&mut self, wanted: Option<Duration>, now_ms: u64) {
+        let pause = wanted.unwrap_or(limits::IDENTITY_LIMITED_PAUSE).clamp(
+            limits::IDENTITY_LIMITED_PAUSE_MIN,
+            limits::IDENTITY_LIMITED_PAUSE_MAX,
+        );
+        let until = now_ms.saturating_add(millis(pause));
+        self.plc_paused_until = self.plc_paused_until.max(until);
     }
 
     /// When there is something to do that can not be done yet, in milliseconds: an attempt at what
@@ -592,7 +598,7 @@ mod tests {
         lookups.add(&plc('a'), host("a"), Some(1), false, 0);
         lookups.add(&plc('b'), host("a"), Some(2), false, 0);
         assert_eq!(next(&mut lookups), Some(plc('a')));
-        lookups.pause_plc(0);
+        lookups.pause_plc(None, 0);
         lookups.retry(&plc('a'), |_| true, 0.0, 0);
         assert_eq!(lookups.due(0), Some(backoff(0, 0.0)));
         lookups.wake(pause - 1);
@@ -603,6 +609,21 @@ mod tests {
         assert_eq!(lookups.due(pause), None);
         assert_eq!(lookups.next(pause).unwrap().did, plc('b'));
         assert_eq!(lookups.next(pause).unwrap().did, plc('a'));
+    }
+
+    #[test]
+    fn a_directory_is_left_alone_for_as_long_as_it_wants_within_reason() {
+        for (wanted, pause) in [
+            (Duration::from_secs(7), Duration::from_secs(7)),
+            (Duration::ZERO, limits::IDENTITY_LIMITED_PAUSE_MIN),
+            (Duration::MAX, limits::IDENTITY_LIMITED_PAUSE_MAX),
+        ] {
+            let mut lookups = Lookups::<u32>::new(4);
+            lookups.pause_plc(Some(wanted), 1000);
+            // Who was asked before, and answers later, does not shorten it.
+            lookups.pause_plc(Some(Duration::ZERO), 1000);
+            assert_eq!(lookups.due(1000), Some(1000 + millis(pause)), "{wanted:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod fetch;
 mod lookups;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 pub use self::{
     allowance::{Rate, Rates},

@@ -28,6 +28,7 @@ use crate::{
     threads::{Stopper, Thread, stop_pair},
 };
 
+mod doubts;
 mod purges;
 
 /// No answer takes this long.
@@ -57,6 +58,8 @@ struct Script {
     asked: HashMap<String, usize>,
     /// Requests wait while this is set.
     held: bool,
+    /// What every answer says of the next request, in seconds.
+    retry_after: Option<u64>,
 }
 
 /// A server of documents.
@@ -102,10 +105,15 @@ impl Server {
             while script.held {
                 script = changed.wait(script).unwrap();
             }
+            let retry_after = script.retry_after;
             drop(script);
             let (status, body) = answer.unwrap_or((404, String::new()));
             let length = body.len();
-            let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{body}");
+            let retry_after = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n"));
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{}\r\n{body}",
+                retry_after.unwrap_or_default()
+            );
             if writer.write_all(answer.as_bytes()).is_err() {
                 return;
             }
@@ -307,6 +315,8 @@ fn a_lookup_that_began_before_a_purge_does_not_satisfy_it() {
 fn what_is_missing_is_remembered_until_a_purge() {
     let f = Fixture::start();
     let (gone, bad, other) = (did('a'), did('b'), did('c'));
+    f.server.serve_document(&did('w'), "witness.test");
+    assert_eq!(f.resolve(&did('w'), How::Miss), "witness.test");
     f.server.answer(&gone, 410, "");
     f.server.answer(&bad, 200, "<html>");
     f.server.serve_document(&did('d'), "a.test");

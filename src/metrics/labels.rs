@@ -127,6 +127,8 @@ labels! {
         Found = "found",
         /// The word that there is none, or none of use.
         Missing = "missing",
+        /// Something that is no document, or that of another.
+        Invalid = "invalid",
         /// The word to ask less.
         Limited = "limited",
         /// No answer.

@@ -5,16 +5,27 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::StartError;
 use crate::{
-    atproto::did::Did,
+    atproto::did::{Did, Method},
     control::{Control, Mirror, Takedown, keeper::seq_beyond, settings::Setting},
     host::{now_ms, terms::Policy},
-    limits::{RULING_TIMEOUT, TAKEDOWNS_PAGE_MAX},
+    limits::{IDENTITY_WITNESSES_SOUGHT, RULING_TIMEOUT, TAKEDOWNS_PAGE_MAX},
     sequencer::{
         Inbox,
         event::{Input, Ruling},
     },
     store::{Store, StoreError, account::HostRecord},
 };
+
+/// Accounts that the directory has known: the latest of them, the very last one last.
+pub(super) fn witnesses(store: &Store) -> Result<Vec<Did>, StoreError> {
+    let newest = store.counters().next_ordinal.saturating_sub(1);
+    let after = newest.saturating_sub(IDENTITY_WITNESSES_SOUGHT as u64);
+    let latest = store.accounts_after(after, IDENTITY_WITNESSES_SOUGHT)?;
+    let proven = latest.into_iter().filter(|(did, account)| {
+        did.method() == Method::Plc && account.authority_at > 0 && account.upstream.active
+    });
+    Ok(proven.map(|(did, _)| did).collect())
+}
 
 /// Makes the stores agree; when the relay was last at work, in milliseconds since 1970, if it ever
 /// was. An error is one that the operator must see to.

@@ -312,6 +312,7 @@ fn start(args: &NetworkArgs, hosts: usize) -> io::Result<Arc<Network>> {
         seed: args.seed,
         hosts,
         tls: args.tls,
+        plc_tls: false,
         plc_port: args.plc_port,
     })?;
     if let (Some(file), Some(pem)) = (&args.ca_file, network.ca_pem()) {

@@ -24,6 +24,7 @@ use super::{
     event::{self, Event},
     feed::{Feed, Next, Once, Start},
     http::{self, Request},
+    lies::Lies,
     listen::{self, Waker},
     stream::{Ready, Stream},
 };
@@ -34,6 +35,8 @@ use crate::{
 
 /// How long a consumer may take nothing before its connection is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Where the host's own document is.
+const DOCUMENT_PATH: &str = "/.well-known/did.json";
 /// The largest page of `listRepos`.
 const LIST_PAGE: usize = 1_000;
 /// The longest wait between two looks at a silent connection.
@@ -58,6 +61,8 @@ pub struct Host {
     accounts: Mutex<BTreeMap<Arc<str>, Hosted>>,
     /// The document of the host's own `did:web`.
     document: Mutex<Option<String>>,
+    /// What is told instead of it.
+    lies: Lies,
     /// How often each path was asked for.
     asked: Mutex<BTreeMap<String, u64>>,
     /// Connections are closed as soon as they are accepted.
@@ -76,6 +81,7 @@ impl Host {
             feed: Mutex::new(Feed::new(seed)),
             accounts: Mutex::default(),
             document: Mutex::default(),
+            lies: Lies::default(),
             asked: Mutex::default(),
             refuses: AtomicBool::new(false),
             inclusive: AtomicBool::new(false),
@@ -178,6 +184,11 @@ impl Host {
         *own = Some(document.to_owned());
     }
 
+    /// What it tells instead of that document.
+    pub fn lies(&self) -> &Lies {
+        &self.lies
+    }
+
     /// The paths that were asked for so far, and how often.
     pub fn asked(&self) -> BTreeMap<String, u64> {
         self.asked
@@ -203,6 +214,12 @@ impl Host {
                 return self.upgrade(stream, &request, &accept, stop);
             }
             let (status, body) = self.query(&request);
+            if let (DOCUMENT_PATH, Some(lie)) = (request.path.as_str(), self.lies.get()) {
+                if self.lies.tell(lie, &body, &mut stream, stop)? {
+                    continue;
+                }
+                return Ok(());
+            }
             http::answer(&mut stream, stop, status, &body, request.keep_alive)?;
             if !request.keep_alive {
                 return Ok(());
@@ -233,7 +250,7 @@ impl Host {
                 }
             }
             "/xrpc/com.atproto.sync.listRepos" => ("200 OK", self.list(request)),
-            "/.well-known/did.json" => {
+            DOCUMENT_PATH => {
                 let own = self.document.lock().unwrap_or_else(PoisonError::into_inner);
                 match own.clone() {
                     Some(document) => ("200 OK", document),

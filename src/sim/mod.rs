@@ -29,6 +29,7 @@ pub mod host;
 pub mod keys;
 pub mod known;
 mod lab;
+pub mod lies;
 pub mod plc;
 pub mod process;
 pub mod relay;
@@ -76,6 +77,8 @@ pub struct Config {
     pub hosts: usize,
     /// Whether the hosts speak TLS.
     pub tls: bool,
+    /// Whether the PLC directory speaks TLS.
+    pub plc_tls: bool,
     /// The port of the PLC directory; 0 is any free one.
     pub plc_port: u16,
 }
@@ -86,6 +89,7 @@ impl Default for Config {
             seed: 1,
             hosts: 2,
             tls: false,
+            plc_tls: false,
             plc_port: 0,
         }
     }
@@ -97,6 +101,7 @@ pub struct Network {
     hosts: Vec<Arc<Host>>,
     plc: Arc<Plc>,
     plc_port: u16,
+    plc_tls: bool,
     expected: Arc<Expected>,
     tls: Option<Tls>,
     stop: Waker,
@@ -122,7 +127,7 @@ impl Connections {
 impl Network {
     /// Starts the directory and the hosts.
     pub fn start(config: &Config) -> io::Result<Network> {
-        let tls = config.tls.then(Tls::new).transpose()?;
+        let tls = (config.tls || config.plc_tls).then(Tls::new).transpose()?;
         let plc_listener = listen::bind(config.plc_port)?;
         let plc_port = plc_listener.local_addr()?.port();
         let mut listeners = Vec::with_capacity(config.hosts + 1);
@@ -130,7 +135,8 @@ impl Network {
         for i in 0..config.hosts {
             let listener = listen::bind(0)?;
             let port = listener.local_addr()?.port();
-            let server = tls.as_ref().map(|tls| tls.config.clone());
+            let server = tls.as_ref().filter(|_| config.tls);
+            let server = server.map(|tls| tls.config.clone());
             let seed = config.seed ^ (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             hosts.push(Arc::new(Host::new(port, server, seed)));
             listeners.push(listener);
@@ -140,6 +146,7 @@ impl Network {
             hosts,
             plc: Arc::default(),
             plc_port,
+            plc_tls: config.plc_tls,
             expected: Arc::default(),
             tls,
             stop: Waker::new()?,
@@ -154,6 +161,8 @@ impl Network {
     /// What serves a connection: the last listener is the directory's.
     fn server(&self) -> impl Fn(usize, TcpStream) + Send + 'static {
         let (hosts, plc) = (self.hosts.clone(), self.plc.clone());
+        let plc_tls = self.tls.as_ref().filter(|_| self.plc_tls);
+        let plc_tls = plc_tls.map(|tls| tls.config.clone());
         let (stop, connections) = (self.stop.clone(), self.connections.clone());
         let stack = if self.tls.is_some() {
             TLS_STACK_BYTES
@@ -162,10 +171,11 @@ impl Network {
         };
         move |index, tcp| {
             let (host, plc, stop) = (hosts.get(index).cloned(), plc.clone(), stop.clone());
+            let plc_tls = plc_tls.clone();
             let spawned = threads::spawn(Role::Simulator, "serve", stack, move || {
                 let served = match &host {
                     Some(host) => host.serve(tcp, &stop),
-                    None => plc.serve(tcp, &stop),
+                    None => plc.serve(tcp, plc_tls.as_ref(), &stop),
                 };
                 if let Err(error) = served {
                     let name = host.as_ref().map_or("plc", |host| host.name());
@@ -206,7 +216,8 @@ impl Network {
 
     /// The directory's URL.
     pub fn plc_url(&self) -> String {
-        format!("http://localhost:{}", self.plc_port)
+        let scheme = if self.plc_tls { "https" } else { "http" };
+        format!("{scheme}://localhost:{}", self.plc_port)
     }
 
     /// What the relay must emit.
@@ -214,7 +225,7 @@ impl Network {
         &self.expected
     }
 
-    /// The certificate of the network's authority, in PEM, where the hosts speak TLS.
+    /// The certificate of the network's authority, in PEM, where anybody speaks TLS.
     pub fn ca_pem(&self) -> Option<&str> {
         self.tls.as_ref().map(|tls| tls.ca_pem.as_str())
     }

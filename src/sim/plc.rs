@@ -1,7 +1,7 @@
 //! A PLC directory (<https://web.plc.directory>).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::TcpStream,
     sync::{
@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
+use rustls::ServerConfig;
 use serde_json::json;
 
-use super::{http, keys::Key, listen::Waker, stream::Stream};
+use super::{http, keys::Key, lies::Lies, listen::Waker, stream::Stream};
 use crate::limits::HTTP_WRITE_TIMEOUT;
 
 /// How a document names the signing key.
@@ -47,6 +48,9 @@ pub struct Plc {
     documents: RwLock<HashMap<Arc<str>, Arc<str>>>,
     generator: OnceLock<Generator>,
     faults: Mutex<PlcFaults>,
+    lies: Lies,
+    /// Those who are lied about; nothing: everybody.
+    lied_about: Mutex<Option<HashSet<String>>>,
     requests: AtomicU64,
     not_found: AtomicU64,
     /// Requests by DID.
@@ -89,6 +93,29 @@ impl Plc {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
 
+    /// What it tells instead of documents.
+    pub fn lies(&self) -> &Lies {
+        &self.lies
+    }
+
+    /// The lies are told about these only; about everybody where there are none.
+    pub fn lie_about(&self, dids: impl IntoIterator<Item = String>) {
+        let dids: HashSet<_> = dids.into_iter().collect();
+        let mut lied_about = self
+            .lied_about
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *lied_about = (!dids.is_empty()).then_some(dids);
+    }
+
+    fn is_lied_about(&self, did: &str) -> bool {
+        let lied_about = self
+            .lied_about
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        lied_about.as_ref().is_none_or(|dids| dids.contains(did))
+    }
+
     /// `did` was there and is gone: the answer is 410 from now on. In the place of the document there
     /// is an empty text.
     pub fn set_gone(&self, did: &Arc<str>) {
@@ -112,8 +139,16 @@ impl Plc {
     }
 
     /// Serves one connection.
-    pub(crate) fn serve(&self, tcp: TcpStream, stop: &Waker) -> io::Result<()> {
-        let mut stream = Stream::new(tcp, None)?;
+    pub(crate) fn serve(
+        &self,
+        tcp: TcpStream,
+        tls: Option<&Arc<ServerConfig>>,
+        stop: &Waker,
+    ) -> io::Result<()> {
+        if self.lies.hold(stop) {
+            return Ok(());
+        }
+        let mut stream = Stream::new(tcp, tls)?;
         let mut buffer = Vec::new();
         while let Some(request) = http::read_request(&mut stream, &mut buffer, stop)? {
             let did = http::percent_decode(request.path.trim_start_matches('/'));
@@ -129,6 +164,13 @@ impl Plc {
             if faults.garbage {
                 let words = b"220 mail.test ESMTP at your service\r\n";
                 return stream.send_all(words, stop, HTTP_WRITE_TIMEOUT);
+            }
+            if let Some(lie) = self.lies.get().filter(|_| self.is_lied_about(&did)) {
+                let (_, document) = self.document(&did);
+                if self.lies.tell(lie, &document, &mut stream, stop)? {
+                    continue;
+                }
+                return Ok(());
             }
             let (status, body) = if faults.fail {
                 (

@@ -9,6 +9,7 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use socket2::SockRef;
 
 use super::listen::Waker;
 
@@ -52,6 +53,11 @@ impl Stream {
     /// Ends the connection without any farewell.
     pub(crate) fn cut(&self) {
         let _ = self.tcp().shutdown(Shutdown::Both);
+    }
+
+    /// Lets the connection end with a reset.
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
+        SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO))
     }
 
     /// Waits until the connection can be read (or, with `write`, written).

@@ -16,7 +16,7 @@ fn set_down(site: &Site, fail: bool) {
 }
 
 /// Waits until so many events wait for an identity.
-fn wait_until_waiting(relay: &Relay, events: u64) {
+pub(crate) fn wait_until_waiting(relay: &Relay, events: u64) {
     wait_until("events wait", || {
         relay.metric("relay_events_waiting") == events
     });
@@ -24,7 +24,11 @@ fn wait_until_waiting(relay: &Relay, events: u64) {
 
 /// Sends the first events of an account, of which one is not signed by the account; returns those
 /// that must arrive.
-fn publish_first_events(site: &Site, account: &mut Account, stranger: &Account) -> Vec<Event> {
+pub(crate) fn publish_first_events(
+    site: &Site,
+    account: &mut Account,
+    stranger: &Account,
+) -> Vec<Event> {
     let mut events = vec![account.account()];
     events.extend((0..3).map(|_| next_commit(account)));
     for (n, event) in events.iter().enumerate() {

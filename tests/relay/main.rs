@@ -23,6 +23,7 @@ mod hosts;
 #[path = "../support/http.rs"]
 mod http;
 mod lab;
+mod lies;
 mod limits;
 mod log;
 mod memory;

@@ -51,11 +51,24 @@ impl Site {
 
     /// The same with hosts that speak TLS; the relay is told to trust them.
     pub(crate) fn with_tls(hosts: usize) -> Site {
-        let mut site = Site::of(&Config {
+        Site::trusting(&Config {
             hosts,
             tls: true,
             ..Config::default()
-        });
+        })
+    }
+
+    /// The same with a directory that speaks TLS, and hosts that do not.
+    pub(crate) fn with_tls_directory(hosts: usize) -> Site {
+        Site::trusting(&Config {
+            hosts,
+            plc_tls: true,
+            ..Config::default()
+        })
+    }
+
+    fn trusting(config: &Config) -> Site {
+        let mut site = Site::of(config);
         let file = site.directory.path().join("ca.pem");
         std::fs::write(&file, site.network.ca_pem().unwrap()).unwrap();
         let file = file.to_str().unwrap().to_owned();

@@ -228,6 +228,7 @@ fn config(args: &BenchArgs, hosts: usize) -> Config {
         seed: args.seed,
         hosts,
         tls: !args.plain,
+        plc_tls: false,
         plc_port: 0,
     }
 }

@@ -52,6 +52,7 @@ pub(crate) fn serve_quiet(args: &QuietArgs) -> io::Result<()> {
         seed: args.seed,
         hosts: args.hosts,
         tls: true,
+        plc_tls: false,
         plc_port: 0,
     })?;
     fs::write(&args.ca_file, network.ca_pem().unwrap_or_default())?;
@@ -105,6 +106,7 @@ impl Landscape {
             seed,
             hosts: hosts.min(per_process),
             tls: true,
+            plc_tls: false,
             plc_port: 0,
         })?;
         network.expected().ignore();
