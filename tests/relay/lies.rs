@@ -6,6 +6,7 @@ use zlay::{
     limits,
     reject::Reject,
     sim::{
+        Config,
         account::Account,
         event::Event,
         keys::Curve,
@@ -173,7 +174,10 @@ fn whatever_the_directory_says_nothing_unproven_passes_and_nothing_is_lost() {
 /// Rules 152, 153: <https://atproto.com/specs/sync>
 #[test]
 fn whatever_the_directory_says_over_tls_is_no_worse() {
-    a_lying_directory(Site::with_tls_directory(2));
+    a_lying_directory(Site::of(&Config {
+        plc_tls: true,
+        ..Config::default()
+    }));
 }
 
 /// The account of a host's own `did:web`.

@@ -26,6 +26,7 @@ mod lab;
 mod lies;
 mod limits;
 mod log;
+mod lookups;
 mod memory;
 mod operator;
 mod pages;
