@@ -531,8 +531,20 @@ pub const HEAP_RETAINED_MAX: u64 = 8 << 20;
 /// How often that is looked at.
 pub const HEAP_TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A lookup of a DID document, everything together.
+/// A lookup of a DID document, everything together: the first attempt, which any thread may make.
+pub const IDENTITY_FIRST_TIMEOUT: Duration = Duration::from_secs(4);
+/// An attempt at what has failed before, which at most half of the threads make.
 pub const IDENTITY_LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Lookups of one host that are passed over because their site is being asked already.
+pub const IDENTITY_LOOK_AHEAD: usize = 64;
+/// Lookups that a host may cause at once of accounts that turn out not to be its own; and one more for
+/// each account that does. Beyond, its lookups wait, and no other host's.
+pub const IDENTITY_STRANGERS_BURST: u32 = 240;
+/// With all accounts that it has, not more than so many.
+pub const IDENTITY_STRANGERS_BURST_MAX: u32 = 96_000;
+/// The time after which there may be one more, where the host has no account; with more accounts it
+/// is as much shorter as there may be more at once: after eight minutes there may be as many again.
+pub const IDENTITY_STRANGERS_REFILL: Duration = Duration::from_secs(2);
 /// A DID document, in bytes.
 pub const IDENTITY_DOCUMENT_BYTES_MAX: usize = 256 << 10;
 /// A document this old is fetched again in the background when its account is next heard of.

@@ -371,6 +371,8 @@ metrics! {
         "Times an old document was used because the directory did not answer.",
     identity_doubted: Counter = "relay_identity_doubted_total"
         "Answers of the directory that were not believed: it did not know others either.",
+    identity_hosts_held: Gauge = "relay_identity_hosts_held"
+        "Hosts whose lookups wait because too many accounts turned out not to be theirs.",
     identity_refused: Counter = "relay_identity_refreshes_refused_total"
         "Times a document was not fetched anew because a host had caused that too often.",
     identity_put_off: Counter = "relay_identity_purges_put_off_total"

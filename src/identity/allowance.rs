@@ -11,6 +11,8 @@ use crate::{
 
 /// How often old times are forgotten, at most.
 const FORGET_INTERVAL_MS: u64 = 1_000;
+/// Entries below which nothing is forgotten: they are too few to matter.
+const FORGET_FROM: usize = 1_024;
 
 /// So many at once, and one more after each `refill`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,12 +158,16 @@ impl Rate {
     }
 }
 
-/// Times in the future, by key; those that have passed are forgotten when there are too many.
+/// Times in the future, by key. Those that have passed say nothing more, and are forgotten whenever there
+/// are twice as many entries as were left the last time: what is kept follows from who asks now, not
+/// from who ever did.
 #[derive(Debug)]
 struct Bounded<K> {
     times: HashMap<K, u64>,
     /// Forgetting is tried no sooner than this: it looks at every entry.
     forget_at: u64,
+    /// And with no fewer entries than this.
+    forget_from: usize,
 }
 
 impl<K> Default for Bounded<K> {
@@ -169,6 +175,7 @@ impl<K> Default for Bounded<K> {
         Bounded {
             times: HashMap::new(),
             forget_at: 0,
+            forget_from: FORGET_FROM,
         }
     }
 }
@@ -181,9 +188,11 @@ impl<K: Hash + Eq> Bounded<K> {
 
     /// Whether one more key can be kept.
     fn make_room(&mut self, now_ms: u64) -> bool {
-        let full = self.times.len() >= limits::IDENTITY_ALLOWANCE_MAX;
-        if full && now_ms >= self.forget_at {
+        if self.times.len() >= self.forget_from && now_ms >= self.forget_at {
             self.times.retain(|_, time| *time > now_ms);
+            let twice = self.times.len() * 2;
+            self.forget_from = twice.clamp(FORGET_FROM, limits::IDENTITY_ALLOWANCE_MAX);
+            self.times.shrink_to(self.forget_from);
             self.forget_at = now_ms + FORGET_INTERVAL_MS;
         }
         self.times.len() < limits::IDENTITY_ALLOWANCE_MAX
@@ -285,5 +294,20 @@ mod tests {
         let later = millis(limits::IDENTITY_FORCED_INTERVAL);
         assert!(forced.take(&did(n), &hosts(n), later));
         assert_eq!(forced.accounts.times.len(), 1);
+    }
+
+    #[test]
+    fn who_asked_long_ago_takes_no_room() {
+        let interval = millis(limits::IDENTITY_FORCED_INTERVAL);
+        let mut forced = Allowance::of_refreshes();
+        // Ten in an interval, for ever.
+        for n in 0..FORGET_FROM * 20 {
+            let now = n as u64 * interval / 10;
+            assert!(forced.take(&did(n), &host(&format!("h{n}")), now));
+            assert!(forced.accounts.times.len() <= FORGET_FROM + 1);
+            assert!(forced.hosts.times.len() <= FORGET_FROM + 1);
+        }
+        let kept = forced.accounts.times.capacity();
+        assert!(kept <= 4 * FORGET_FROM, "{kept}");
     }
 }

@@ -124,6 +124,12 @@ impl Cache {
             .is_some_and(|entry| entry.purged)
     }
 
+    /// Whether there is a document, whatever is thought of it.
+    pub(super) fn has_document(&self, did: &Did) -> bool {
+        let entry = self.entries.get(&Key::of(did));
+        entry.is_some_and(|entry| matches!(entry.outcome, Outcome::Found(_)))
+    }
+
     /// Keeps a document, with the doubt that came up while it was fetched.
     pub(super) fn found(&self, did: &Did, identity: Arc<Identity>, doubt: Doubt, now_ms: u64) {
         let fresh = after(now_ms, limits::IDENTITY_FRESH);

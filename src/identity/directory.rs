@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use crossbeam_channel::{Sender, bounded};
 
 use super::{
     allowance::{Allowance, Rates},
@@ -33,6 +33,9 @@ use crate::{
     reject::Reject,
     threads::{self, Role, Stop, Thread},
 };
+
+mod doubt;
+mod timer;
 
 /// What is known of an identity.
 #[derive(Clone, Debug)]
@@ -134,6 +137,8 @@ struct State {
     witnesses: Witnesses,
     /// Requests that wait for room.
     blocked: usize,
+    /// When the timer looks again, as it has said.
+    timer_due: Option<u64>,
     stopped: bool,
 }
 
@@ -185,7 +190,9 @@ impl Directory {
         stop: Stop,
         clock: Clock,
     ) -> io::Result<(Arc<Directory>, Vec<Thread>)> {
-        let count = usize::from(config.resolver_threads);
+        // Hosts of `did:web` are anybody's: they have threads of their own to be slow with.
+        let plc = usize::from(config.resolver_threads);
+        let web = (plc / 2).max(1);
         let (delayed, wakes) = bounded(1);
         let directory = Arc::new(Directory {
             outbound,
@@ -193,12 +200,13 @@ impl Directory {
             clock,
             cache: Cache::new(config.identity_cache_size as usize),
             state: Mutex::new(State {
-                lookups: Lookups::new(count),
+                lookups: Lookups::new(plc, web),
                 refreshes: Allowance::of_refreshes(),
                 purges: Allowance::of_purges(),
                 hosts: Hosts::default(),
                 witnesses: Witnesses::default(),
                 blocked: 0,
+                timer_due: None,
                 stopped: false,
             }),
             honesty: Mutex::default(),
@@ -211,7 +219,7 @@ impl Directory {
         let mut threads = vec![threads::spawn(Role::Resolver, "timer", stack, move || {
             timer.run_timer(&stop, &wakes);
         })?];
-        for n in 0..count {
+        for n in 0..plc + web {
             let resolver = directory.clone();
             let body = move || resolver.run_resolver();
             match threads::spawn(Role::Resolver, &n.to_string(), stack, body) {
@@ -307,7 +315,7 @@ impl Directory {
             self.metrics.identity_refused.inc();
             return Err(RateLimited);
         };
-        while !state.stopped && !state.lookups.has_room(did) && !waiter.is_gone() {
+        while !state.stopped && !state.lookups.has_room(did, (self.clock)()) && !waiter.is_gone() {
             state.blocked += 1;
             state = wait(&self.room, state);
             state.blocked -= 1;
@@ -335,10 +343,11 @@ impl Directory {
     /// ([`limits::IDENTITY_REFRESH_QUEUE_MAX`]) that it is to be tried again later.
     pub fn request_unhurried(&self, did: &Did, waiter: Arc<dyn Waiter>) -> bool {
         let mut state = self.lock();
-        if state.stopped || state.lookups.len() >= limits::IDENTITY_REFRESH_QUEUE_MAX {
+        let now = (self.clock)();
+        let few = limits::IDENTITY_REFRESH_QUEUE_MAX;
+        if state.stopped || !state.lookups.is_shorter_than(few, now) {
             return false;
         }
-        let now = (self.clock)();
         state.lookups.add(did, None, Some(waiter), false, now);
         self.queue_changed(&state);
         self.work.notify_one();
@@ -370,7 +379,8 @@ impl Directory {
     /// Queues a lookup for which nobody waits, unless others do wait.
     fn refresh(&self, did: &Did, now_ms: u64) {
         let mut state = self.lock();
-        if state.stopped || state.lookups.len() >= limits::IDENTITY_REFRESH_QUEUE_MAX {
+        let few = limits::IDENTITY_REFRESH_QUEUE_MAX;
+        if state.stopped || !state.lookups.is_shorter_than(few, now_ms) {
             return;
         }
         state.lookups.refresh(did, now_ms);
@@ -379,14 +389,21 @@ impl Directory {
     }
 
     fn run_resolver(&self) {
-        while let Some(Next { did, anew }) = self.take() {
+        while let Some(Next { did, anew, again }) = self.take() {
             let now = (self.clock)();
             let outcome = match self.cache.get(&did, now) {
                 // It came while this lookup was queued.
-                Known::Fresh(outcome) if !anew => Some(outcome),
+                Known::Fresh(outcome) if !anew => {
+                    self.settle(&mut self.lock(), &did, &outcome, false);
+                    Some(outcome)
+                }
                 _ => {
                     let began = Instant::now();
-                    let fetched = fetch(&self.outbound, &did, now);
+                    let timeout = match again {
+                        false => limits::IDENTITY_FIRST_TIMEOUT,
+                        true => limits::IDENTITY_LOOKUP_TIMEOUT,
+                    };
+                    let fetched = fetch(&self.outbound, &did, timeout, now);
                     self.count(&did, &fetched, began.elapsed());
                     self.keep(&did, self.doubt(&did, fetched))
                 }
@@ -413,70 +430,6 @@ impl Directory {
         self.metrics.identity_duration.observe(micros(took));
     }
 
-    /// What the directory says of an account that it does not have, where it is to be believed.
-    fn doubt(&self, did: &Did, fetched: Fetched) -> Fetched {
-        let came = Instant::now();
-        let (believed_alone, words) = match &fetched {
-            _ if did.method() != Method::Plc => return fetched,
-            Fetched::Missing(missing) => (true, missing.reject().name()),
-            Fetched::Invalid(words) => (false, words.as_str()),
-            Fetched::Found(_) | Fetched::Limited(_) | Fetched::Unreachable(_) => return fetched,
-        };
-        // Where there is no witness yet, that there is nothing is believed; nonsense never is.
-        if self.is_honest(did, came).unwrap_or(believed_alone) {
-            return fetched;
-        }
-        self.metrics.identity_doubted.inc();
-        Fetched::Unreachable(format!("the directory is not believed: {words}"))
-    }
-
-    /// Whether the directory still knows whom it knew before; nothing where it knew nobody. What it
-    /// said came at `came`.
-    fn is_honest(&self, did: &Did, came: Instant) -> Option<bool> {
-        let witnesses = self.lock().witnesses.besides(did);
-        if witnesses.is_empty() {
-            return None;
-        }
-        // Others who come meanwhile wait here, and mostly find that this has answered them too.
-        let mut honesty = self.honesty.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(verdict) = honesty.judge(came) {
-            return Some(verdict);
-        }
-        let asked = Instant::now();
-        let good = self.knows_one_of(&witnesses);
-        honesty.note(asked, good);
-        Some(honesty.judge(came).unwrap_or(false))
-    }
-
-    fn knows_one_of(&self, witnesses: &[Did]) -> bool {
-        for (n, witness) in witnesses.iter().enumerate() {
-            let (now, began) = ((self.clock)(), Instant::now());
-            let fetched = fetch(&self.outbound, witness, now);
-            self.count(witness, &fetched, began.elapsed());
-            match fetched {
-                Fetched::Found(_) => {
-                    let mut state = self.lock();
-                    let gone = &witnesses[..n];
-                    gone.iter().for_each(|did| state.witnesses.remove(did));
-                    return true;
-                }
-                // This account may be gone for good: the others will tell.
-                Fetched::Missing(_) | Fetched::Invalid(_) => {}
-                Fetched::Limited(wanted) => {
-                    self.lock().lookups.pause_plc(wanted, now);
-                    self.wake_timer();
-                    return false;
-                }
-                Fetched::Unreachable(_) => return false,
-            }
-        }
-        log::warn!(
-            "the directory answers, but does not know accounts that it knew before: events of new \
-             accounts wait"
-        );
-        false
-    }
-
     /// Waits for the next lookup; nothing when the relay stops.
     fn take(&self) -> Option<Next> {
         let mut state = self.lock();
@@ -484,8 +437,21 @@ impl Directory {
             if state.stopped {
                 return None;
             }
-            if let Some(next) = state.lookups.next((self.clock)()) {
+            let now = (self.clock)();
+            if let Some(next) = state.lookups.next(now) {
+                let waits = |waiter: &Arc<dyn Waiter>| !waiter.is_gone();
+                if state.lookups.abandon(&next.did, waits) {
+                    self.queue_changed(&state);
+                    continue;
+                }
                 return Some(next);
+            }
+            // A host may have used up its lookups since the timer looked.
+            let due = state.lookups.due(now);
+            let timer_due = state.timer_due.unwrap_or(u64::MAX);
+            if due.is_some_and(|due| due < timer_due) {
+                state.timer_due = due;
+                self.wake_timer();
             }
             state = wait(&self.work, state);
         }
@@ -518,6 +484,7 @@ impl Directory {
         let mut state = self.lock();
         let now = (self.clock)();
         let doubt = state.lookups.doubt(did)?;
+        let new = !self.cache.has_document(did);
         let outcome = match fetched {
             Fetched::Found(identity) => {
                 Outcome::Found(self.keep_found(&mut state, did, identity, doubt, now))
@@ -549,7 +516,21 @@ impl Directory {
             }
         };
         self.metrics.identity_cached.set(self.cache.len() as u64);
+        self.settle(&mut state, did, &outcome, new);
         Some(outcome)
+    }
+
+    /// Whoever has caused this lookup may have another one, if the account is its own.
+    fn settle(&self, state: &mut State, did: &Did, outcome: &Outcome, new: bool) {
+        let host = match outcome {
+            Outcome::Found(identity) => identity.host.as_ref(),
+            Outcome::Missing(_) | Outcome::Unreachable => None,
+        };
+        state.lookups.found(did, host, new);
+        if new && host.is_some() {
+            // There may be one more than this thread can make.
+            self.work.notify_one();
+        }
     }
 
     fn keep_found(
@@ -608,43 +589,11 @@ impl Directory {
         Some(end)
     }
 
-    /// Wakes the resolvers when an attempt or the end of a pause is due, and everybody at the stop.
-    fn run_timer(&self, stop: &Stop, delayed: &Receiver<()>) {
-        loop {
-            let due = {
-                let mut state = self.lock();
-                if state.stopped {
-                    return;
-                }
-                let now = (self.clock)();
-                state.lookups.wake(now);
-                state.lookups.due(now)
-            };
-            // There may be nothing for them; this happens as often as something fails.
-            self.work.notify_all();
-            let timeout = due.map(|due| {
-                let wait = due.saturating_sub((self.clock)());
-                crossbeam_channel::after(Duration::from_millis(wait))
-            });
-            select! {
-                recv(stop.channel()) -> _ => return self.stop(),
-                recv(delayed) -> _ => {}
-                recv(timeout.unwrap_or_else(never)) -> _ => {}
-            }
-        }
-    }
-
-    /// Lets the timer look again what is due.
-    fn wake_timer(&self) {
-        // A full channel means that it is about to look anyway.
-        let _ = self.delayed.try_send(());
-    }
-
     fn stop(&self) {
         let waiting = {
             let mut state = self.lock();
             state.stopped = true;
-            std::mem::replace(&mut state.lookups, Lookups::new(1))
+            std::mem::replace(&mut state.lookups, Lookups::new(1, 1))
         };
         self.work.notify_all();
         self.room.notify_all();
@@ -657,7 +606,8 @@ impl Directory {
         self.metrics.identity_queue.set(state.lookups.len() as u64);
         // Not for every place that is free: all who wait would wake up for it, and all but one sleep
         // again.
-        if state.blocked > 0 && state.lookups.len() < limits::IDENTITY_QUEUE_REFILL {
+        let few = limits::IDENTITY_QUEUE_REFILL;
+        if state.blocked > 0 && state.lookups.is_shorter_than(few, (self.clock)()) {
             self.room.notify_all();
         }
     }

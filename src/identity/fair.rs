@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::atproto::{did::Did, hostname::Hostname};
+use crate::{
+    atproto::{did::Did, hostname::Hostname},
+    limits,
+};
 
 /// On whose behalf a lookup is made: of a host's events, or of the cache, which refreshes itself.
 pub(super) type Asker = Option<Hostname>;
@@ -17,11 +20,6 @@ pub(super) struct FairQueue {
 }
 
 impl FairQueue {
-    /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.turns.is_empty()
-    }
-
     /// Adds `did` behind what `asker` asked for before.
     pub(super) fn push(&mut self, asker: Asker, did: Did) {
         let queue = self.queues.entry(asker.clone()).or_default();
@@ -31,17 +29,53 @@ impl FairQueue {
         queue.push_back(did);
     }
 
-    /// Takes the oldest of the asker whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<Did> {
-        let asker = self.turns.pop_front()?;
+    /// Takes the oldest of the asker whose turn it is, of those that may have one. What is not
+    /// `free` is passed over for a while.
+    pub(super) fn pop(
+        &mut self,
+        may: impl Fn(&Asker) -> bool,
+        free: impl Fn(&Did) -> bool,
+    ) -> Option<(Asker, Did)> {
+        let (turn, at) = self.turns.iter().enumerate().find_map(|(turn, asker)| {
+            let queue = self.queues.get(asker).filter(|_| may(asker))?;
+            let ahead = queue.iter().take(limits::IDENTITY_LOOK_AHEAD);
+            Some((turn, ahead.enumerate().find(|(_, did)| free(did))?.0))
+        })?;
+        let asker = self.turns.remove(turn)?;
         let queue = self.queues.get_mut(&asker)?;
-        let did = queue.pop_front();
+        let did = queue.remove(at)?;
         if queue.is_empty() {
             self.queues.remove(&asker);
         } else {
-            self.turns.push_back(asker);
+            self.turns.push_back(asker.clone());
         }
-        did
+        Some((asker, did))
+    }
+
+    /// Takes `did` out of what `asker` asked for.
+    pub(super) fn remove(&mut self, asker: &Asker, did: &Did) {
+        let Some(queue) = self.queues.get_mut(asker) else {
+            return;
+        };
+        if let Some(at) = queue.iter().position(|queued| queued == did) {
+            queue.remove(at);
+        }
+        if queue.is_empty() {
+            self.queues.remove(asker);
+            self.turns.retain(|other| other != asker);
+        }
+    }
+
+    /// Whether something that `asker` asked for is in it.
+    pub(super) fn has(&self, asker: &Asker) -> bool {
+        self.queues.contains_key(asker)
+    }
+
+    /// Who waits for a turn, and with how many lookups.
+    pub(super) fn askers(&self) -> impl Iterator<Item = (&Asker, usize)> {
+        self.queues
+            .iter()
+            .map(|(asker, queue)| (asker, queue.len()))
     }
 }
 
@@ -49,19 +83,73 @@ impl FairQueue {
 mod tests {
     use super::*;
 
+    fn did(n: usize) -> Did {
+        Did::parse(&format!("did:web:n{n}.test")).unwrap()
+    }
+
+    fn host(name: &str) -> Asker {
+        Some(Hostname::parse(name).unwrap())
+    }
+
+    fn next(queue: &mut FairQueue) -> Option<Did> {
+        queue.pop(|_| true, |_| true).map(|(_, did)| did)
+    }
+
     #[test]
     fn every_asker_has_its_turn() {
-        let did = |n: u32| Did::parse(&format!("did:web:n{n}.test")).unwrap();
-        let host = |name: &str| Some(Hostname::parse(name).unwrap());
         let mut queue = FairQueue::default();
-        assert!(queue.is_empty());
         for n in 0..3 {
             queue.push(host("big.test"), did(n));
         }
         queue.push(host("small.test"), did(3));
         queue.push(None, did(4));
-        let order: Vec<Did> = std::iter::from_fn(|| queue.pop()).collect();
+        let order: Vec<Did> = std::iter::from_fn(|| next(&mut queue)).collect();
         assert_eq!(order, [0, 3, 4, 1, 2].map(did));
-        assert!(queue.is_empty() && queue.queues.is_empty());
+        assert!(queue.turns.is_empty() && queue.queues.is_empty());
+    }
+
+    #[test]
+    fn who_may_not_have_a_turn_keeps_its_place() {
+        let mut queue = FairQueue::default();
+        for n in 0..2 {
+            queue.push(host("held.test"), did(n));
+        }
+        queue.push(host("other.test"), did(2));
+        let held = |asker: &Asker| *asker != host("held.test");
+        assert_eq!(
+            queue.pop(held, |_| true),
+            Some((host("other.test"), did(2)))
+        );
+        assert_eq!(queue.pop(held, |_| true), None);
+        queue.push(host("other.test"), did(3));
+        assert_eq!(next(&mut queue), Some(did(0)));
+    }
+
+    #[test]
+    fn what_is_not_free_is_passed_over_but_not_for_ever() {
+        let mut queue = FairQueue::default();
+        let ahead = limits::IDENTITY_LOOK_AHEAD;
+        for n in 0..=ahead {
+            queue.push(host("a.test"), did(n));
+        }
+        let last = |n: usize| move |queued: &Did| *queued == did(n);
+        assert_eq!(queue.pop(|_| true, last(ahead)), None);
+        let passed = queue.pop(|_| true, last(ahead - 1));
+        assert_eq!(passed, Some((host("a.test"), did(ahead - 1))));
+        assert!(queue.pop(|_| true, last(ahead)).is_some());
+        assert_eq!(next(&mut queue), Some(did(0)));
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_nothing_behind() {
+        let mut queue = FairQueue::default();
+        queue.push(host("a.test"), did(1));
+        queue.push(host("b.test"), did(1));
+        queue.remove(&host("a.test"), &did(2));
+        queue.remove(&host("c.test"), &did(1));
+        assert_eq!(queue.askers().count(), 2);
+        queue.remove(&host("a.test"), &did(1));
+        assert_eq!(next(&mut queue), Some(did(1)));
+        assert!(queue.turns.is_empty() && queue.queues.is_empty());
     }
 }

@@ -31,11 +31,11 @@ pub(super) enum Fetched {
 
 const ACCEPT: &str = "application/did+ld+json, application/json";
 
-/// Fetches the document of `did`; blocks up to [`limits::IDENTITY_LOOKUP_TIMEOUT`]. `now_ms` is the
-/// time that the document is from.
-pub(super) fn fetch(outbound: &Outbound, did: &Did, now_ms: u64) -> Fetched {
+/// Fetches the document of `did`; blocks up to `timeout`. `now_ms` is the time that the document is
+/// from.
+pub(super) fn fetch(outbound: &Outbound, did: &Did, timeout: Duration, now_ms: u64) -> Fetched {
     let options = GetOptions {
-        timeout: limits::IDENTITY_LOOKUP_TIMEOUT,
+        timeout,
         body_bytes_max: limits::IDENTITY_DOCUMENT_BYTES_MAX,
         accept: ACCEPT,
     };

@@ -4,31 +4,47 @@
 //! A lookup satisfies those who asked before it began, and those who asked while it ran unless a
 //! purge came between: then what it brings may be older than the purge. Those wait for the next
 //! lookup, so that everybody waits for at most two, however often somebody else purges.
+//!
+//! The directory and the hosts of `did:web` have threads of their own, and of each what has failed
+//! before has at most half of them: however many are slow, there is always a thread for the next one
+//! that nobody has asked for yet.
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
-use super::fair::{Asker, FairQueue};
+use self::pool::{Pool, site};
+use super::{
+    budget::Budget,
+    fair::{Asker, FairQueue},
+};
 use crate::{
-    atproto::did::{Did, Method},
+    atproto::{
+        did::{Did, Method},
+        hostname::Hostname,
+    },
     limits,
 };
+
+mod pool;
+#[cfg(test)]
+mod tests;
 
 /// Every lookup that is queued, under way, or waiting to be tried again. `W` waits for one.
 #[derive(Debug)]
 pub(super) struct Lookups<W> {
     jobs: HashMap<Did, Job<W>>,
-    plc: FairQueue,
-    web: FairQueue,
+    plc: Pool,
+    web: Pool,
+    /// Sites of `did:web` that are being asked: each is asked for one document at a time, or who makes
+    /// up names below one domain could have it flooded, and have all threads wait for it.
+    sites: HashSet<String>,
+    /// How many lookups hosts may cause of accounts that are not theirs.
+    budget: Budget,
     /// Those that failed, by the time of the next attempt.
     delayed: BinaryHeap<Reverse<(u64, Did)>>,
-    /// Lookups of `did:web` under way. Their hosts are anybody's and may all be slow, so they never
-    /// occupy every thread.
-    web_running: usize,
-    web_running_max: usize,
     web_is_next: bool,
     /// Nothing is asked of the PLC directory before this time, in milliseconds.
     plc_paused_until: u64,
@@ -38,8 +54,11 @@ pub(super) struct Lookups<W> {
 struct Job<W> {
     /// Who waits, and how many purges there had been when they asked; in order of request.
     waiters: VecDeque<(u64, W)>,
-    /// Whose turn it takes.
-    asker: Asker,
+    /// Whose turn it may take, each once: any of theirs; and how many purges there had been when they
+    /// asked.
+    askers: Vec<(u64, Asker)>,
+    /// Of whose budget a lookup was taken, and what.
+    taken: Option<(Hostname, u64)>,
     /// Purges since the job exists.
     purges: u64,
     /// How many of them had been when the lookup under way began.
@@ -81,18 +100,21 @@ pub(super) struct Next {
     pub(super) did: Did,
     /// Whether to ask even where the cache has an answer by now.
     pub(super) anew: bool,
+    /// Whether it failed before: it may take longer now.
+    pub(super) again: bool,
 }
 
 impl<W> Lookups<W> {
-    /// Nothing to look up yet; `threads` will do it.
-    pub(super) fn new(threads: usize) -> Lookups<W> {
+    /// Nothing to look up yet; so many threads will ask the directory, and so many hosts of
+    /// `did:web`.
+    pub(super) fn new(plc: usize, web: usize) -> Lookups<W> {
         Lookups {
             jobs: HashMap::new(),
-            plc: FairQueue::default(),
-            web: FairQueue::default(),
+            plc: Pool::new(plc),
+            web: Pool::new(web),
+            sites: HashSet::new(),
+            budget: Budget::default(),
             delayed: BinaryHeap::new(),
-            web_running: 0,
-            web_running_max: (threads / 2).max(1),
             web_is_next: false,
             plc_paused_until: 0,
         }
@@ -103,9 +125,48 @@ impl<W> Lookups<W> {
         self.jobs.len()
     }
 
+    /// How many of them wait for nothing but their turn: not those of hosts that have used up what
+    /// they may have. They are bounded by what each of these hosts may park.
+    pub(super) fn in_turn(&self, now_ms: u64) -> usize {
+        let held: usize = self.held(now_ms).map(|(_, count)| count).sum();
+        self.jobs.len().saturating_sub(held)
+    }
+
+    /// The hosts that have used up what they may have, and want more.
+    pub(super) fn hosts_held(&self, now_ms: u64) -> HashSet<Hostname> {
+        self.held(now_ms).map(|(host, _)| host.clone()).collect()
+    }
+
+    /// Whether the host has had lookups that it has not made up for.
+    pub(super) fn owes(&self, host: &Hostname, now_ms: u64) -> bool {
+        self.budget.owes(host, now_ms)
+    }
+
+    /// Whether lookups of the host wait.
+    pub(super) fn is_asker(&self, host: &Hostname) -> bool {
+        let queues = self.plc.queues().into_iter().chain(self.web.queues());
+        let asker = Some(host.clone());
+        queues.into_iter().any(|queue| queue.has(&asker))
+    }
+
+    fn held(&self, now_ms: u64) -> impl Iterator<Item = (&Hostname, usize)> {
+        let queues = self.plc.queues().into_iter().chain(self.web.queues());
+        queues
+            .flat_map(FairQueue::askers)
+            .filter_map(move |(asker, count)| {
+                let host = asker.as_ref()?;
+                (self.budget.due(host, now_ms) > now_ms).then_some((host, count))
+            })
+    }
+
     /// Whether a lookup of `did` can be asked for now.
-    pub(super) fn has_room(&self, did: &Did) -> bool {
-        self.jobs.len() < limits::IDENTITY_QUEUE_MAX || self.jobs.contains_key(did)
+    pub(super) fn has_room(&self, did: &Did, now_ms: u64) -> bool {
+        self.is_shorter_than(limits::IDENTITY_QUEUE_MAX, now_ms) || self.jobs.contains_key(did)
+    }
+
+    /// Whether fewer than `max` wait for their turn.
+    pub(super) fn is_shorter_than(&self, max: usize, now_ms: u64) -> bool {
+        self.jobs.len() < max || self.in_turn(now_ms) < max
     }
 
     /// Asks for a lookup, or joins the one that there is. With `anew`, one that is under way does
@@ -141,6 +202,20 @@ impl<W> Lookups<W> {
                 job.next_due = Some(job.next_due.map_or(due, |before| before.min(due)));
             }
             job.waiters.extend(waiter.map(|w| (purges, w)));
+            // Who asks has a turn of its own: else a stranger who was quicker could make the account's
+            // host wait as long as itself.
+            if let Some(before) = job.askers.iter_mut().find(|(_, other)| *other == asker) {
+                before.0 = purges;
+            } else {
+                job.askers.push((purges, asker.clone()));
+                if !job.running && job.due.is_none() {
+                    let again = job.failures > 0;
+                    self.pool(did).queue(again).push(asker, did.clone());
+                }
+            }
+            let Some(job) = self.jobs.get(did) else {
+                return;
+            };
             // What has failed is not tried sooner because others want it too.
             if job.failures == 0 && job.due.is_some_and(|later| due < later) {
                 self.queue(did, due, now_ms);
@@ -149,7 +224,8 @@ impl<W> Lookups<W> {
         }
         let job = Job {
             waiters: waiter.map(|w| (0, w)).into_iter().collect(),
-            asker,
+            askers: vec![(0, asker)],
+            taken: None,
             purges: 0,
             began: 0,
             running: false,
@@ -175,8 +251,11 @@ impl<W> Lookups<W> {
             self.delayed.push(Reverse((due, did.clone())));
         } else {
             job.due = None;
-            let asker = job.asker.clone();
-            self.lane(did).push(asker, did.clone());
+            let (again, askers) = (job.failures > 0, job.askers.clone());
+            let queue = self.pool(did).queue(again);
+            for (_, asker) in askers {
+                queue.push(asker, did.clone());
+            }
         }
     }
 
@@ -226,26 +305,62 @@ impl<W> Lookups<W> {
     /// Takes the lookup that is to be made next, if there is one that may be.
     pub(super) fn next(&mut self, now_ms: u64) -> Option<Next> {
         self.wake(now_ms);
-        let web_may = !self.web.is_empty() && self.web_running < self.web_running_max;
-        let plc_may = !self.plc.is_empty() && now_ms >= self.plc_paused_until;
-        let take_web = web_may && (self.web_is_next || !plc_may);
-        if !take_web && !plc_may {
-            return None;
+        let turns = [self.web_is_next, !self.web_is_next];
+        let (web, (asker, did)) = turns
+            .into_iter()
+            .find_map(|web| Some((web, self.pop(web, now_ms)?)))?;
+        self.web_is_next = !web;
+        if let Some(site) = site(&did) {
+            self.sites.insert(site);
         }
-        let did = if take_web {
-            self.web_running += 1;
-            self.web.pop()?
-        } else {
-            self.plc.pop()?
-        };
-        self.web_is_next = !take_web;
         let job = self.jobs.get_mut(&did)?;
         job.running = true;
         job.began = job.purges;
         job.put_off = None;
         job.next_due = None;
-        let anew = job.anew;
-        Some(Next { did, anew })
+        let (anew, again) = (job.anew, job.failures > 0);
+        // What was asked for because of a doubt is counted elsewhere.
+        if let (false, None, Some(host)) = (anew, &job.taken, &asker) {
+            job.taken = Some((host.clone(), self.budget.take(host, now_ms)));
+        }
+        if job.askers.len() > 1 {
+            let others = job.askers.clone();
+            let queue = self.pool(&did).queue(again);
+            for (_, other) in others.iter().filter(|(_, other)| *other != asker) {
+                queue.remove(other, &did);
+            }
+        }
+        Some(Next { did, anew, again })
+    }
+
+    /// Takes the next lookup of one method.
+    fn pop(&mut self, web: bool, now_ms: u64) -> Option<(Asker, Did)> {
+        let (budget, sites) = (&self.budget, &self.sites);
+        let may = |asker: &Asker| {
+            let host = asker.as_ref();
+            host.is_none_or(|host| budget.due(host, now_ms) <= now_ms)
+        };
+        if web {
+            let free = |did: &Did| site(did).is_none_or(|site| !sites.contains(&site));
+            self.web.pop(may, free)
+        } else if now_ms >= self.plc_paused_until {
+            self.plc.pop(may, |_| true)
+        } else {
+            None
+        }
+    }
+
+    /// The lookup of `did` has shown whose account it is; `new` is whether that was not known here.
+    pub(super) fn found(&mut self, did: &Did, host: Option<&Hostname>, new: bool) {
+        let Some((asker, taken)) = self.jobs.get_mut(did).and_then(|job| job.taken.take()) else {
+            return;
+        };
+        if Some(&asker) == host {
+            self.budget.give_back(&asker, taken);
+            if new {
+                self.budget.grow(&asker);
+            }
+        }
     }
 
     /// Queues what is due for another attempt.
@@ -273,10 +388,17 @@ impl<W> Lookups<W> {
     }
 
     /// When there is something to do that can not be done yet, in milliseconds: an attempt at what
-    /// failed, or the end of a pause.
+    /// failed, the end of a pause, or a lookup that a host may have again.
     pub(super) fn due(&self, now_ms: u64) -> Option<u64> {
         let resumes = (self.plc_paused_until > now_ms).then_some(self.plc_paused_until);
-        self.retry_due().into_iter().chain(resumes).min()
+        let held = self
+            .held(now_ms)
+            .map(|(host, _)| self.budget.due(host, now_ms));
+        self.retry_due()
+            .into_iter()
+            .chain(resumes)
+            .chain(held)
+            .min()
     }
 
     fn retry_due(&self) -> Option<u64> {
@@ -319,9 +441,34 @@ impl<W> Lookups<W> {
             return;
         }
         job.running = false;
+        // The directory's failure is nobody's fault; a host that does not answer is chosen by who
+        // names it.
+        if let (false, Some((host, taken))) = (is_web(did), &job.taken) {
+            self.budget.give_back(host, *taken);
+            job.taken = None;
+        }
         let due = now_ms.saturating_add(backoff(job.failures, jitter));
         job.failures += 1;
         self.queue(did, due, now_ms);
+    }
+
+    /// Ends a lookup that was just taken where nobody `waits` for it any more, though somebody did;
+    /// true where that is so.
+    pub(super) fn abandon(&mut self, did: &Did, waits: impl Fn(&W) -> bool) -> bool {
+        let Some(job) = self.jobs.get_mut(did) else {
+            return false;
+        };
+        let before = job.waiters.len();
+        job.waiters.retain(|(_, waiter)| waits(waiter));
+        let is_over = before > 0 && job.waiters.is_empty();
+        if is_over {
+            if let Some((host, taken)) = job.taken.take() {
+                self.budget.give_back(&host, taken);
+            }
+            self.release_thread(did);
+            self.forget(did);
+        }
+        is_over
     }
 
     /// Takes those whom the lookup of `did` satisfies, in order of request. They are called without
@@ -343,6 +490,9 @@ impl<W> Lookups<W> {
         };
         job.running = false;
         job.anew = true;
+        job.taken = None;
+        // Those who have their answer give no turn any more.
+        job.askers.retain(|(asked, _)| *asked > began);
         job.failures = 0;
         let due = job.next_due.map_or(now_ms, |due| due.max(now_ms));
         job.asked_at = due;
@@ -359,7 +509,7 @@ impl<W> Lookups<W> {
         }
     }
 
-    fn lane(&mut self, did: &Did) -> &mut FairQueue {
+    fn pool(&mut self, did: &Did) -> &mut Pool {
         if is_web(did) {
             &mut self.web
         } else {
@@ -368,8 +518,10 @@ impl<W> Lookups<W> {
     }
 
     fn release_thread(&mut self, did: &Did) {
-        if is_web(did) {
-            self.web_running = self.web_running.saturating_sub(1);
+        let again = self.jobs.get(did).is_some_and(|job| job.failures > 0);
+        self.pool(did).release(again);
+        if let Some(site) = site(did) {
+            self.sites.remove(&site);
         }
     }
 }
@@ -397,307 +549,4 @@ fn backoff(failures: u32, jitter: f64) -> u64 {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::atproto::hostname::Hostname;
-
-    fn plc(c: char) -> Did {
-        Did::parse(&format!("did:plc:{}", c.to_string().repeat(24))).unwrap()
-    }
-
-    fn web(n: usize) -> Did {
-        Did::parse(&format!("did:web:n{n}.test")).unwrap()
-    }
-
-    fn host(name: &str) -> Asker {
-        Some(Hostname::parse(&format!("{name}.test")).unwrap())
-    }
-
-    fn next(lookups: &mut Lookups<u32>) -> Option<Did> {
-        lookups.next(0).map(|next| next.did)
-    }
-
-    #[test]
-    fn many_requests_are_one_lookup_and_answered_in_order() {
-        let mut lookups = Lookups::new(4);
-        let did = plc('a');
-        for n in 0..5 {
-            lookups.add(&did, host("a"), Some(n), false, 0);
-        }
-        assert_eq!(next(&mut lookups), Some(did.clone()));
-        assert_eq!(next(&mut lookups), None);
-        lookups.add(&did, host("b"), Some(5), false, 0);
-        assert_eq!(lookups.doubt(&did), Some(Doubt::None));
-        assert_eq!(lookups.satisfied(&did, 0), [0, 1, 2, 3, 4, 5]);
-        // Who comes while those are called has the same answer.
-        lookups.add(&did, host("b"), Some(6), false, 0);
-        assert_eq!(next(&mut lookups), None);
-        assert_eq!(lookups.satisfied(&did, 0), [6]);
-        assert!(lookups.satisfied(&did, 0).is_empty());
-        assert_eq!(lookups.len(), 0);
-        assert_eq!(next(&mut lookups), None);
-    }
-
-    #[test]
-    fn a_purge_during_a_lookup_makes_later_ones_wait_for_the_next() {
-        let mut lookups = Lookups::new(4);
-        let did = plc('a');
-        lookups.add(&did, host("a"), Some(1), false, 0);
-        assert_eq!(
-            lookups.next(0),
-            Some(Next {
-                did: did.clone(),
-                anew: false
-            })
-        );
-        lookups.add(&did, host("a"), Some(2), false, 0);
-        lookups.purge(&did);
-        lookups.add(&did, host("a"), Some(3), false, 0);
-        assert_eq!(lookups.doubt(&did), Some(Doubt::Now));
-        assert_eq!(lookups.satisfied(&did, 0), [1, 2]);
-        assert!(lookups.satisfied(&did, 0).is_empty());
-        assert_eq!(
-            lookups.next(0),
-            Some(Next {
-                did: did.clone(),
-                anew: true
-            })
-        );
-        lookups.add(&did, host("a"), Some(4), false, 0);
-        // Another purge does not make the third wait even longer.
-        lookups.purge(&did);
-        assert_eq!(lookups.satisfied(&did, 0), [3, 4]);
-        assert!(lookups.satisfied(&did, 0).is_empty());
-        assert_eq!(lookups.len(), 0);
-    }
-
-    #[test]
-    fn a_purge_before_the_lookup_begins_is_met_by_it() {
-        let mut lookups = Lookups::new(4);
-        let did = plc('a');
-        lookups.add(&did, host("a"), Some(1), false, 0);
-        lookups.purge(&did);
-        lookups.add(&did, host("a"), Some(2), false, 0);
-        assert_eq!(
-            lookups.next(0),
-            Some(Next {
-                did: did.clone(),
-                anew: true
-            })
-        );
-        assert_eq!(lookups.doubt(&did), Some(Doubt::None));
-        assert_eq!(lookups.satisfied(&did, 0), [1, 2]);
-    }
-
-    #[test]
-    fn a_forced_request_is_not_satisfied_by_what_is_under_way() {
-        let mut lookups = Lookups::new(4);
-        let did = plc('a');
-        lookups.add(&did, host("a"), Some(1), false, 0);
-        next(&mut lookups);
-        lookups.add(&did, host("a"), Some(2), true, 0);
-        assert_eq!(lookups.satisfied(&did, 0), [1]);
-        assert!(lookups.satisfied(&did, 0).is_empty());
-        assert_eq!(next(&mut lookups), Some(did.clone()));
-        assert_eq!(lookups.satisfied(&did, 0), [2]);
-    }
-
-    #[test]
-    fn failures_are_tried_again_ever_more_slowly() {
-        let mut lookups = Lookups::new(4);
-        let did = plc('a');
-        lookups.add(&did, host("a"), Some(1), false, 1000);
-        assert!(lookups.next(1000).is_some());
-        lookups.retry(&did, |_| true, 0.0, 1000);
-        let due = lookups.due(1000).unwrap();
-        assert_eq!(due, 1000 + backoff(0, 0.0));
-        assert_eq!(lookups.next(due - 1), None);
-        lookups.add(&did, host("a"), Some(2), false, due - 1);
-        assert_eq!(lookups.next(due - 1), None);
-        assert_eq!(lookups.next(due).unwrap().did, did);
-        assert_eq!(lookups.tried_for(&did, due), due - 1000);
-        assert_eq!(lookups.due(due), None);
-        assert_eq!(lookups.satisfied(&did, due), [1, 2]);
-
-        let first = limits::IDENTITY_RETRY_FIRST.as_millis() as u64;
-        let max = limits::IDENTITY_RETRY_MAX.as_millis() as u64;
-        assert_eq!(backoff(0, 0.0), first / 2);
-        assert!(backoff(0, 0.999) < first);
-        assert_eq!(backoff(1, 0.0), first);
-        assert_eq!(backoff(u32::MAX, 0.0), max / 2);
-    }
-
-    #[test]
-    fn what_nobody_waits_for_is_not_tried_again() {
-        let mut lookups = Lookups::new(4);
-        let did = plc('a');
-        lookups.add(&did, host("a"), Some(1), false, 0);
-        lookups.add(&did, host("a"), Some(2), false, 0);
-        assert_eq!(next(&mut lookups), Some(did.clone()));
-        lookups.retry(&did, |waiter| *waiter == 2, 0.0, 0);
-        let due = lookups.due(0).unwrap();
-        assert_eq!(lookups.next(due).unwrap().did, did);
-        lookups.retry(&did, |_| false, 0.0, due);
-        assert_eq!((lookups.len(), lookups.due(due)), (0, None));
-
-        lookups.refresh(&did, 0);
-        lookups.refresh(&did, 0);
-        assert_eq!(
-            lookups.next(0),
-            Some(Next {
-                did: did.clone(),
-                anew: true
-            })
-        );
-        lookups.retry(&did, |_| true, 0.0, 0);
-        assert_eq!(lookups.len(), 0);
-    }
-
-    #[test]
-    fn slow_web_hosts_leave_threads_to_the_directory() {
-        let mut lookups = Lookups::new(4);
-        for n in 0..10 {
-            lookups.add(&web(n), host("evil"), Some(0), false, 0);
-        }
-        assert_eq!(next(&mut lookups), Some(web(0)));
-        assert_eq!(next(&mut lookups), Some(web(1)));
-        assert_eq!(next(&mut lookups), None);
-        lookups.add(&plc('a'), host("good"), Some(0), false, 0);
-        assert_eq!(next(&mut lookups), Some(plc('a')));
-        lookups.retry(&web(0), |_| true, 0.0, 0);
-        assert_eq!(next(&mut lookups), Some(web(2)));
-        while !lookups.satisfied(&web(1), 0).is_empty() {}
-        assert_eq!(next(&mut lookups), Some(web(3)));
-        assert_eq!(next(&mut lookups), None);
-    }
-
-    #[test]
-    fn one_thread_serves_both_methods_in_turn() {
-        let mut lookups = Lookups::new(1);
-        for c in ['a', 'b'] {
-            lookups.add(&plc(c), host("a"), None, false, 0);
-        }
-        for n in 0..2 {
-            lookups.add(&web(n), host("a"), None, false, 0);
-        }
-        let mut order = Vec::new();
-        while let Some(did) = next(&mut lookups) {
-            assert!(lookups.satisfied(&did, 0).is_empty());
-            order.push(did);
-        }
-        assert_eq!(order, [plc('a'), web(0), plc('b'), web(1)]);
-    }
-
-    #[test]
-    fn a_directory_that_asks_for_it_is_left_alone() {
-        let pause = millis(limits::IDENTITY_LIMITED_PAUSE);
-        let mut lookups = Lookups::new(4);
-        lookups.add(&plc('a'), host("a"), Some(1), false, 0);
-        lookups.add(&plc('b'), host("a"), Some(2), false, 0);
-        assert_eq!(next(&mut lookups), Some(plc('a')));
-        lookups.pause_plc(None, 0);
-        lookups.retry(&plc('a'), |_| true, 0.0, 0);
-        assert_eq!(lookups.due(0), Some(backoff(0, 0.0)));
-        lookups.wake(pause - 1);
-        assert_eq!(lookups.next(pause - 1), None);
-        assert_eq!(lookups.due(pause - 1), Some(pause));
-        lookups.add(&web(0), host("a"), Some(3), false, 0);
-        assert_eq!(lookups.next(pause - 1).unwrap().did, web(0));
-        assert_eq!(lookups.due(pause), None);
-        assert_eq!(lookups.next(pause).unwrap().did, plc('b'));
-        assert_eq!(lookups.next(pause).unwrap().did, plc('a'));
-    }
-
-    #[test]
-    fn a_directory_is_left_alone_for_as_long_as_it_wants_within_reason() {
-        for (wanted, pause) in [
-            (Duration::from_secs(7), Duration::from_secs(7)),
-            (Duration::ZERO, limits::IDENTITY_LIMITED_PAUSE_MIN),
-            (Duration::MAX, limits::IDENTITY_LIMITED_PAUSE_MAX),
-        ] {
-            let mut lookups = Lookups::<u32>::new(4);
-            lookups.pause_plc(Some(wanted), 1000);
-            // Who was asked before, and answers later, does not shorten it.
-            lookups.pause_plc(Some(Duration::ZERO), 1000);
-            assert_eq!(lookups.due(1000), Some(1000 + millis(pause)), "{wanted:?}");
-        }
-    }
-
-    #[test]
-    fn the_queue_is_bounded_but_one_more_may_wait_for_the_same() {
-        let mut lookups = Lookups::new(4);
-        for n in 0..limits::IDENTITY_QUEUE_MAX {
-            assert!(lookups.has_room(&web(n)));
-            lookups.add(&web(n), host("a"), Some(0), false, 0);
-        }
-        assert!(!lookups.has_room(&plc('a')));
-        assert!(lookups.has_room(&web(7)));
-        let did = next(&mut lookups).unwrap();
-        while !lookups.satisfied(&did, 0).is_empty() {}
-        assert!(lookups.has_room(&plc('a')));
-    }
-
-    #[test]
-    fn a_lookup_that_is_put_off_waits_unless_somebody_may_have_it_now() {
-        let mut lookups = Lookups::new(4);
-        let did = plc('a');
-        lookups.add_at(5000, &did, host("a"), Some(1), true, 1000);
-        assert_eq!(lookups.next(4999), None);
-        assert_eq!(lookups.due(1000), Some(5000));
-        // Neither later nor twice.
-        lookups.add_at(6000, &did, host("a"), Some(2), true, 1000);
-        assert_eq!(lookups.next(4999), None);
-        assert_eq!(lookups.next(5000).unwrap().did, did);
-        assert_eq!(lookups.next(9000), None);
-        assert_eq!(lookups.satisfied(&did, 5000), [1, 2]);
-        assert!(lookups.satisfied(&did, 5000).is_empty());
-
-        lookups.add_at(5000, &did, host("a"), Some(1), true, 1000);
-        lookups.add_at(3000, &did, host("b"), Some(2), true, 1000);
-        assert_eq!(lookups.next(2999), None);
-        lookups.add(&did, host("b"), Some(3), false, 2000);
-        assert_eq!(lookups.next(2000).unwrap().did, did);
-        assert_eq!(lookups.satisfied(&did, 2000), [1, 2, 3]);
-        assert!(lookups.satisfied(&did, 2000).is_empty());
-        assert_eq!((lookups.next(9000), lookups.len()), (None, 0));
-    }
-
-    #[test]
-    fn a_purge_that_is_put_off_leaves_an_answer_for_a_while() {
-        let mut lookups = Lookups::new(4);
-        let did = plc('a');
-        lookups.add(&did, host("a"), Some(1), false, 0);
-        // The lookup has not begun: it will bring what is true by then.
-        lookups.put_off(&did, 7000);
-        assert!(!lookups.is_running(&did));
-        assert!(next(&mut lookups).is_some());
-        assert_eq!(lookups.doubt(&did), Some(Doubt::None));
-        lookups.put_off(&did, 7000);
-        lookups.put_off(&did, 6000);
-        lookups.put_off(&did, 8000);
-        assert_eq!(lookups.doubt(&did), Some(Doubt::From(6000)));
-        lookups.purge(&did);
-        assert_eq!(lookups.doubt(&did), Some(Doubt::Now));
-        assert_eq!(lookups.satisfied(&did, 0), [1]);
-    }
-
-    #[test]
-    fn who_is_to_wait_does_not_have_what_is_under_way() {
-        let mut lookups = Lookups::new(4);
-        let did = plc('a');
-        lookups.add(&did, host("a"), Some(1), false, 0);
-        assert!(next(&mut lookups).is_some());
-        lookups.add_at(5000, &did, host("a"), Some(2), false, 0);
-        lookups.add_at(4000, &did, host("a"), Some(3), false, 0);
-        assert_eq!(lookups.satisfied(&did, 0), [1]);
-        assert!(lookups.satisfied(&did, 0).is_empty());
-        assert_eq!(lookups.next(3999), None);
-        assert!(lookups.next(4000).is_some_and(|next| next.anew));
-        assert_eq!(lookups.satisfied(&did, 4000), [2, 3]);
-        assert!(lookups.satisfied(&did, 4000).is_empty());
-        assert_eq!(lookups.len(), 0);
-    }
 }

@@ -5,6 +5,7 @@
 //! once, or queues a lookup for the resolver threads and calls back.
 
 mod allowance;
+mod budget;
 mod cache;
 pub mod directory;
 pub mod document;

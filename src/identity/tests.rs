@@ -448,7 +448,12 @@ fn a_directory_that_limits_us_is_asked_again_after_a_pause() {
 fn a_full_queue_holds_requests_back_until_the_stop() {
     let mut f = Fixture::start();
     f.server.change(|s| s.held = true);
-    let number = |n: usize| Did::parse(&format!("did:web:n{n}.localhost.test")).unwrap();
+    // All of the directory, whose threads are all held.
+    let number = |n: usize| {
+        let letter = |place: u32| char::from(b'a' + (n / 26usize.pow(place) % 26) as u8);
+        let name: String = (0..4).map(letter).collect();
+        Did::parse(&format!("did:plc:{}{name}", "x".repeat(20))).unwrap()
+    };
     for c in 'a'..'e' {
         f.request(&did(c), How::Miss, 0).unwrap();
         f.server.wait_asked(&did(c), 1);

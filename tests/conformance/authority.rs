@@ -464,7 +464,7 @@ fn what_the_directory_can_not_tell_about_waits_for_it() {
     }
 }
 
-/// This takes as long as the relay waits for an answer: ten seconds.
+/// This takes as long as the relay waits for a first answer.
 ///
 /// Rule 152: <https://atproto.com/specs/sync>
 #[test]

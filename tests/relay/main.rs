@@ -32,6 +32,7 @@ mod lab;
 mod lies;
 mod limits;
 mod log;
+mod lookups;
 mod memory;
 #[path = "../support/mount.rs"]
 mod mount;

@@ -51,30 +51,29 @@ impl Site {
 
     /// The same with hosts that speak TLS; the relay is told to trust them.
     pub(crate) fn with_tls(hosts: usize) -> Site {
-        Site::trusting(&Config {
+        Site::of(&Config {
             hosts,
             tls: true,
             ..Config::default()
         })
     }
 
-    /// A network whose authority the relay is told to trust.
-    pub(crate) fn trusting(config: &Config) -> Site {
-        let mut site = Site::of(config);
-        let file = site.directory.path().join("ca.pem");
-        std::fs::write(&file, site.network.ca_pem().unwrap()).unwrap();
-        let file = file.to_str().unwrap().to_owned();
-        site.variables.push(("RELAY_EXTRA_CA_FILE", file));
-        site
-    }
-
-    fn of(config: &Config) -> Site {
-        Site {
+    /// Any network, and an empty data directory. Where anybody speaks TLS, the relay is told to trust
+    /// that.
+    pub(crate) fn of(config: &Config) -> Site {
+        let mut site = Site {
             network: Arc::new(Network::start(config).unwrap()),
             variables: Vec::new(),
             directory: TempDir::new().unwrap(),
             rng: fastrand::Rng::with_seed(7),
+        };
+        if let Some(pem) = site.network.ca_pem() {
+            let file = site.directory.path().join("ca.pem");
+            std::fs::write(&file, pem).unwrap();
+            let file = file.to_str().unwrap().to_owned();
+            site.variables.push(("RELAY_EXTRA_CA_FILE", file));
         }
+        site
     }
 
     /// The data directory.
