@@ -172,7 +172,14 @@ impl Relay {
             threads: asker.start(&questions)?,
         };
         directory.set_rates(policy.identity_rates());
-        directory.add_witnesses(&restore::witnesses(&store)?);
+        // Without them the directory is believed until it has known somebody.
+        match restore::witnesses(&store) {
+            Ok(witnesses) => directory.add_witnesses(&witnesses),
+            Err(error) => log::error!(
+                error:% = error;
+                "the accounts that the directory has known can not be read"
+            ),
+        }
         restore::rule(&*control, &store, &inbox)?;
         let keeping = Keeping {
             control: control.clone(),

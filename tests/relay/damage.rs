@@ -98,7 +98,8 @@ fn replayed(relay: &Relay, events: &[Event]) -> usize {
 }
 
 /// Whoever replays gets what is before the damage and is then told that there is an error; nobody gets
-/// something else, or what comes after. The relay says what is damaged, and goes on.
+/// something else, or what comes after, and the relay says what is damaged. Until a merge reads it: then the next
+/// write fails (`compaction_over_damage_stops_the_writer_and_names_the_file`).
 #[test]
 fn a_damaged_file_of_events_is_never_skipped() {
     let mut site = Site::new(1);
@@ -114,7 +115,6 @@ fn a_damaged_file_of_events_is_never_skipped() {
 
     let relay = site.start();
     site.wait_until_connected();
-    let mut live = Subscriber::connect(&relay, None).unwrap();
     for _ in 0..2 {
         let count = replayed(&relay, &events);
         assert!((1..events.len()).contains(&count), "{count}");
@@ -128,7 +128,6 @@ fn a_damaged_file_of_events_is_never_skipped() {
         relay.metric("relay_subscriber_disconnects_total{reason=\"failed\"}"),
         2
     );
-    live.expect(&[&site.publish_post(&mut account)]);
 }
 
 /// A query says that it failed. An event of an account that can not be read ends the relay: what it knows
@@ -146,11 +145,9 @@ fn a_damaged_file_of_accounts_fails_queries_and_ends_the_relay() {
     flip(&file, 10);
 
     let relay = site.start();
-    for query in [
-        format!("getRepoStatus?did={}", account.did()),
-        "listRepos".to_owned(),
-    ] {
-        let url = format!("http://{}/xrpc/com.atproto.sync.{query}", relay.public);
+    for query in ["getRepoStatus", "getLatestCommit"] {
+        let (public, did) = (relay.public, account.did());
+        let url = format!("http://{public}/xrpc/com.atproto.sync.{query}?did={did}");
         let (status, body) = answer(agent().get(url).call().unwrap());
         assert_eq!(
             (status, &body["error"]),
@@ -301,7 +298,11 @@ fn a_disk_that_does_not_read_fails_who_reads() {
         said.iter().any(|line| line.contains("Input/output error")),
         "{said:#?}"
     );
+    // A merge that meets the same ends the relay; either way nothing is lost.
+    relay.kill();
     faults.mend();
+    let relay = site.start();
+    site.wait_until_connected();
     let next = site.publish_post(&mut account);
     let all: Vec<&Event> = events.iter().chain([&next]).collect();
     Subscriber::from_the_beginning(&relay).expect(&all);

@@ -392,7 +392,6 @@ fn a_close_and_then_silence_frees_the_slot() {
     let mut socket = talking.0.get_ref().try_clone().unwrap();
     let talk = std::thread::spawn(move || while socket.write_all(&[0; 10_000]).is_ok() {});
     eventually("both are gone", || relay.firehose.subscribers().is_empty());
-    left(&relay, Leave::Closed, 2);
     let (messages, code, _) = silent.until_close();
     assert_eq!((messages.len(), code), (0, CloseCode::Normal));
     talk.join().unwrap();
