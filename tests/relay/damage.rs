@@ -288,7 +288,7 @@ fn a_disk_that_does_not_read_fails_who_reads() {
     let events = large(&mut account, 6);
     publish(&site, &relay, &events, 0);
     stop(relay);
-    let relay = site.start();
+    let mut relay = site.start();
     site.wait_until_connected();
     faults.fail("read", ".sst");
     // What the start has looked at is in memory.
