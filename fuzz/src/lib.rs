@@ -6,6 +6,21 @@ pub mod atproto;
 pub mod document;
 #[path = "../../src/limits.rs"]
 pub mod limits;
+pub mod metrics {
+    //! What the limits need of it.
+
+    pub mod histogram {
+        //! See `src/metrics/histogram.rs`.
+
+        /// The bounds of a histogram.
+        pub struct Scale {
+            /// The upper bounds of its buckets.
+            pub bounds: &'static [u64],
+            /// How its values are shown.
+            pub per_unit: f64,
+        }
+    }
+}
 #[path = "../../src/reject.rs"]
 pub mod reject;
 #[path = "../../src/host/server_frames.rs"]
