@@ -1,4 +1,4 @@
-//! Subscribers and other clients that are up to no good. Each attack is a [`Manner`] that a crowd of
+//! Subscribers and other clients that are up to no good. Each attack is a `Manner` that a crowd of
 //! connections has at once, from as many addresses; the one thread that drives them stands back, as the
 //! processor of who attacks from elsewhere would not be taken from the relay.
 
