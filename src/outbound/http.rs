@@ -1,5 +1,7 @@
 //! Small GET requests: documents, probes, lists. Built on ureq, whose transport interface is not
-//! stable between minor versions; this file is the only one that uses it.
+//! stable between minor versions; this file and what is below it are the only ones that use it.
+
+mod meter;
 
 use std::{
     fmt, io,
@@ -23,6 +25,7 @@ use ureq::{
     },
 };
 
+use self::meter::MeterConnector;
 use super::{
     address::{AddressError, Policy},
     retry_after,
@@ -118,7 +121,10 @@ impl Client {
             .max_idle_connections(idle_connections)
             .max_idle_connections_per_host(idle_connections)
             .build();
-        let connector = ().chain(TcpConnector::default()).chain(TlsConnector(tls));
+        let connector =
+            ().chain(TcpConnector::default())
+                .chain(MeterConnector)
+                .chain(TlsConnector(tls));
         Client(Agent::with_parts(config, connector, PolicyResolver(policy)))
     }
 
@@ -137,6 +143,7 @@ impl Client {
     }
 
     fn attempt(&self, url: &str, options: GetOptions<'_>) -> Result<Response, ureq::Error> {
+        meter::begin(options.body_bytes_max);
         let mut response = self
             .0
             .get(url)
@@ -163,6 +170,7 @@ impl Client {
             .timeout_global(Some(call.timeout))
             .allow_non_standard_methods(false)
             .build();
+        meter::begin(call.body_bytes_max);
         let mut response = self.0.run(request).map_err(FetchError::from)?;
         Ok(read(&mut response, call.body_bytes_max)?)
     }

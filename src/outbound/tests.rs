@@ -226,6 +226,8 @@ fn bodies_and_heads_are_bounded() {
     let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunked = endless(chunks, b"4\r\nxxxx\r\n");
     assert_eq!(chunked, Err(FetchError::TooLarge));
+    let hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    assert_eq!(endless("", hint), Err(FetchError::TooLarge));
     let headers = endless("HTTP/1.1 200 OK\r\n", b"X-Header: value\r\n");
     assert!(headers.is_err());
     let header = endless("HTTP/1.1 200 OK\r\nX-Header: ", &[b'x'; 4096]);
