@@ -12,7 +12,7 @@ fn whatever_comes_and_goes_the_output_is_the_expected_one() {
     soak.args(["soak", "--hosts", "12", "--accounts", "3", "--records", "5"]);
     soak.args(["--rate", "60", "--burst-rate", "200", "--burst-every", "5s"]);
     soak.args(["--burst-length", "1s", "--duration", "25s"]);
-    soak.args(["--faults", "many", "--newcomers", "1"]);
+    soak.args(["--newcomers", "1"]);
     soak.args([
         "--vanish", "40", "--away", "2s", "--bans", "40", "--ban", "1s",
     ]);
@@ -23,6 +23,7 @@ fn whatever_comes_and_goes_the_output_is_the_expected_one() {
     soak.arg(&out);
     soak.args(["--port", "0", "--metrics-port", "0"]);
     soak.args(["--relay-binary", env!("CARGO_BIN_EXE_zlay")]);
+    soak.args(["--port", "0", "--metrics-port", "0"]);
     let ran = soak.output().unwrap();
     let said = String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap();
     assert!(ran.status.success(), "{said}");
@@ -69,8 +70,10 @@ fn what_is_not_flat_fails() {
     soak.args(["--flat=-1000", "--flat-after", "0s", "--warm-up", "0"]);
     soak.args(["--port", "0", "--metrics-port", "0"]);
     soak.args(["--relay-binary", env!("CARGO_BIN_EXE_zlay")]);
+    soak.args(["--port", "0", "--metrics-port", "0"]);
     let ran = soak.output().unwrap();
-    assert_eq!(ran.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert_eq!(ran.status.code(), Some(1), "{said}");
     let words = fs::read_to_string(directory.path().join("soak.md")).unwrap();
     assert!(words.contains("FAILED: threads is not flat"), "{words}");
     assert!(!words.contains("the output is not"), "{words}");
