@@ -44,7 +44,11 @@ pub(super) struct Inside {
     pub(super) pruned_seq: u64,
     pub(super) identities: u64,
     pub(super) subscribers: u64,
+    /// Of the heap, in bytes, and what is in it. It is looked at every ten seconds.
     pub(super) heap_in_use: u64,
+    pub(super) memtables: u64,
+    pub(super) block_cache: u64,
+    pub(super) ring: u64,
 }
 
 impl Sample {
@@ -89,7 +93,16 @@ impl Inside {
             identities: value("relay_identity_cache_entries"),
             subscribers: value("relay_subscribers"),
             heap_in_use: value("relay_memory_heap_in_use_bytes"),
+            memtables: value("relay_memory_bytes{kind=\"memtable\"}"),
+            block_cache: value("relay_memory_bytes{kind=\"block_cache\"}"),
+            ring: value("relay_memory_bytes{kind=\"ring\"}"),
         }
+    }
+
+    /// What is in use of the heap beyond memtables, which come and go, and what fills up once.
+    fn rest_of_heap(&self) -> u64 {
+        let known = self.memtables + self.block_cache + self.ring;
+        self.heap_in_use.saturating_sub(known)
     }
 }
 
@@ -189,7 +202,8 @@ pub(super) fn table(trends: &[Trend]) -> String {
 pub(super) fn csv(samples: &[Sample]) -> String {
     let mut text = String::from(
         "seconds,cpu_seconds,sim_cpu_seconds,rss,threads,open_files,disk,sim_rss,sent,received,\
-         to_come,hosts_connected,seq,oldest_seq,pruned_seq,identities,subscribers,heap_in_use\n",
+         to_come,hosts_connected,seq,oldest_seq,pruned_seq,identities,subscribers,heap_in_use,\
+         memtables,block_cache,ring\n",
     );
     for s in samples {
         let numbers = [
@@ -208,6 +222,9 @@ pub(super) fn csv(samples: &[Sample]) -> String {
             s.inside.identities,
             s.inside.subscribers,
             s.inside.heap_in_use,
+            s.inside.memtables,
+            s.inside.block_cache,
+            s.inside.ring,
         ];
         let (relay, simulator) = (s.cpu_seconds, s.sim_cpu_seconds);
         let _ = write!(text, "{:.1},{relay:.2},{simulator:.2}", s.at);
@@ -244,8 +261,18 @@ pub(super) fn picture(samples: &[Sample]) -> String {
     let mut pictures: Vec<_> = COLUMNS
         .iter()
         .map(|(name, unit, read)| {
-            let points = samples.iter().map(|s| (s.at, read(s))).collect();
-            picture(name, unit, &[("relay", minutes(points))])
+            let points = |read: &dyn Fn(&Sample) -> f64| {
+                minutes(samples.iter().map(|s| (s.at, read(s))).collect())
+            };
+            let mut series = vec![("relay", points(read))];
+            if *name == "RSS" {
+                let mib = |bytes: u64| bytes as f64 / MIB;
+                let in_use = points(&|s| mib(s.inside.heap_in_use));
+                series.push(("heap in use", in_use));
+                let rest = points(&|s| mib(s.inside.rest_of_heap()));
+                series.push(("beyond RocksDB, ring", rest));
+            }
+            picture(name, unit, &series)
         })
         .collect();
     let sent = minutes(rates(samples, |s| s.sent as f64));
@@ -314,7 +341,7 @@ mod tests {
         assert!(lines.iter().all(|line| columns(line) == columns(lines[0])));
         assert!(lines[2].starts_with("60.0,0.00,0.00,20971520,100,51,"));
         let svg = picture(&samples);
-        assert_eq!(svg.matches("<polyline").count(), 8);
+        assert_eq!(svg.matches("<polyline").count(), 10);
         let rates = rates(&samples, |s| s.sent as f64);
         assert_eq!(rates.len(), 2);
         assert!((rates[1].1 - 1_000.0 / 60.0).abs() < 1e-9);
@@ -325,8 +352,10 @@ mod tests {
         let inside = Inside::read(
             "# HELP relay_seq The last seq.\nrelay_seq 12\nrelay_seq_x 9\n\
              relay_memory_heap_in_use_bytes{allocator=\"a\"} 5\n\
-             relay_memory_heap_in_use_bytes{allocator=\"b\"} 6\n",
+             relay_memory_heap_in_use_bytes{allocator=\"b\"} 6\n\
+             relay_memory_bytes{kind=\"memtable\"} 4\nrelay_memory_bytes{kind=\"ring\"} 2\n",
         );
+        assert_eq!((inside.memtables, inside.rest_of_heap()), (4, 5));
         assert_eq!((inside.seq, inside.oldest_seq), (12, 0));
         assert_eq!(inside.heap_in_use, 11);
     }
