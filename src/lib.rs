@@ -27,6 +27,8 @@ pub mod service;
 pub mod sim;
 pub mod startup;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod threads;
 pub mod top;
 

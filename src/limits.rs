@@ -311,8 +311,10 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// A request body, in bytes; a larger one is answered 413.
 pub const HTTP_BODY_BYTES_MAX: usize = 8 << 10;
-/// Writing an answer to a client that reads slowly.
+/// Writing an answer, or all those that were asked for at once, to a client that reads slowly.
 pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the kernel holds of answers that a client has not read, beyond what is on its way, in bytes.
+pub const HTTP_UNSENT_BYTES_MAX: u32 = 256 << 10;
 /// An idle connection between two requests.
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the end of a connection is softened: what the client still sends is read and thrown

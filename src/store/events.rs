@@ -176,8 +176,8 @@ impl Store {
         self.last_older_within(window.pruned, window.last, time_ms)
     }
 
-    /// The same of what is above `low` and not above `high`. What can not be read has no age: the search
-    /// goes on behind it, and before it if there is nothing.
+    /// The same of what is above `low` and not above `high`. A file that can not be read has no age: the
+    /// search goes on behind it, and before it if there is nothing.
     fn last_older_within(&self, mut low: u64, mut high: u64, time_ms: u64) -> u64 {
         let mut found = 0;
         while low < high {
@@ -190,15 +190,24 @@ impl Store {
                 Ok(_) => high = middle - 1,
                 Err(error) => {
                     log::error!(seq = middle, error:% = error; "the age of an event can not be read");
-                    let behind = self.last_older_within(middle, high, time_ms);
+                    let (start, end) = self.file_at(middle);
+                    let behind = self.last_older_within(end, high, time_ms);
                     return match behind {
-                        0 => found.max(self.last_older_within(low, middle - 1, time_ms)),
+                        0 => found.max(self.last_older_within(low, start - 1, time_ms)),
                         behind => behind,
                     };
                 }
             }
         }
         found
+    }
+
+    /// First and last seq of the file in which the first event at or above `seq` is; `seq` alone where
+    /// none has it.
+    fn file_at(&self, seq: u64) -> (u64, u64) {
+        let files = self.event_files().unwrap_or_default();
+        let file = files.iter().find(|(_, end, _)| *end >= seq);
+        file.map_or((seq, seq), |(start, end, _)| ((*start).min(seq), *end))
     }
 
     /// Where a window may begin that shall begin behind `through`: there, or where the file begins in
