@@ -176,8 +176,8 @@ impl Store {
         self.last_older_within(window.pruned, window.last, time_ms)
     }
 
-    /// The same of what is above `low` and not above `high`. A file that can not be read has no age: the
-    /// search goes on behind it, and before it if there is nothing.
+    /// The same of what is above `low` and not above `high`. What can not be read has no age: the search
+    /// goes on behind it, and before it if there is nothing.
     fn last_older_within(&self, mut low: u64, mut high: u64, time_ms: u64) -> u64 {
         let mut found = 0;
         while low < high {
@@ -190,10 +190,14 @@ impl Store {
                 Ok(_) => high = middle - 1,
                 Err(error) => {
                     log::error!(seq = middle, error:% = error; "the age of an event can not be read");
-                    let (start, end) = self.file_at(middle);
-                    let behind = self.last_older_within(end, high, time_ms);
+                    // A few events, or a whole file of tens of thousands.
+                    let (mut first, mut last) = self.file_at(middle);
+                    if self.event_at(last).is_ok() {
+                        (first, last) = (middle, middle);
+                    }
+                    let behind = self.last_older_within(last, high, time_ms);
                     return match behind {
-                        0 => found.max(self.last_older_within(low, start - 1, time_ms)),
+                        0 => found.max(self.last_older_within(low, first - 1, time_ms)),
                         behind => behind,
                     };
                 }
