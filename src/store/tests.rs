@@ -91,6 +91,7 @@ fn what_was_committed_is_there_after_a_reopen() {
         host: HostId(7),
         authority_at: 1_700_000_000_000,
         upstream: Status::ACTIVE,
+        status_heard: true,
         local: Local {
             sanction: Some(Sanction::Takedown),
             throttled: false,
@@ -391,10 +392,11 @@ fn a_crash_loses_nothing_that_was_committed() {
 #[test]
 fn an_older_format_is_read_and_becomes_this_one() {
     let dir = TempDir::new().unwrap();
-    set_meta(dir.path(), &[(Meta::Format, 1)]);
-    let store = open(dir.path());
-    assert_eq!(store.db.meta(Meta::Format).unwrap(), Some(2));
-    drop(store);
+    for older in [1, 2] {
+        set_meta(dir.path(), &[(Meta::Format, older)]);
+        let store = open(dir.path());
+        assert_eq!(store.db.meta(Meta::Format).unwrap(), Some(3));
+    }
     set_meta(dir.path(), &[(Meta::Format, 0)]);
     let error = Store::open(dir.path(), small()).unwrap_err().to_string();
     assert!(error.contains("unknown format"), "{error}");
@@ -403,21 +405,21 @@ fn an_older_format_is_read_and_becomes_this_one() {
 #[test]
 fn a_newer_format_is_refused_and_kept() {
     let dir = TempDir::new().unwrap();
-    set_meta(dir.path(), &[(Meta::Format, 3)]);
+    set_meta(dir.path(), &[(Meta::Format, 4)]);
     for _ in 0..2 {
         let error = Store::open(dir.path(), small()).unwrap_err();
         let newer = matches!(
             error,
             OpenError::NewerFormat {
-                found: 3,
-                supported: 2
+                found: 4,
+                supported: 3
             }
         );
         assert!(newer, "{error}");
     }
     // Also when it has a column family that this program cannot know.
     let dir = TempDir::new().unwrap();
-    set_meta(dir.path(), &[(Meta::Format, 3)]);
+    set_meta(dir.path(), &[(Meta::Format, 4)]);
     {
         let path = dir.path().join("store");
         let names = rocksdb::DB::list_cf(&rocksdb::Options::default(), &path).unwrap();
@@ -427,7 +429,7 @@ fn a_newer_format_is_refused_and_kept() {
     }
     let error = Store::open(dir.path(), small()).unwrap_err();
     assert!(
-        matches!(error, OpenError::NewerFormat { found: 3, .. }),
+        matches!(error, OpenError::NewerFormat { found: 4, .. }),
         "{error}"
     );
 }
@@ -619,6 +621,7 @@ fn a_store_of_an_earlier_version_is_counted_anew_once() {
         host: HostId(host),
         authority_at: 0,
         upstream: upstream.clone(),
+        status_heard: true,
         local: Local {
             sanction: None,
             throttled,
@@ -753,6 +756,7 @@ fn a_store_is_fresh_until_something_is_known() {
         host: HostId::NOWHERE,
         authority_at: 0,
         upstream: Status::ACTIVE,
+        status_heard: true,
         local: Local::default(),
         head: None,
         listed: None,
