@@ -95,9 +95,9 @@ pub const CREW_MAX: usize = 16;
 /// How nice the threads are that read the past for subscribers: what happens now goes before, and hosts come
 /// after, or a subscriber that has fallen behind would never catch up with a relay that is busy.
 pub const REPLAY_NICE: i32 = 5;
-/// How nice the threads are that make pages of lists: as those of hosts, which are many more where there is
-/// not enough for all. Any nicer, and no page would ever be made beside another busy program.
-pub const LIST_NICE: i32 = HOST_NICE;
+/// How nice the threads are that make pages of lists. Any nicer, and one page in a hundred waits for tens of
+/// milliseconds for its turn beside the threads of hosts.
+pub const LIST_NICE: i32 = REPLAY_NICE;
 /// Workspaces for proving that are kept while nobody needs them, of about ten kilobytes each; beyond,
 /// they are freed, and made anew when that many hosts are busy at once again.
 pub const WORKSPACES_KEPT_MAX: usize = 64;
