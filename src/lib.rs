@@ -27,6 +27,7 @@ pub mod service;
 pub mod sim;
 pub mod startup;
 pub mod store;
+mod sync;
 pub mod threads;
 pub mod top;
 
