@@ -9,6 +9,7 @@ export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", cache / "zlay/target")
 
 debug := CARGO_TARGET_DIR / "debug"
 memlab := CARGO_TARGET_DIR / "memlab"
+fuzzing := CARGO_TARGET_DIR / "fuzz"
 
 # More than there are cores: most tests wait for sockets and timers most of the time.
 export RUST_TEST_THREADS := env("RUST_TEST_THREADS", "8")
@@ -71,6 +72,7 @@ lint:
     cargo fmt --check
     cargo fmt --check --manifest-path tests/real/oracle/Cargo.toml
     cargo fmt --check --manifest-path fuzz/Cargo.toml
+    cargo fmt --check --manifest-path tests/concurrency/Cargo.toml
     cargo fmt --check --manifest-path docs/examples/rust/Cargo.toml
     cargo clippy --locked --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
@@ -88,6 +90,7 @@ fmt:
     cargo fmt
     cargo fmt --manifest-path tests/real/oracle/Cargo.toml
     cargo fmt --manifest-path fuzz/Cargo.toml
+    cargo fmt --manifest-path tests/concurrency/Cargo.toml
     cargo fmt --manifest-path docs/examples/rust/Cargo.toml
 
 # RocksDB is compiled once per profile, so this uses the one of the tests, with our own code optimised
@@ -101,10 +104,35 @@ bench name="*" *args:
         --config profile.dev.package.zlay.overflow-checks=false \
         -- {{ args }}
 
-# fuzz `frame`, `cbor`, `car`, `mst_invert`, `did_document` or `websocket` (needs a nightly compiler and cargo-fuzz)
-fuzz target seconds="60":
-    cargo test --locked --lib -- --ignored write_fuzz_seeds
-    cargo +nightly fuzz run {{ target }} -- -max_total_time={{ seconds }}
+# Every input has bounds of memory and time (fuzz/src/lib.rs, fuzz/src/cost.rs). The corpus stays in fuzz/corpus,
+# so that the next run goes on where this one ends.
+
+# any bytes at all: every target of fuzz/ for 20 minutes, or one (`just fuzz frame 300`)
+fuzz target="all" seconds="1200": fuzz-seeds
+    CARGO_TARGET_DIR={{ fuzzing }} fuzz/run {{ target }} {{ seconds }}
+
+# noise, seeds, damaged seeds and all that was ever found, for every target of fuzz/ (a minute; no nightly)
+test-fuzz *args: fuzz-seeds
+    CARGO_TARGET_DIR={{ fuzzing }} cargo test --locked --manifest-path fuzz/pure/Cargo.toml {{ args }}
+
+# seeds for the fuzz targets, from the simulator and from the recordings of real PDSes
+[private]
+fuzz-seeds:
+    cargo test --locked --lib -- --ignored --exact atproto::prove::tests::seeds::write_fuzz_seeds
+
+# what threads share, in every order in which they may take their turns (loom; a minute)
+test-concurrency *args:
+    CARGO_TARGET_DIR={{ fuzzing }} cargo test --locked --manifest-path tests/concurrency/Cargo.toml -- --nocapture {{ args }}
+
+# hosts, sequencer, ring and subscribers with real threads under the thread sanitizer
+tsan:
+    CARGO_TARGET_DIR={{ fuzzing }} RUSTFLAGS=-Zsanitizer=thread cargo +nightly test --locked \
+        --manifest-path fuzz/pure/Cargo.toml -Zbuild-std --target {{ arch() }}-unknown-linux-gnu --test threads
+
+# the pure modules, and the sequencer beside its model, under Miri
+miri:
+    CARGO_TARGET_DIR={{ fuzzing }} MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked \
+        --manifest-path fuzz/pure/Cargo.toml --test smoke
 
 # Samples, plot and results go to soak-results; options, and a short form: `zlay-sim soak --help`.
 

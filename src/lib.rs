@@ -27,6 +27,7 @@ pub mod service;
 pub mod sim;
 pub mod startup;
 pub mod store;
+mod sync;
 #[cfg(test)]
 mod testing;
 pub mod threads;

@@ -9,13 +9,14 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     thread,
-    time::Duration,
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::process::setpriority_process;
 
+pub use self::stop::{Stop, Stopper, stop_pair};
 use crate::memory::stacks::Registered;
+
+mod stop;
 
 /// What a thread is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -274,45 +275,10 @@ pub fn survive<T>(body: impl FnOnce() -> T) -> Option<T> {
 /// The exit code after a panic in a thread that the relay can not do without.
 pub const EXIT_PANIC: i32 = 70;
 
-/// Tells threads to stop, by being dropped.
-#[derive(Debug)]
-pub struct Stopper(#[expect(dead_code, reason = "dropping it is the message")] Sender<()>);
-
-/// Whether and when to stop; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Stop(Receiver<()>);
-
-/// A token and what triggers it.
-pub fn stop_pair() -> (Stopper, Stop) {
-    let (sender, receiver) = bounded(0);
-    (Stopper(sender), Stop(receiver))
-}
-
-impl Stop {
-    /// Whether the stop was asked for.
-    pub fn requested(&self) -> bool {
-        matches!(
-            self.0.try_recv(),
-            Err(crossbeam_channel::TryRecvError::Disconnected)
-        )
-    }
-
-    /// Waits up to `timeout`; true when the stop was asked for.
-    pub fn wait(&self, timeout: Duration) -> bool {
-        matches!(
-            self.0.recv_timeout(timeout),
-            Err(crossbeam_channel::RecvTimeoutError::Disconnected)
-        )
-    }
-
-    /// A channel that becomes ready (disconnected) with the stop, for `select!`.
-    pub fn channel(&self) -> &Receiver<()> {
-        &self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

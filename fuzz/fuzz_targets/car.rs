@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| zlay_fuzz::car(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| zlay_fuzz::run("car", bytes));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| zlay_fuzz::mst_invert(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| zlay_fuzz::run("mst_invert", bytes));

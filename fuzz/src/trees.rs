@@ -3,11 +3,14 @@
 
 use std::sync::OnceLock;
 
-use crate::atproto::{
-    car::BlockTable,
-    cbor::Writer,
-    cid::Cid,
-    mst::{self, Op, OpKind, Span, Tree, layer_of},
+use crate::{
+    atproto::{
+        car::BlockTable,
+        cbor::Writer,
+        cid::Cid,
+        mst::{self, Op, OpKind, Span, Tree, layer_of},
+    },
+    sequence::Bytes,
 };
 
 /// Keys that a node may have: of each letter, one for each of these layers.
@@ -30,25 +33,6 @@ fn key(choice: u8) -> &'static [u8] {
         .collect()
     });
     keys[usize::from(choice) % keys.len()].as_bytes()
-}
-
-/// Takes bytes one by one; zeros when there are none left.
-struct Bytes<'a>(&'a [u8]);
-
-impl Bytes<'_> {
-    fn next(&mut self) -> u8 {
-        match self.0.split_first() {
-            Some((first, rest)) => {
-                self.0 = rest;
-                *first
-            }
-            None => 0,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// The value of a record: one of four.

@@ -15,6 +15,7 @@ mod pace;
 mod page;
 mod progress;
 mod prove;
+mod wanted;
 mod worker;
 
 use std::{
@@ -24,13 +25,13 @@ use std::{
     time::Instant,
 };
 
-pub use self::progress::{Failure, Kind, Phase, Progress, Status, Trouble};
 use self::{progress::Items, worker::Worker};
+pub use self::{
+    progress::{Failure, Kind, Phase, Progress, Status, Trouble},
+    wanted::Wanted,
+};
 use crate::{
-    atproto::{
-        hostname::{Endpoint, Hostname},
-        nsid::Nsid,
-    },
+    atproto::nsid::Nsid,
     control::{Control, HostStatus},
     host::{now_ms, table::HostTable, terms::Policy},
     identity::Directory,
@@ -60,23 +61,6 @@ pub struct Parts {
     pub policy: Arc<Policy>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-}
-
-/// What the operator wants to have read.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Wanted {
-    /// Who has records of what.
-    Collections {
-        /// The relay or the index that is asked.
-        source: Endpoint,
-        /// Collections beside those that are known here.
-        names: Vec<Nsid>,
-    },
-    /// Accounts.
-    Accounts {
-        /// Of this host; none: of all that are not banned.
-        host: Option<Hostname>,
-    },
 }
 
 /// Why a backfill does not begin.

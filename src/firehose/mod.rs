@@ -10,6 +10,7 @@
 
 mod admission;
 mod ahead;
+mod bell;
 mod client_frames;
 mod cursor;
 mod ear;
@@ -19,15 +20,16 @@ mod outbox;
 mod registry;
 mod ring;
 mod subscriber;
+mod ticker;
 
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpStream},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Sender, bounded};
 
 pub use self::{
     admission::{Admission, Admissions, TooMany},
@@ -165,7 +167,10 @@ impl Firehose {
             stop,
         });
         let ticking = Arc::clone(&firehose);
-        let body = move || ticking.tick(&heard);
+        let body = move || {
+            let Firehose { registry, stop, .. } = &*ticking;
+            ticker::tick(registry, &heard, stop, &settings.timing);
+        };
         let thread = threads::spawn(Role::Ticker, "", limits::SERVICE_STACK_BYTES, body)?;
         Ok((firehose, thread))
     }
@@ -237,38 +242,6 @@ impl Firehose {
             log::error!(seq = seq, error:% = error; "the age of an event can not be read");
             None
         })
-    }
-
-    /// Wakes those who wait for frames, until the stop; then waits for the subscribers to end. The
-    /// first frame after a pause is announced at once; those that follow gather meanwhile.
-    fn tick(&self, heard: &Receiver<()>) {
-        let timing = &self.settings.timing;
-        let mut next = Instant::now();
-        loop {
-            select! {
-                recv(heard) -> _ => {}
-                recv(self.stop.channel()) -> _ => break,
-            }
-            let wait = next.saturating_duration_since(Instant::now());
-            if !wait.is_zero() && self.stop.wait(wait) {
-                break;
-            }
-            // What was announced until here is covered by this round.
-            let _ = heard.try_recv();
-            let woken = self.registry.wake_sleeping();
-            next = Instant::now()
-                + if woken < limits::WAKE_MANY {
-                    timing.wake_gather
-                } else {
-                    timing.wake_gather_many
-                };
-        }
-        self.registry.wake_all();
-        let patience = 2 * self.settings.timing.close_timeout;
-        if !self.registry.wait_empty(patience) {
-            let left = self.registry.list().len();
-            log::warn!(subscribers = left; "subscribers did not end in time");
-        }
     }
 }
 

@@ -4,17 +4,15 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    os::fd::OwnedFd,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use rustix::event::{EventfdFlags, eventfd};
-
-use crate::descriptors;
+use super::bell::Bell;
+use crate::sync::{
+    Condvar, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 /// One subscriber as others see it: numbers that it updates and nobody has to lock.
 #[derive(Debug)]
@@ -26,8 +24,8 @@ pub(super) struct Entry {
     pub(super) frames: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) position: AtomicU64,
-    /// Readable when the subscriber is to look at the ring or at the stop.
-    pub(super) bell: OwnedFd,
+    /// Rings when the subscriber is to look at the ring or at the stop.
+    pub(super) bell: Bell,
     /// Whether it waits for frames. One that waits for its socket has enough to do.
     sleeping: AtomicBool,
     /// The operator has sent it away.
@@ -79,8 +77,7 @@ impl Registry {
         peer: SocketAddr,
         user_agent: String,
     ) -> io::Result<Registration> {
-        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        descriptors::check(&bell)?;
+        let bell = Bell::new()?;
         let mut entries = self.lock();
         entries.next_id += 1;
         let entry = Arc::new(Entry {
@@ -107,7 +104,7 @@ impl Registry {
         let mut woken = 0;
         for entry in self.lock().by_id.values() {
             if entry.sleeping.swap(false, Ordering::SeqCst) {
-                entry.ring_bell();
+                entry.bell.ring();
                 woken += 1;
             }
         }
@@ -116,7 +113,7 @@ impl Registry {
 
     /// Wakes everybody, whatever they wait for.
     pub(super) fn wake_all(&self) {
-        self.lock().by_id.values().for_each(|e| e.ring_bell());
+        self.lock().by_id.values().for_each(|e| e.bell.ring());
     }
 
     /// The lowest position of a subscriber; one that has not begun is at 0.
@@ -133,7 +130,7 @@ impl Registry {
             return false;
         };
         entry.dismissed.store(true, Ordering::SeqCst);
-        entry.ring_bell();
+        entry.bell.ring();
         true
     }
 
@@ -186,22 +183,22 @@ impl Entry {
         self.dismissed.load(Ordering::SeqCst)
     }
 
-    /// Says that it is going to sleep. It must look at the ring once more after this: a frame
-    /// published before is not announced again.
-    pub(super) fn fall_asleep(&self) {
-        self.sleeping.store(true, Ordering::SeqCst);
+    /// Says that it is going to sleep; false where there is news all the same, and it is awake. A frame
+    /// that was published before is not announced again, so what is new is looked for after this is said.
+    pub(super) fn falls_asleep(&self, is_news: impl FnOnce() -> bool) -> bool {
+        // Not a mere write: of two that exchange it, the later one sees what the other did before.
+        self.sleeping.swap(true, Ordering::SeqCst);
+        if is_news() {
+            self.wake_up();
+            return false;
+        }
+        true
     }
 
     /// Says that it is awake, and silences the bell.
     pub(super) fn wake_up(&self) {
         self.sleeping.store(false, Ordering::SeqCst);
-        // It may not have rung: then there is nothing to read.
-        let _ = rustix::io::read(&self.bell, &mut [0u8; 8]);
-    }
-
-    fn ring_bell(&self) {
-        // Only a full counter refuses, and that is a bell that rings.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        self.bell.silence();
     }
 
     fn info(&self) -> SubscriberInfo {
@@ -265,12 +262,11 @@ mod tests {
         let rings = |entry: &Entry| rustix::io::read(&entry.bell, &mut [0u8; 8]).is_ok();
         assert_eq!(registry.wake_sleeping(), 0);
         assert!(!rings(&one.entry));
-        one.entry.fall_asleep();
+        assert!(one.entry.falls_asleep(|| false));
         assert_eq!(registry.wake_sleeping(), 1);
         assert_eq!(registry.wake_sleeping(), 0);
         assert!(rings(&one.entry));
-        one.entry.fall_asleep();
-        one.entry.wake_up();
+        assert!(!one.entry.falls_asleep(|| true), "there is news");
         registry.wake_sleeping();
         assert!(!rings(&one.entry));
         registry.wake_all();

@@ -1,14 +1,12 @@
 //! The most recent frames, in memory, for everybody who keeps up.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::collections::VecDeque;
 
 use super::Frame;
+use crate::sync::{
+    PoisonError, RwLock, RwLockReadGuard,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// A queue of frames bounded in bytes. One writer, many readers; what it no longer holds is in the
 /// store.
@@ -116,7 +114,7 @@ impl Ring {
         self.head.load(Ordering::SeqCst)
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Frames> {
+    fn read(&self) -> RwLockReadGuard<'_, Frames> {
         self.frames.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -454,9 +454,8 @@ impl Subscriber {
         let timing = &self.firehose.settings.timing;
         let entry = &self.registration.entry;
         let (mut interest, mut deadline) = if self.outbox.is_empty() {
-            entry.fall_asleep();
-            if self.firehose.ring.head() > self.position {
-                entry.wake_up();
+            let ring = &self.firehose.ring;
+            if !entry.falls_asleep(|| ring.head() > self.position) {
                 return Ok(());
             }
             let ping_at = self.sent_at + timing.ping_interval;

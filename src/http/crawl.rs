@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
+    body::hostname,
     rate::RateLimit,
     request::{Method, Request, is_beside_us},
     response::Response,
@@ -231,16 +232,6 @@ impl CrawlDesk {
     }
 }
 
-/// The `hostname` of the body.
-pub(super) fn hostname(body: &[u8]) -> Result<String, Response> {
-    let body: Value = serde_json::from_slice(body)
-        .map_err(|_| Response::invalid("The request body is not JSON"))?;
-    match body.get("hostname") {
-        Some(Value::String(name)) if !name.trim().is_empty() => Ok(name.clone()),
-        _ => Err(Response::invalid("hostname is missing, or is not a string")),
-    }
-}
-
 fn refusal(refused: Refused) -> Response {
     Response::error(refused.status(), refused.error(), &refused.to_string())
 }
@@ -308,6 +299,7 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use serde_json::Value;
 
     use super::*;
     use crate::{config::Cli, control::settings::Settings, host::admission::tests::admission};

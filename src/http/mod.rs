@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod app;
+mod body;
 #[cfg(test)]
 pub(crate) mod boundary;
 pub mod client;

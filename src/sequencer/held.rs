@@ -5,7 +5,7 @@
 //! Pure: the sequencer asks and tells, this keeps the limits. What is held is bounded, and so is how
 //! often an account and a host are asked about.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use super::event::{Event, Kind, Upstream};
 use crate::{
@@ -22,8 +22,9 @@ use crate::{
 pub(super) struct Held {
     accounts: HashMap<Did, Vec<Event>>,
     bytes: usize,
-    /// The epoch and upstream seq of what is held, of each host.
-    places: HashMap<HostId, BTreeSet<(u32, u64)>>,
+    /// The epoch and upstream seq of what is held, of each host, and how many events are held under it: over
+    /// a new connection a host may say something else with the last seq of the one before.
+    places: HashMap<HostId, BTreeMap<(u32, u64), usize>>,
     /// The question that each host has not answered yet: one at a time, so that a host which takes
     /// its time does not keep the others waiting.
     asking: HashMap<HostId, Did>,
@@ -100,7 +101,8 @@ impl Held {
     pub(super) fn push(&mut self, event: Event) {
         self.bytes += event.frame.len();
         let place = (event.upstream.epoch, event.upstream.seq);
-        self.places.entry(event.host).or_default().insert(place);
+        let places = self.places.entry(event.host).or_default();
+        *places.entry(place).or_default() += 1;
         self.accounts
             .entry(event.did.clone())
             .or_default()
@@ -112,14 +114,25 @@ impl Held {
         let events = self.accounts.remove(did).unwrap_or_default();
         for event in &events {
             self.bytes -= event.frame.len();
-            if let Some(places) = self.places.get_mut(&event.host) {
-                places.remove(&(event.upstream.epoch, event.upstream.seq));
-                if places.is_empty() {
-                    self.places.remove(&event.host);
-                }
-            }
+            self.leave(event.host, (event.upstream.epoch, event.upstream.seq));
         }
         events
+    }
+
+    /// One event fewer is held in this place.
+    fn leave(&mut self, host: HostId, place: (u32, u64)) {
+        let Some(places) = self.places.get_mut(&host) else {
+            return;
+        };
+        if let Some(count) = places.get_mut(&place) {
+            *count -= 1;
+            if *count == 0 {
+                places.remove(&place);
+            }
+        }
+        if places.is_empty() {
+            self.places.remove(&host);
+        }
     }
 
     /// How far the host may be said to be processed, where it would be up to `cursor`: not past
@@ -128,7 +141,7 @@ impl Held {
         let places = self.places.get(&host);
         let oldest = places.and_then(|places| places.range((epoch, 0)..=(epoch, u64::MAX)).next());
         let Some(limit) = oldest
-            .map(|(_, seq)| seq - 1)
+            .map(|((_, seq), _)| seq - 1)
             .filter(|limit| *limit < cursor)
         else {
             return cursor;
@@ -209,6 +222,23 @@ mod tests {
         assert_eq!(held.cursor(host, 1, 7), 4);
         let owed = held.take_owed(host).map(|owed| (owed.epoch, owed.cursor));
         assert_eq!(owed, Some((1, 8)));
+    }
+
+    #[test]
+    fn a_cursor_stays_while_anything_is_held_under_its_seq() {
+        let (mut held, host) = (Held::default(), HostId(7));
+        for n in [1, 2] {
+            let mut event = event(n);
+            (event.host, event.upstream.seq) = (host, 5);
+            held.push(event);
+        }
+        for n in [1, 2] {
+            assert_eq!(held.cursor(host, 0, 9), 4, "of account {n}");
+            let did = Did::parse(&format!("did:web:n{n}.test")).unwrap();
+            assert_eq!(held.release(&did).len(), 1);
+        }
+        assert_eq!(held.cursor(host, 0, 9), 9);
+        assert!(held.places.is_empty());
     }
 
     #[test]

@@ -4,10 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     ops::{AddAssign, SubAssign},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,6 +18,10 @@ use crate::{
     },
     metrics::{Metrics, labels::Wait},
     store::account::HostId,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The sending end; cheap to clone.

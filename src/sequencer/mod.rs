@@ -222,6 +222,13 @@ impl Sequencer {
         }
     }
 
+    /// One batch of what waits, if anything does. Public for `fuzz/` only.
+    #[doc(hidden)]
+    pub fn step(&mut self) -> Result<(), SequencerError> {
+        let first = self.outbox.next();
+        self.work(first)
+    }
+
     /// Makes one batch of accounts that are let in and of what waits, beginning with `first`; writes
     /// and publishes it.
     fn work(&mut self, first: Option<Input>) -> Result<(), SequencerError> {

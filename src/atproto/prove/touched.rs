@@ -55,9 +55,9 @@ impl Touched {
         self.0.is_empty()
     }
 
-    /// What a made-up commit shows.
-    #[cfg(test)]
-    pub(crate) fn of(collections: &[(&str, Presence)]) -> Touched {
+    /// What a made-up commit shows: for tests and `fuzz/` only.
+    #[doc(hidden)]
+    pub fn of(collections: &[(&str, Presence)]) -> Touched {
         let mut noted = Vec::new();
         for (name, presence) in collections {
             let prefix = format!("{name}/");

@@ -2,36 +2,13 @@
 
 use serde_json::json;
 
-use super::{
-    App, Request, Response,
-    order::{self, Order},
-    page_size, text, unavailable,
-};
+use super::{App, Request, Response, page_size, read::did, unavailable};
 use crate::{
     atproto::did::Did,
     http::query::Query,
     limits::TAKEDOWNS_PAGE_MAX,
-    sequencer::event::Ruling,
     store::account::{Sanction, Status},
 };
-
-pub(super) fn take_down(request: &Request) -> Result<Order, Response> {
-    rule(request, Ruling::Takedown)
-}
-
-pub(super) fn reverse_takedown(request: &Request) -> Result<Order, Response> {
-    rule(request, Ruling::Reversal)
-}
-
-fn rule(request: &Request, ruling: Ruling) -> Result<Order, Response> {
-    let did = did(request)?;
-    Ok(Order::Rule { did, ruling })
-}
-
-/// The account that a request is about.
-fn did(request: &Request) -> Result<Did, Response> {
-    order::did(&text(request, &["did"])?)
-}
 
 pub(super) fn not_found() -> Response {
     let message = "No event of this account was ever seen here";

@@ -2,42 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    App, Request, Response,
-    order::{self, Done, Order},
-    parameter, text, unavailable,
-};
+use super::{App, Request, Response, carry_out::Done, unavailable};
 use crate::{
-    atproto::{datetime, hostname::Endpoint, nsid::Nsid},
+    atproto::datetime,
     backfill::{Kind, Refused, Status, Wanted},
     http::hosts::not_found,
 };
-
-/// Who has records of what, from another relay.
-pub(super) fn begin_collections(request: &Request) -> Result<Order, Response> {
-    let source = source(&text(request, &["source"])?)?;
-    let names = collections(request)?;
-    Ok(Order::Fill(Wanted::Collections { source, names }))
-}
-
-/// Accounts, from one host or from all.
-pub(super) fn begin_accounts(request: &Request) -> Result<Order, Response> {
-    let host = match parameter(request, &["host", "hostname"])? {
-        None | Some(Value::Null) => None,
-        Some(_) => Some(order::host(&text(request, &["host", "hostname"])?)?),
-    };
-    Ok(Order::Fill(Wanted::Accounts { host }))
-}
-
-/// Ends the one that runs; saying it twice is no error.
-pub(super) fn cancel(_: &Request) -> Result<Order, Response> {
-    Ok(Order::EndFilling)
-}
-
-/// Another relay, or an index.
-pub(super) fn source(name: &str) -> Result<Endpoint, Response> {
-    Endpoint::parse(name).map_err(|error| Response::invalid(&format!("source is {error}")))
-}
 
 /// Begins a backfill. The audit log has it under `subject`.
 pub(super) fn begin(app: &App, wanted: &Wanted, subject: String) -> Result<Done, Response> {
@@ -88,33 +58,6 @@ pub(super) fn collections_status(app: &App, _: &Request) -> Result<Response, Res
 pub(super) fn accounts_status(app: &App, _: &Request) -> Result<Response, Response> {
     let status = app.backfill.status(Kind::Accounts);
     Ok(Response::json(&shown(Kind::Accounts, status.as_ref())))
-}
-
-/// The names in `collections`: separated by commas, or an array of JSON.
-fn collections(request: &Request) -> Result<Vec<Nsid>, Response> {
-    let wrong = || Response::invalid("collections is neither a list of names nor text");
-    let names: Vec<String> = match parameter(request, &["collections"])? {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::String(text)) => text.split(',').map(|name| name.trim().to_owned()).collect(),
-        Some(Value::Array(names)) => {
-            let text = |name: Value| name.as_str().map(|name| name.trim().to_owned());
-            let names: Option<_> = names.into_iter().map(text).collect();
-            names.ok_or_else(wrong)?
-        }
-        Some(_) => return Err(wrong()),
-    };
-    named(names.iter().map(String::as_str))
-}
-
-/// Collections by name; empty names are none.
-pub(super) fn named<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Nsid>, Response> {
-    let named = names.filter(|name| !name.is_empty());
-    let parsed = named.map(|name| {
-        let shown: String = name.chars().take(Nsid::LEN_MAX).collect();
-        Nsid::parse(name)
-            .map_err(|error| Response::invalid(&format!("{shown:?} in collections is {error}")))
-    });
-    parsed.collect()
 }
 
 /// How far a backfill is; none: there was none of this kind.

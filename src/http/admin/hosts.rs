@@ -2,22 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    App, Request, Response, body,
-    order::{self, Order},
-    parameter, text, unavailable,
-};
+use super::{App, Request, Response, read::host, unavailable};
 use crate::{
-    atproto::{datetime, hostname::Hostname},
+    atproto::datetime,
     control::{HostStatus, domain::Domain},
     host::{
-        decision::{Change, Decision, DecisionError},
+        decision::{Decision, DecisionError},
         quota::Span,
     },
-    http::{
-        crawl,
-        hosts::{Detail, not_found, page},
-    },
+    http::hosts::{Detail, not_found, page},
     limits::HTTP_RETRY_AFTER,
 };
 
@@ -125,95 +118,10 @@ pub(super) fn connected(app: &App, _: &Request) -> Result<Response, Response> {
     Ok(Response::json(&names))
 }
 
-pub(super) fn request_crawl(request: &Request) -> Result<Order, Response> {
-    let hostname = crawl::hostname(&request.body)?;
-    Ok(Order::Crawl { hostname })
-}
-
-pub(super) fn block(request: &Request) -> Result<Order, Response> {
-    let (host, banned) = (host(request)?, true);
-    Ok(Order::Ban { host, banned })
-}
-
-pub(super) fn unblock(request: &Request) -> Result<Order, Response> {
-    let (host, banned) = (host(request)?, false);
-    Ok(Order::Ban { host, banned })
-}
-
-/// Ends a connection. It is made anew soon, unless `block` says that the host is banned from now on.
-pub(super) fn disconnect(request: &Request) -> Result<Order, Response> {
-    let host = host(request)?;
-    let block = match parameter(request, &["block"])? {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(block)) => block,
-        Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => true,
-        Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => false,
-        Some(_) => return Err(Response::invalid("block is not true or false")),
-    };
-    Ok(Order::Disconnect { host, block })
-}
-
-pub(super) fn ban_domain(request: &Request) -> Result<Order, Response> {
-    let (domain, banned) = (order::domain(&text(request, &["domain"])?)?, true);
-    Ok(Order::BanDomain { domain, banned })
-}
-
-pub(super) fn unban_domain(request: &Request) -> Result<Order, Response> {
-    let (domain, banned) = (order::domain(&text(request, &["domain"])?)?, false);
-    Ok(Order::BanDomain { domain, banned })
-}
-
 pub(super) fn banned_domains(app: &App, _: &Request) -> Result<Response, Response> {
     let domains = app.hosts.banned_domains();
     let domains: Vec<&str> = domains.iter().map(Domain::as_str).collect();
     Ok(Response::json(&json!({ "banned_domains": domains })))
-}
-
-/// Other terms for a host. What is `null` is the default again; what is not there stays.
-pub(super) fn change(request: &Request) -> Result<Order, Response> {
-    let said = body(request)?;
-    let number = |name: &str| match said.get(name) {
-        None => Ok(None),
-        Some(Value::Null) => Ok(Some(None)),
-        Some(value) => order::limit(name, value).map(|number| Some(Some(number))),
-    };
-    let switch = |name: &str| match said.get(name) {
-        None => Ok(None),
-        Some(Value::Null) => Ok(Some(None)),
-        Some(Value::Bool(on)) => Ok(Some(Some(*on))),
-        Some(_) => Err(Response::invalid(&format!("{name} is not true or false"))),
-    };
-    let change = Change {
-        lenient: switch("lenient")?.map(|on| on.unwrap_or(false)),
-        trusted: switch("trusted")?,
-        accounts: number("repo_limit")?,
-        events_per_second: number("events_per_second")?,
-        events_per_hour: number("events_per_hour")?,
-        events_per_day: number("events_per_day")?,
-    };
-    let silenced = switch("account_limit_alerts_silenced")?.map(|on| on.unwrap_or(false));
-    if change == Change::default() && silenced.is_none() {
-        let message = "Nothing to change: give repo_limit, events_per_second, events_per_hour, \
-                       events_per_day, trusted, lenient or account_limit_alerts_silenced";
-        return Err(Response::invalid(message));
-    }
-    let host = host(request)?;
-    Ok(Order::Change {
-        host,
-        change,
-        silenced,
-    })
-}
-
-pub(super) fn alert_sent(request: &Request) -> Result<Order, Response> {
-    let kind = text(request, &["kind"])?;
-    if !matches!(kind.as_str(), "warning" | "recovery") {
-        return Err(Response::invalid("kind is not \"warning\" or \"recovery\""));
-    }
-    let sent = text(request, &["sentat"])?;
-    datetime::check(&sent).map_err(|error| Response::invalid(&format!("sentAt is {error}")))?;
-    let host = host(request)?;
-    Ok(Order::Alert { host, kind, sent })
 }
 
 pub(super) fn set_alert(
@@ -236,14 +144,6 @@ pub(super) fn set_alert(
     changed.map_err(|error| unavailable(&error))
 }
 
-/// Another place from which a host is read.
-pub(super) fn reset(request: &Request) -> Result<Order, Response> {
-    let host = host(request)?;
-    let said = parameter(request, &["cursor"])?;
-    let to = order::place(&said.unwrap_or_default())?;
-    Ok(Order::Reset { host, to })
-}
-
 /// Puts a decision into force; the error is the answer.
 pub(super) fn decide(app: &App, decision: &Decision) -> Result<(), Response> {
     app.hosts.decide(decision).map_err(|error| match error {
@@ -264,9 +164,4 @@ pub(super) fn decide(app: &App, decision: &Decision) -> Result<(), Response> {
             Response::error(500, "InternalServerError", message)
         }
     })
-}
-
-/// A host: `host` or `hostname`, in the query or in the body.
-fn host(request: &Request) -> Result<Hostname, Response> {
-    order::host(&text(request, &["host", "hostname"])?)
 }

@@ -8,21 +8,22 @@
 mod access;
 mod accounts;
 mod backfill;
+mod carry_out;
 mod console;
 mod hosts;
 mod order;
+mod read;
 mod relay;
 mod session;
 mod subscribers;
 
 use std::time::Instant;
 
-use serde_json::{Map, Value};
-
 pub use self::access::Admin;
 use self::{
     access::{Access, is_of_another_page, of_another_page},
-    order::{Done, Order},
+    carry_out::Done,
+    order::Order,
     session::Visit,
 };
 use super::{
@@ -59,33 +60,33 @@ fn act(path: &str) -> Option<Act> {
         "pds/list" => Read(hosts::list),
         "hosts" => Read(hosts::details),
         "hosts/detail" => Read(hosts::detail),
-        "pds/requestCrawl" | "hosts/requestCrawl" => Write(hosts::request_crawl),
-        "pds/block" | "hosts/block" => Write(hosts::block),
-        "pds/unblock" | "hosts/unblock" => Write(hosts::unblock),
-        "pds/changeLimits" | "hosts/changeLimits" => Write(hosts::change),
-        "hosts/resetCursor" => Write(hosts::reset),
-        "alerts/accountLimitSent" => Write(hosts::alert_sent),
+        "pds/requestCrawl" | "hosts/requestCrawl" => Write(read::request_crawl),
+        "pds/block" | "hosts/block" => Write(read::block),
+        "pds/unblock" | "hosts/unblock" => Write(read::unblock),
+        "pds/changeLimits" | "hosts/changeLimits" => Write(read::change),
+        "hosts/resetCursor" => Write(read::reset),
+        "alerts/accountLimitSent" => Write(read::alert_sent),
         "subs/getUpstreamConns" => Read(hosts::connected),
-        "subs/killUpstream" => Write(hosts::disconnect),
-        "subs/banDomain" => Write(hosts::ban_domain),
-        "subs/unbanDomain" => Write(hosts::unban_domain),
+        "subs/killUpstream" => Write(read::disconnect),
+        "subs/banDomain" => Write(read::ban_domain),
+        "subs/unbanDomain" => Write(read::unban_domain),
         "subs/listDomainBans" => Read(hosts::banned_domains),
         "subs/getEnabled" => Read(relay::enabled),
-        "subs/setEnabled" => Write(relay::set_enabled),
+        "subs/setEnabled" => Write(read::set_enabled),
         "subs/perDayLimit" => Read(relay::per_day_limit),
-        "subs/setPerDayLimit" => Write(relay::set_per_day_limit),
+        "subs/setPerDayLimit" => Write(read::set_per_day_limit),
         "settings" => Read(relay::settings),
-        "settings/change" => Write(relay::change_settings),
+        "settings/change" => Write(read::change_settings),
         "audit" => Read(relay::audit),
-        "repo/takeDown" | "repo/ban" => Write(accounts::take_down),
-        "repo/reverseTakedown" | "repo/unban" => Write(accounts::reverse_takedown),
+        "repo/takeDown" | "repo/ban" => Write(read::take_down),
+        "repo/reverseTakedown" | "repo/unban" => Write(read::reverse_takedown),
         "repo/takedowns" => Read(accounts::takedowns),
         "repo/lookup" => Read(accounts::lookup),
-        "backfill-collections" => Both(backfill::collections_status, backfill::begin_collections),
-        "backfill-accounts" => Both(backfill::accounts_status, backfill::begin_accounts),
-        "backfill/cancel" => Write(backfill::cancel),
+        "backfill-collections" => Both(backfill::collections_status, read::begin_collections),
+        "backfill-accounts" => Both(backfill::accounts_status, read::begin_accounts),
+        "backfill/cancel" => Write(read::cancel),
         "consumers/list" => Read(subscribers::list),
-        "consumers/disconnect" => Write(subscribers::dismiss),
+        "consumers/disconnect" => Write(read::dismiss),
         _ => return None,
     })
 }
@@ -184,42 +185,6 @@ fn unavailable(error: &str) -> Response {
     log::error!(error:% = error; "what the operator asks for can not be done now");
     let message = format!("The relay can not do that now: {error}");
     Response::error(503, "InternalServerError", &message).retry_after(HTTP_RETRY_AFTER)
-}
-
-/// The body, with its names in lower case: clients differ in how they write them. None: no names.
-fn body(request: &Request) -> Result<Map<String, Value>, Response> {
-    if request.body.is_empty() {
-        return Ok(Map::new());
-    }
-    match serde_json::from_slice(&request.body) {
-        Ok(Value::Object(fields)) => {
-            let lower = fields.into_iter().map(|(k, v)| (k.to_ascii_lowercase(), v));
-            Ok(lower.collect())
-        }
-        _ => Err(Response::invalid("The request body is not a JSON object")),
-    }
-}
-
-/// A parameter, which is in the query or in the body.
-fn parameter(request: &Request, names: &[&str]) -> Result<Option<Value>, Response> {
-    let query = Query::parse(&request.query)?;
-    if let Some(value) = names.iter().find_map(|name| query.get(name)) {
-        return Ok(Some(value.into()));
-    }
-    let mut body = body(request)?;
-    Ok(names.iter().find_map(|name| body.remove(*name)))
-}
-
-/// A parameter that is text and must be there.
-fn text(request: &Request, names: &[&str]) -> Result<String, Response> {
-    match parameter(request, names)? {
-        Some(Value::String(text)) => Ok(text.trim().to_owned()),
-        _ => {
-            let name = names.first().copied().unwrap_or_default();
-            let message = format!("{name} is missing, or is not a string");
-            Err(Response::invalid(&message))
-        }
-    }
 }
 
 /// A number of things on a page, from the query.

@@ -2,12 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{App, Request, Response, body, order::Order, page_size, text, unavailable};
+use super::{App, Request, Response, page_size, unavailable};
 use crate::{
-    atproto::datetime,
-    control::settings::{Choice, Setting},
-    http::query::Query,
-    limits::AUDIT_PAGE_MAX,
+    atproto::datetime, control::settings::Setting, http::query::Query, limits::AUDIT_PAGE_MAX,
 };
 
 pub(super) fn enabled(app: &App, _: &Request) -> Result<Response, Response> {
@@ -16,30 +13,9 @@ pub(super) fn enabled(app: &App, _: &Request) -> Result<Response, Response> {
     ))
 }
 
-pub(super) fn set_enabled(request: &Request) -> Result<Order, Response> {
-    // What the reference relay takes for a yes or a no.
-    let enabled = match text(request, &["enabled"])?.as_str() {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-        _ => return Err(Response::invalid("enabled is not true or false")),
-    };
-    let choice = Choice::Switch(enabled);
-    Ok(Order::Set(vec![(Setting::RequestCrawl, Some(choice))]))
-}
-
 pub(super) fn per_day_limit(app: &App, _: &Request) -> Result<Response, Response> {
     let limit = app.policy.number(Setting::NewHostsPerDay);
     Ok(Response::json(&json!({ "limit": limit })))
-}
-
-pub(super) fn set_per_day_limit(request: &Request) -> Result<Order, Response> {
-    let limit = text(request, &["limit"])?;
-    let limit = limit.parse::<u64>().unwrap_or(u64::MAX).into();
-    let setting = Setting::NewHostsPerDay;
-    let choice = setting
-        .choice(&limit)
-        .map_err(|_| Response::invalid("limit is not a number"))?;
-    Ok(Order::Set(vec![(setting, Some(choice))]))
 }
 
 /// Every setting, with what it is, what it would be, and what it means.
@@ -57,30 +33,6 @@ pub(super) fn settings(app: &App, _: &Request) -> Result<Response, Response> {
         (setting.name().to_owned(), value)
     });
     Ok(Response::json(&Value::Object(rows.into_iter().collect())))
-}
-
-/// Changes settings by name; `null` takes a change back. All names and values are checked first.
-pub(super) fn change_settings(request: &Request) -> Result<Order, Response> {
-    let said = body(request)?;
-    if said.is_empty() {
-        return Err(Response::invalid(
-            "Nothing to change: the body names no setting",
-        ));
-    }
-    let mut changes = Vec::new();
-    for (name, value) in &said {
-        let Some(setting) = Setting::parse(name) else {
-            let known = Setting::ALL.map(Setting::name).join(", ");
-            let message = format!("{name} is not a setting; there are {known}");
-            return Err(Response::invalid(&message));
-        };
-        let choice = match value {
-            Value::Null => None,
-            value => Some(setting.choice(value).map_err(|e| Response::invalid(&e))?),
-        };
-        changes.push((setting, choice));
-    }
-    Ok(Order::Set(changes))
 }
 
 /// What the operator has done, the latest first; the cursor is the number of the last entry.

@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
 
-use super::{App, Request, Response, order::Order, parameter};
+use super::{App, Request, Response};
 use crate::{atproto::datetime, firehose::SubscriberInfo, host::now_ms};
 
 /// How far a subscriber is behind.
@@ -60,14 +60,4 @@ fn row(subscriber: &SubscriberInfo, lag: Lag) -> Value {
 pub(super) fn since_ms(subscriber: &SubscriberInfo) -> u64 {
     let since = subscriber.since.duration_since(UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Sends a subscriber away; nothing keeps it from coming again.
-pub(super) fn dismiss(request: &Request) -> Result<Order, Response> {
-    let id = match parameter(request, &["id"])? {
-        Some(Value::String(text)) => text.parse().ok(),
-        other => other.as_ref().and_then(Value::as_u64),
-    };
-    let subscriber = id.ok_or_else(|| Response::invalid("id is not the number of a subscriber"))?;
-    Ok(Order::Dismiss { subscriber })
 }

@@ -4,6 +4,7 @@
 mod damage;
 mod random;
 mod recorded;
+mod seeds;
 
 use std::{sync::Arc, time::Duration};
 
@@ -373,45 +374,6 @@ fn a_status_is_a_word_and_not_a_book() {
     ] {
         let frame = event::account(&did, Some(&"x".repeat(len)), clock::micros()).frame(1);
         assert_eq!(check_event(&parse(&frame), now()), verdict);
-    }
-}
-
-/// A small corpus for the targets in `fuzz/`, where the account that signs has this secret.
-#[test]
-#[ignore = "writes the seeds of the fuzz targets"]
-fn write_fuzz_seeds() {
-    let rng = &mut fastrand::Rng::with_seed(1);
-    let mut account = Account::random(rng, 0);
-    account.key = Arc::new(Key::from_secret(keys::Curve::K256, [7; 32]).unwrap());
-    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    let write = |target: &str, name: &str, bytes: &[u8]| {
-        let folder = corpus.join(target);
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join(name), bytes).unwrap();
-    };
-    let document = account.document("https://pds.test");
-    write("did_document", "multikey", document.as_bytes());
-    for n in 0..12 {
-        let mut writes = vec![account.post(&format!("post {n}"))];
-        if let Some(path) = account.repo.tree().pick(rng).filter(|_| n % 3 == 0) {
-            writes.push(Write::Delete(path.to_string()));
-        }
-        let frame = account.commit(&writes).frame(n + 1);
-        let Body::Commit(commit) = parse(&frame).body else {
-            panic!("not a commit");
-        };
-        write("frame", &format!("commit-{n}"), &frame);
-        write("cbor", &format!("commit-{n}"), &frame);
-        write("car", &format!("commit-{n}"), &frame[commit.blocks]);
-    }
-    let sync = account.sync().unwrap();
-    for (name, event) in [
-        ("sync", sync),
-        ("identity", account.identity()),
-        ("account", account.account()),
-    ] {
-        write("frame", name, &event.frame(99));
-        write("cbor", name, &event.frame(99));
     }
 }
 

@@ -23,14 +23,16 @@ use crate::{
 const LATER: Duration = Duration::from_secs(1 << 33);
 
 /// What one PDS sent.
-struct Recording {
+pub(super) struct Recording {
     host: String,
-    frames: Vec<Vec<u8>>,
+    pub(super) frames: Vec<Vec<u8>>,
+    /// The documents of the directory, as JSON.
+    pub(super) documents: Vec<(String, String)>,
     /// What the directory said of each account, one after the other.
     identities: HashMap<String, Vec<Identity>>,
 }
 
-fn recordings() -> [Recording; 2] {
+pub(super) fn recordings() -> [Recording; 2] {
     ["pds-0.4", "pds-0.5"].map(|name| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
         let read = |ending: &str| std::fs::read(path.join(format!("{name}.{ending}"))).unwrap();
@@ -51,9 +53,15 @@ fn recordings() -> [Recording; 2] {
             let list = list.map(|d| Identity::parse(&parsed, d.to_string().as_bytes(), 0).unwrap());
             (did.clone(), list.collect())
         });
+        let each = |(did, list): (&String, &serde_json::Value)| {
+            let list = list.as_array().unwrap().iter();
+            list.map(|json| (did.clone(), json.to_string()))
+                .collect::<Vec<_>>()
+        };
         Recording {
             host: about["host"].as_str().unwrap().to_owned(),
             identities: identities.collect(),
+            documents: documents.iter().flat_map(each).collect(),
             frames,
         }
     })

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{super::backfill, App, Order, Query, Response, order};
+use super::{super::read, App, Order, Query, Response, order};
 use crate::{
     atproto::{hostname::Hostname, nsid::Nsid},
     backfill::Wanted,
@@ -71,8 +71,8 @@ pub(super) fn read(app: &App, form: &Query) -> Result<Order, Response> {
         },
         "settings/change" => Order::Set(vec![setting(app, form)?]),
         "backfill-collections" => Order::Fill(Wanted::Collections {
-            source: backfill::source(text("source")?)?,
-            names: backfill::named(listed(form.said("collections").unwrap_or_default()))?,
+            source: read::source(text("source")?)?,
+            names: read::named(listed(form.said("collections").unwrap_or_default()))?,
         }),
         "backfill-accounts" => Order::Fill(Wanted::Accounts {
             host: form.get("host").map(|_| host()).transpose()?,

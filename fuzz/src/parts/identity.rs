@@ -1,0 +1,4 @@
+//! See `src/identity`.
+
+#[path = "../../../src/identity/document.rs"]
+pub mod document;

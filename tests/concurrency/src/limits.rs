@@ -1,0 +1,8 @@
+//! In the place of `src/limits.rs`: as small as can be, so that everything is full soon.
+
+pub(crate) const INBOX_EVENTS_MAX: usize = 2;
+pub(crate) const INBOX_HOST_EVENTS_MAX: usize = 1;
+pub(crate) const INBOX_HOST_BYTES_MAX: usize = 1 << 20;
+pub(crate) const INBOX_COMMANDS_MAX: usize = 1;
+pub(crate) const INBOX_BYTES_MAX: usize = 1 << 20;
+pub(crate) const WAKE_MANY: usize = 4;

@@ -1,0 +1,6 @@
+//! See `src/threads.rs`.
+
+#[path = "../../../src/threads/stop.rs"]
+mod stop;
+
+pub(crate) use stop::{Stop, Stopper, stop_pair};
