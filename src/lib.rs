@@ -10,6 +10,8 @@ pub mod config;
 pub mod control;
 pub mod crash;
 pub mod crew;
+#[cfg(test)]
+mod described;
 pub mod descriptors;
 pub mod firehose;
 pub mod host;
