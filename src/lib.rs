@@ -22,6 +22,7 @@ pub mod logging;
 pub mod memory;
 pub mod metrics;
 pub mod outbound;
+mod percent;
 pub mod reject;
 pub mod relay;
 pub mod sequencer;
