@@ -10,6 +10,8 @@ pub mod config;
 pub mod control;
 pub mod crash;
 pub mod crew;
+#[cfg(test)]
+mod described;
 pub mod descriptors;
 pub mod firehose;
 pub mod host;
@@ -20,6 +22,7 @@ pub mod logging;
 pub mod memory;
 pub mod metrics;
 pub mod outbound;
+mod percent;
 pub mod reject;
 pub mod relay;
 pub mod sequencer;

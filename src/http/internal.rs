@@ -338,7 +338,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::http::boundary::{Fake, app, eventually, get};
+    use crate::{
+        http::boundary::{Fake, app, get},
+        testing::wait_until,
+    };
 
     fn port() -> Internal {
         let app = app(&Arc::new(Fake::default()), &[], false);
@@ -356,7 +359,7 @@ mod tests {
         drop(dead);
         // The workers hold it until they look again.
         let address = internal.address();
-        assert!(eventually(|| {
+        wait_until("the port is back", || {
             let mut stream = TcpStream::connect(address).unwrap();
             let patience = Some(std::time::Duration::from_millis(100));
             stream.set_read_timeout(patience).unwrap();
@@ -364,7 +367,7 @@ mod tests {
             stream.write_all(head.as_bytes()).unwrap();
             let mut answer = [0; 12];
             stream.read_exact(&mut answer).is_ok() && answer == *b"HTTP/1.1 200"
-        }));
+        });
     }
 
     #[test]
@@ -378,13 +381,13 @@ mod tests {
             half.push(stream);
         }
         let is_full = || internal.shared.slow.load(Ordering::Relaxed) >= INTERNAL_SLOW_MAX;
-        assert!(eventually(is_full));
+        wait_until("all that wait for a body are in", is_full);
         assert_eq!(get(internal.address(), "/metrics").0, 200);
         assert_eq!(get(internal.address(), "/healthz").0, 200);
         drop(half);
-        assert!(eventually(
-            || internal.shared.slow.load(Ordering::Relaxed) == 0
-        ));
+        wait_until("they are let go", || {
+            internal.shared.slow.load(Ordering::Relaxed) == 0
+        });
     }
 
     #[test]
@@ -400,7 +403,7 @@ mod tests {
             let listener = socket2::SockRef::from(&internal.shared.listener);
             listener.shutdown(Shutdown::Both).unwrap();
             let is_new = || !Arc::ptr_eq(&broken, &internal.shared.server());
-            assert!(eventually(is_new), "the server was not replaced");
+            wait_until("the server is replaced", is_new);
         }
         assert_eq!(get(address(), "/metrics").0, 200);
     }

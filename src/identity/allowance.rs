@@ -202,14 +202,7 @@ impl<K: Hash + Eq> Bounded<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn did(n: usize) -> Did {
-        Did::parse(&format!("did:web:n{n}.test")).unwrap()
-    }
-
-    fn host(name: &str) -> Hostname {
-        Hostname::parse(&format!("{name}.test")).unwrap()
-    }
+    use crate::identity::testing::{host, web};
 
     fn millis(duration: Duration) -> u64 {
         duration.as_millis() as u64
@@ -221,12 +214,12 @@ mod tests {
         let interval = millis(limits::IDENTITY_FORCED_INTERVAL);
         let (host, other) = (host("a"), host("b"));
         let mut forced = Allowance::of_refreshes();
-        assert!(forced.take(&did(1), &host, 1000));
-        assert!(!forced.take(&did(1), &host, 1000 + interval - 1));
-        assert!(forced.take(&did(1), &other, 1000 + interval - 1));
-        assert!(!forced.take(&did(1), &other, 1000 + interval));
-        assert!(forced.take(&did(1), &host, 1000 + interval));
-        assert!(forced.take(&did(2), &host, 1000 + interval));
+        assert!(forced.take(&web(1), &host, 1000));
+        assert!(!forced.take(&web(1), &host, 1000 + interval - 1));
+        assert!(forced.take(&web(1), &other, 1000 + interval - 1));
+        assert!(!forced.take(&web(1), &other, 1000 + interval));
+        assert!(forced.take(&web(1), &host, 1000 + interval));
+        assert!(forced.take(&web(2), &host, 1000 + interval));
     }
 
     /// Rule 129: <https://atproto.com/specs/sync>
@@ -236,12 +229,12 @@ mod tests {
         let refill = millis(limits::IDENTITY_FORCED_REFILL);
         let mut forced = Allowance::of_refreshes();
         for n in 0..burst {
-            assert!(forced.take(&did(n), &host("a"), 5000), "{n}");
+            assert!(forced.take(&web(n), &host("a"), 5000), "{n}");
         }
-        assert!(!forced.take(&did(burst), &host("a"), 5000));
-        assert!(forced.take(&did(burst), &host("a"), 5000 + refill));
-        assert!(!forced.take(&did(burst + 1), &host("a"), 5000 + refill));
-        assert!(forced.take(&did(burst + 1), &host("b"), 5000));
+        assert!(!forced.take(&web(burst), &host("a"), 5000));
+        assert!(forced.take(&web(burst), &host("a"), 5000 + refill));
+        assert!(!forced.take(&web(burst + 1), &host("a"), 5000 + refill));
+        assert!(forced.take(&web(burst + 1), &host("b"), 5000));
     }
 
     #[test]
@@ -249,18 +242,18 @@ mod tests {
         let refill = millis(limits::IDENTITY_PURGE_ACCOUNT_REFILL);
         let mut purges = Allowance::of_purges();
         for _ in 0..limits::IDENTITY_PURGE_ACCOUNT_BURST {
-            assert_eq!(purges.reserve(&did(1), &host("a"), 5000), 5000);
+            assert_eq!(purges.reserve(&web(1), &host("a"), 5000), 5000);
         }
         let due = 5000 + refill;
         for now in [5000, 5001, due - 1] {
-            assert_eq!(purges.reserve(&did(1), &host("a"), now), due);
+            assert_eq!(purges.reserve(&web(1), &host("a"), now), due);
         }
-        assert_eq!(purges.reserve(&did(1), &host("b"), 5000), 5000);
-        assert_eq!(purges.reserve(&did(2), &host("a"), 5000), 5000);
+        assert_eq!(purges.reserve(&web(1), &host("b"), 5000), 5000);
+        assert_eq!(purges.reserve(&web(2), &host("a"), 5000), 5000);
         // The promise is kept by then, and the next one is as far away.
-        assert_eq!(purges.reserve(&did(1), &host("a"), due), due + refill);
+        assert_eq!(purges.reserve(&web(1), &host("a"), due), due + refill);
         let full = due + refill + millis(limits::IDENTITY_PURGE_ACCOUNT_REFILL) * 100;
-        assert_eq!(purges.reserve(&did(1), &host("a"), full), full);
+        assert_eq!(purges.reserve(&web(1), &host("a"), full), full);
     }
 
     #[test]
@@ -269,15 +262,15 @@ mod tests {
         let refill = millis(limits::IDENTITY_PURGE_HOST_REFILL);
         let mut purges = Allowance::of_purges();
         for n in 0..burst {
-            assert_eq!(purges.reserve(&did(n), &host("a"), 5000), 5000, "{n}");
+            assert_eq!(purges.reserve(&web(n), &host("a"), 5000), 5000, "{n}");
         }
         for n in 1..=100 {
             let due = 5000 + n as u64 * refill;
             for _ in 0..3 {
-                assert_eq!(purges.reserve(&did(burst + n), &host("a"), 5000), due);
+                assert_eq!(purges.reserve(&web(burst + n), &host("a"), 5000), due);
             }
         }
-        assert_eq!(purges.reserve(&did(burst), &host("b"), 5000), 5000);
+        assert_eq!(purges.reserve(&web(burst), &host("b"), 5000), 5000);
     }
 
     #[test]
@@ -285,14 +278,14 @@ mod tests {
         let hosts = |n| host(&format!("h{n}"));
         let mut forced = Allowance::of_refreshes();
         for n in 0..limits::IDENTITY_ALLOWANCE_MAX {
-            assert!(forced.take(&did(n), &hosts(n), 0));
+            assert!(forced.take(&web(n), &hosts(n), 0));
         }
         let n = limits::IDENTITY_ALLOWANCE_MAX;
-        assert!(!forced.take(&did(n), &hosts(n), 0));
+        assert!(!forced.take(&web(n), &hosts(n), 0));
         let now = FORGET_INTERVAL_MS;
-        assert!(forced.reserve(&did(n), &hosts(n), now) > now);
+        assert!(forced.reserve(&web(n), &hosts(n), now) > now);
         let later = millis(limits::IDENTITY_FORCED_INTERVAL);
-        assert!(forced.take(&did(n), &hosts(n), later));
+        assert!(forced.take(&web(n), &hosts(n), later));
         assert_eq!(forced.accounts.times.len(), 1);
     }
 
@@ -303,7 +296,7 @@ mod tests {
         // Ten in an interval, for ever.
         for n in 0..FORGET_FROM * 20 {
             let now = n as u64 * interval / 10;
-            assert!(forced.take(&did(n), &host(&format!("h{n}")), now));
+            assert!(forced.take(&web(n), &host(&format!("h{n}")), now));
             assert!(forced.accounts.times.len() <= FORGET_FROM + 1);
             assert!(forced.hosts.times.len() <= FORGET_FROM + 1);
         }

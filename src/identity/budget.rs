@@ -104,13 +104,10 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::testing::host;
 
     const NOW: u64 = 1_700_000_000_000;
     const BURST: u32 = limits::IDENTITY_STRANGERS_BURST;
-
-    fn host(name: &str) -> Hostname {
-        Hostname::parse(&format!("{name}.test")).unwrap()
-    }
 
     /// Takes what there is.
     fn empty(budget: &mut Budget, host: &Hostname, now_ms: u64) -> u32 {

@@ -6,9 +6,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::sync::Cache as QuickCache;
 
 use super::{
-    directory::{Missing, Outcome},
     document::Identity,
     lookups::Doubt,
+    outcome::{Missing, Outcome},
 };
 use crate::{
     atproto::did::{Did, Method},

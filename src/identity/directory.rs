@@ -1,20 +1,25 @@
 //! The directory of identities: a cache, and threads that look up what it does not know.
 
 use std::{
-    collections::HashSet,
     fmt, io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crossbeam_channel::{Sender, bounded};
 
+mod doubt;
+mod keep;
+mod resolve;
+mod timer;
+
+use self::keep::Hosts;
 use super::{
     allowance::{Allowance, Rates},
     cache::{Cache, Known},
     document::Identity,
-    fetch::{Fetched, fetch},
-    lookups::{Doubt, Lookups, Next},
+    lookups::{Doubt, Lookups},
+    outcome::{Missing, Outcome},
     witness::{Honesty, Witnesses},
 };
 use crate::{
@@ -24,51 +29,10 @@ use crate::{
     },
     config::Config,
     limits,
-    metrics::{
-        Metrics,
-        labels::{DidMethod, LookupResult},
-        micros,
-    },
+    metrics::Metrics,
     outbound::Outbound,
-    reject::Reject,
     threads::{self, Role, Stop, Thread},
 };
-
-mod doubt;
-mod timer;
-
-/// What is known of an identity.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// This; possibly a document that could not be refreshed.
-    Found(Arc<Identity>),
-    /// There is none, conclusively.
-    Missing(Missing),
-    /// Whoever should have the document has not answered for a long time.
-    Unreachable,
-}
-
-/// Why there is no identity.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Missing {
-    /// The DID is not registered, or no longer; or there is no such host.
-    NotFound,
-    /// The DID's method, or the host that it names, is none that this network uses.
-    Unsupported,
-    /// What is served is not the DID's document.
-    BadDocument,
-}
-
-impl Missing {
-    /// As the reason for which an event is refused.
-    pub fn reject(self) -> Reject {
-        match self {
-            Missing::NotFound => Reject::IdentityNotFound,
-            Missing::Unsupported => Reject::DidMethodUnsupported,
-            Missing::BadDocument => Reject::IdentityInvalid,
-        }
-    }
-}
 
 /// Whether the cache may answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,26 +104,6 @@ struct State {
     /// When the timer looks again, as it has said.
     timer_due: Option<u64>,
     stopped: bool,
-}
-
-/// The names of hosts that documents have, each once in memory: millions of accounts are on
-/// thousands of hosts.
-#[derive(Default)]
-struct Hosts(HashSet<Hostname>);
-
-impl Hosts {
-    /// The one copy of a name.
-    fn one(&mut self, host: Hostname) -> Hostname {
-        if let Some(known) = self.0.get(&host) {
-            return known.clone();
-        }
-        // Documents can be made up, and then so are the names in them.
-        if self.0.len() >= limits::IDENTITY_HOSTS_MAX {
-            self.0.clear();
-        }
-        self.0.insert(host.clone());
-        host
-    }
 }
 
 impl fmt::Debug for Directory {
@@ -399,207 +343,6 @@ impl Directory {
         state.lookups.refresh(did, now_ms);
         self.queue_changed(&state);
         self.work.notify_one();
-    }
-
-    fn run_resolver(&self) {
-        while let Some(Next { did, anew, again }) = self.take() {
-            let now = (self.clock)();
-            let outcome = match self.cache.get(&did, now) {
-                // It came while this lookup was queued.
-                Known::Fresh(outcome) if !anew => {
-                    self.settle(&mut self.lock(), &did, &outcome, false);
-                    Some(outcome)
-                }
-                _ => {
-                    let began = Instant::now();
-                    let timeout = match again {
-                        false => limits::IDENTITY_FIRST_TIMEOUT,
-                        true => limits::IDENTITY_LOOKUP_TIMEOUT,
-                    };
-                    let fetched = fetch(&self.outbound, &did, timeout, now);
-                    self.count(&did, &fetched, began.elapsed());
-                    self.keep(&did, self.doubt(&did, fetched))
-                }
-            };
-            if let Some(outcome) = outcome {
-                self.answer(&did, &outcome);
-            }
-        }
-    }
-
-    fn count(&self, did: &Did, fetched: &Fetched, took: Duration) {
-        let method = match did.method() {
-            Method::Web(_) => DidMethod::Web,
-            Method::Plc | Method::Unsupported => DidMethod::Plc,
-        };
-        let result = match fetched {
-            Fetched::Found(_) => LookupResult::Found,
-            Fetched::Missing(_) => LookupResult::Missing,
-            Fetched::Invalid(_) => LookupResult::Invalid,
-            Fetched::Limited(_) => LookupResult::Limited,
-            Fetched::Unreachable(_) => LookupResult::Unreachable,
-        };
-        self.metrics.identity_lookups.inc((method, result));
-        self.metrics.identity_duration.observe(micros(took));
-    }
-
-    /// Waits for the next lookup; nothing when the relay stops.
-    fn take(&self) -> Option<Next> {
-        let mut state = self.lock();
-        loop {
-            if state.stopped {
-                return None;
-            }
-            let now = (self.clock)();
-            if let Some(next) = state.lookups.next(now) {
-                let waits = |waiter: &Arc<dyn Waiter>| !waiter.is_gone();
-                if state.lookups.abandon(&next.did, waits) {
-                    self.queue_changed(&state);
-                    continue;
-                }
-                return Some(next);
-            }
-            // A host may have used up its lookups since the timer looked.
-            let due = state.lookups.due(now);
-            let timer_due = state.timer_due.unwrap_or(u64::MAX);
-            if due.is_some_and(|due| due < timer_due) {
-                state.timer_due = due;
-                self.wake_timer();
-            }
-            state = wait(&self.work, state);
-        }
-    }
-
-    /// Tells everybody whom the lookup satisfies, and ends it.
-    fn answer(&self, did: &Did, outcome: &Outcome) {
-        loop {
-            let waiters = {
-                let mut state = self.lock();
-                let waiters = state.lookups.satisfied(did, (self.clock)());
-                self.queue_changed(&state);
-                if state.lookups.is_delayed(did) {
-                    self.wake_timer();
-                }
-                waiters
-            };
-            if waiters.is_empty() {
-                return;
-            }
-            for waiter in waiters {
-                waiter.resolved(did, outcome);
-            }
-        }
-    }
-
-    /// Keeps what a lookup has brought and says what that means for those who wait; nothing where
-    /// it is to be tried again.
-    fn keep(&self, did: &Did, fetched: Fetched) -> Option<Outcome> {
-        let mut state = self.lock();
-        let now = (self.clock)();
-        let doubt = state.lookups.doubt(did)?;
-        let new = !self.cache.has_document(did);
-        let outcome = match fetched {
-            Fetched::Found(identity) => {
-                Outcome::Found(self.keep_found(&mut state, did, identity, doubt, now))
-            }
-            Fetched::Missing(missing) => {
-                state.witnesses.remove(did);
-                self.cache.missing(did, missing, doubt, now);
-                Outcome::Missing(missing)
-            }
-            Fetched::Invalid(_) if did.method() == Method::Plc => {
-                let missing = Missing::BadDocument;
-                self.cache.missing(did, missing, doubt, now);
-                Outcome::Missing(missing)
-            }
-            Fetched::Invalid(words) => {
-                log::debug!(did:% = did, error:% = words; "no DID document");
-                let end = Outcome::Missing(Missing::BadDocument);
-                self.without_answer(&mut state, did, doubt, now, end)?
-            }
-            Fetched::Limited(wanted) => {
-                log::debug!(did:% = did; "the directory asks us to be slower");
-                state.lookups.pause_plc(wanted, now);
-                self.wake_timer();
-                self.without_answer(&mut state, did, doubt, now, Outcome::Unreachable)?
-            }
-            Fetched::Unreachable(words) => {
-                log::debug!(did:% = did, error:% = words; "no DID document");
-                self.without_answer(&mut state, did, doubt, now, Outcome::Unreachable)?
-            }
-        };
-        self.metrics.identity_cached.set(self.cache.len() as u64);
-        self.settle(&mut state, did, &outcome, new);
-        Some(outcome)
-    }
-
-    /// Whoever has caused this lookup may have another one, if the account is its own.
-    fn settle(&self, state: &mut State, did: &Did, outcome: &Outcome, new: bool) {
-        let host = match outcome {
-            Outcome::Found(identity) => identity.host.as_ref(),
-            Outcome::Missing(_) | Outcome::Unreachable => None,
-        };
-        state.lookups.found(did, host, new);
-        if new && host.is_some() {
-            // There may be one more than this thread can make.
-            self.work.notify_one();
-        }
-    }
-
-    fn keep_found(
-        &self,
-        state: &mut State,
-        did: &Did,
-        mut identity: Identity,
-        doubt: Doubt,
-        now_ms: u64,
-    ) -> Arc<Identity> {
-        identity.host = identity.host.map(|host| state.hosts.one(host));
-        if did.method() == Method::Plc {
-            state.witnesses.add(did);
-        }
-        let identity = Arc::new(identity);
-        self.cache.found(did, identity.clone(), doubt, now_ms);
-        identity
-    }
-
-    /// What to believe when nobody gives an answer of use: the last good document, unless somebody has seen that it
-    /// may be wrong; then, and without one, nothing until there is an answer, except that a
-    /// `did:web` host is not waited for for ever: then it is `end`.
-    fn without_answer(
-        &self,
-        state: &mut State,
-        did: &Did,
-        doubt: Doubt,
-        now_ms: u64,
-        end: Outcome,
-    ) -> Option<Outcome> {
-        let held = || {
-            let identity = self.cache.hold(did, now_ms)?;
-            self.metrics.identity_stale_used.inc();
-            Some(Outcome::Found(identity))
-        };
-        let insists = state.lookups.insists(did);
-        if let Some(outcome) = (!insists).then(held).flatten() {
-            return Some(outcome);
-        }
-        let tried = Duration::from_millis(state.lookups.tried_for(did, now_ms));
-        let patience = match end {
-            Outcome::Missing(_) => limits::IDENTITY_INVALID_PATIENCE,
-            Outcome::Found(_) | Outcome::Unreachable => limits::IDENTITY_WEB_PATIENCE,
-        };
-        if did.method() == Method::Plc || tried < patience {
-            let waits = |waiter: &Arc<dyn Waiter>| !waiter.is_gone();
-            state.lookups.retry(did, waits, fastrand::f64(), now_ms);
-            self.queue_changed(state);
-            self.wake_timer();
-            return None;
-        }
-        if let Some(outcome) = held() {
-            return Some(outcome);
-        }
-        self.cache.absent(did, end.clone(), doubt, now_ms);
-        Some(end)
     }
 
     fn stop(&self) {

@@ -82,14 +82,7 @@ impl FairQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn did(n: usize) -> Did {
-        Did::parse(&format!("did:web:n{n}.test")).unwrap()
-    }
-
-    fn host(name: &str) -> Asker {
-        Some(Hostname::parse(name).unwrap())
-    }
+    use crate::identity::testing::{asker, web};
 
     fn next(queue: &mut FairQueue) -> Option<Did> {
         queue.pop(|_| true, |_| true).map(|(_, did)| did)
@@ -99,12 +92,12 @@ mod tests {
     fn every_asker_has_its_turn() {
         let mut queue = FairQueue::default();
         for n in 0..3 {
-            queue.push(host("big.test"), did(n));
+            queue.push(asker("big"), web(n));
         }
-        queue.push(host("small.test"), did(3));
-        queue.push(None, did(4));
+        queue.push(asker("small"), web(3));
+        queue.push(None, web(4));
         let order: Vec<Did> = std::iter::from_fn(|| next(&mut queue)).collect();
-        assert_eq!(order, [0, 3, 4, 1, 2].map(did));
+        assert_eq!(order, [0, 3, 4, 1, 2].map(web));
         assert!(queue.turns.is_empty() && queue.queues.is_empty());
     }
 
@@ -112,17 +105,14 @@ mod tests {
     fn who_may_not_have_a_turn_keeps_its_place() {
         let mut queue = FairQueue::default();
         for n in 0..2 {
-            queue.push(host("held.test"), did(n));
+            queue.push(asker("held"), web(n));
         }
-        queue.push(host("other.test"), did(2));
-        let held = |asker: &Asker| *asker != host("held.test");
-        assert_eq!(
-            queue.pop(held, |_| true),
-            Some((host("other.test"), did(2)))
-        );
+        queue.push(asker("other"), web(2));
+        let held = |turn: &Asker| *turn != asker("held");
+        assert_eq!(queue.pop(held, |_| true), Some((asker("other"), web(2))));
         assert_eq!(queue.pop(held, |_| true), None);
-        queue.push(host("other.test"), did(3));
-        assert_eq!(next(&mut queue), Some(did(0)));
+        queue.push(asker("other"), web(3));
+        assert_eq!(next(&mut queue), Some(web(0)));
     }
 
     #[test]
@@ -130,26 +120,26 @@ mod tests {
         let mut queue = FairQueue::default();
         let ahead = limits::IDENTITY_LOOK_AHEAD;
         for n in 0..=ahead {
-            queue.push(host("a.test"), did(n));
+            queue.push(asker("a"), web(n));
         }
-        let last = |n: usize| move |queued: &Did| *queued == did(n);
+        let last = |n: usize| move |queued: &Did| *queued == web(n);
         assert_eq!(queue.pop(|_| true, last(ahead)), None);
         let passed = queue.pop(|_| true, last(ahead - 1));
-        assert_eq!(passed, Some((host("a.test"), did(ahead - 1))));
+        assert_eq!(passed, Some((asker("a"), web(ahead - 1))));
         assert!(queue.pop(|_| true, last(ahead)).is_some());
-        assert_eq!(next(&mut queue), Some(did(0)));
+        assert_eq!(next(&mut queue), Some(web(0)));
     }
 
     #[test]
     fn what_is_taken_out_leaves_nothing_behind() {
         let mut queue = FairQueue::default();
-        queue.push(host("a.test"), did(1));
-        queue.push(host("b.test"), did(1));
-        queue.remove(&host("a.test"), &did(2));
-        queue.remove(&host("c.test"), &did(1));
+        queue.push(asker("a"), web(1));
+        queue.push(asker("b"), web(1));
+        queue.remove(&asker("a"), &web(2));
+        queue.remove(&asker("c"), &web(1));
         assert_eq!(queue.askers().count(), 2);
-        queue.remove(&host("a.test"), &did(1));
-        assert_eq!(next(&mut queue), Some(did(1)));
+        queue.remove(&asker("a"), &web(1));
+        assert_eq!(next(&mut queue), Some(web(1)));
         assert!(queue.turns.is_empty() && queue.queues.is_empty());
     }
 }

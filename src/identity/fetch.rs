@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{directory::Missing, document::Identity};
+use super::{document::Identity, outcome::Missing};
 use crate::{
     atproto::{
         did::{Did, Method},

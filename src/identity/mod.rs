@@ -12,6 +12,9 @@ pub mod document;
 mod fair;
 mod fetch;
 mod lookups;
+mod outcome;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod witness;
@@ -19,6 +22,7 @@ mod witness;
 pub use self::{
     allowance::{Rate, Rates},
     cache::CACHE_ENTRY_BYTES,
-    directory::{Directory, How, Missing, Outcome, RateLimited, Waiter},
+    directory::{Directory, How, RateLimited, Waiter},
     document::Identity,
+    outcome::{Missing, Outcome},
 };

@@ -15,9 +15,12 @@ use std::{
 use clap::Parser;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::{Directory, How, Missing, Outcome, RateLimited, Waiter};
+use super::{
+    Directory, How, Missing, Outcome, RateLimited, Waiter,
+    testing::{host, plc},
+};
 use crate::{
-    atproto::{did::Did, hostname::Hostname},
+    atproto::did::Did,
     config::Cli,
     limits,
     metrics::{
@@ -34,14 +37,6 @@ mod purges;
 
 /// No answer takes this long.
 const LONG: Duration = Duration::from_secs(30);
-
-fn did(c: char) -> Did {
-    Did::parse(&format!("did:plc:{}", c.to_string().repeat(24))).unwrap()
-}
-
-fn host() -> Hostname {
-    Hostname::parse("pds.test").unwrap()
-}
 
 /// The document of `did` with its PDS at `pds`.
 fn document(did: &str, pds: &str) -> String {
@@ -237,7 +232,7 @@ impl Fixture {
 
     fn request(&self, did: &Did, how: How, n: u32) -> Result<(), RateLimited> {
         let waiter = Arc::new(Report(n, self.sender.clone()));
-        self.directory.request(did, how, &host(), waiter)
+        self.directory.request(did, how, &host("pds"), waiter)
     }
 
     /// The next answer: whose, and what.
@@ -269,7 +264,7 @@ impl Fixture {
 #[test]
 fn many_requests_are_one_lookup_answered_in_order() {
     let f = Fixture::start();
-    let did = did('a');
+    let did = plc('a');
     f.server.serve_document(&did, "one.test");
     f.server.change(|s| s.held = true);
     assert_eq!(f.cached(&did), None);
@@ -296,13 +291,13 @@ fn many_requests_are_one_lookup_answered_in_order() {
 #[test]
 fn a_lookup_that_began_before_a_purge_does_not_satisfy_it() {
     let f = Fixture::start();
-    let did = did('a');
+    let did = plc('a');
     f.server.serve_document(&did, "old.test");
     f.server.change(|s| s.held = true);
     f.request(&did, How::Miss, 1).unwrap();
     f.server.wait_asked(&did, 1);
     f.server.serve_document(&did, "new.test");
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     f.request(&did, How::Miss, 2).unwrap();
     f.server.change(|s| s.held = false);
     assert_eq!(f.next(), (1, "old.test".to_owned()));
@@ -315,14 +310,14 @@ fn a_lookup_that_began_before_a_purge_does_not_satisfy_it() {
 #[test]
 fn what_is_missing_is_remembered_until_a_purge() {
     let f = Fixture::start();
-    let (gone, bad, other) = (did('a'), did('b'), did('c'));
-    f.server.serve_document(&did('w'), "witness.test");
-    assert_eq!(f.resolve(&did('w'), How::Miss), "witness.test");
+    let (gone, bad, other) = (plc('a'), plc('b'), plc('c'));
+    f.server.serve_document(&plc('w'), "witness.test");
+    assert_eq!(f.resolve(&plc('w'), How::Miss), "witness.test");
     f.server.answer(&gone, 410, "");
     f.server.answer(&bad, 200, "<html>");
-    f.server.serve_document(&did('d'), "a.test");
+    f.server.serve_document(&plc('d'), "a.test");
     f.server
-        .answer(&other, 200, &document(did('d').as_str(), "a.test"));
+        .answer(&other, 200, &document(plc('d').as_str(), "a.test"));
     for (did, answer) in [
         (&gone, "not found"),
         (&bad, "bad document"),
@@ -335,7 +330,7 @@ fn what_is_missing_is_remembered_until_a_purge() {
     assert_eq!(f.cached(&key), Some("unsupported".to_owned()));
 
     f.server.serve_document(&gone, "back.test");
-    f.directory.purge(&gone, &host());
+    f.directory.purge(&gone, &host("pds"));
     assert_eq!(f.cached(&gone), None);
     assert_eq!(f.resolve(&gone, How::Miss), "back.test");
 
@@ -348,11 +343,11 @@ fn what_is_missing_is_remembered_until_a_purge() {
 #[test]
 fn a_good_document_serves_while_the_directory_fails() {
     let f = Fixture::start();
-    let did = did('a');
+    let did = plc('a');
     f.server.serve_document(&did, "good.test");
     assert_eq!(f.resolve(&did, How::Miss), "good.test");
     f.server.answer(&did, 500, "");
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     assert_eq!(f.cached(&did), None);
     assert_eq!(f.resolve(&did, How::Miss), "good.test");
     assert_eq!(f.cached(&did), Some("good.test".to_owned()));
@@ -367,11 +362,11 @@ fn a_good_document_serves_while_the_directory_fails() {
 #[test]
 fn who_doubts_a_document_waits_until_the_directory_answers() {
     let f = Fixture::start();
-    let did = did('a');
+    let did = plc('a');
     f.server.serve_document(&did, "good.test");
     assert_eq!(f.resolve(&did, How::Miss), "good.test");
     f.server.answer(&did, 500, "");
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     assert_eq!(f.resolve(&did, How::Miss), "good.test");
     f.request(&did, How::Forced, 7).unwrap();
     f.server.wait_asked(&did, 3);
@@ -387,7 +382,7 @@ fn who_doubts_a_document_waits_until_the_directory_answers() {
 #[test]
 fn a_stale_document_is_used_and_refreshed_behind() {
     let f = Fixture::start();
-    let did = did('a');
+    let did = plc('a');
     f.server.serve_document(&did, "old.test");
     assert_eq!(f.resolve(&did, How::Miss), "old.test");
     f.server.serve_document(&did, "new.test");
@@ -404,7 +399,7 @@ fn a_stale_document_is_used_and_refreshed_behind() {
 #[test]
 fn an_unknown_account_waits_for_the_directory_to_recover() {
     let f = Fixture::start();
-    let (slow, other) = (did('a'), did('b'));
+    let (slow, other) = (plc('a'), plc('b'));
     f.server.answer(&slow, 503, "");
     f.server.serve_document(&other, "other.test");
     f.request(&slow, How::Miss, 1).unwrap();
@@ -429,12 +424,12 @@ fn an_unknown_account_waits_for_the_directory_to_recover() {
 #[test]
 fn a_directory_that_limits_us_is_asked_again_after_a_pause() {
     let f = Fixture::start();
-    let (known, unknown) = (did('a'), did('b'));
+    let (known, unknown) = (plc('a'), plc('b'));
     f.server.serve_document(&known, "known.test");
     assert_eq!(f.resolve(&known, How::Miss), "known.test");
     f.server.answer(&known, 429, "");
     f.server.serve_document(&unknown, "unknown.test");
-    f.directory.purge(&known, &host());
+    f.directory.purge(&known, &host("pds"));
     assert_eq!(f.resolve(&known, How::Miss), "known.test");
     f.request(&unknown, How::Miss, 7).unwrap();
     assert_eq!(f.server.asked(&unknown), 0);
@@ -456,10 +451,10 @@ fn a_full_queue_holds_requests_back_until_the_stop() {
         Did::parse(&format!("did:plc:{}{name}", "x".repeat(20))).unwrap()
     };
     for c in 'a'..'e' {
-        f.request(&did(c), How::Miss, 0).unwrap();
-        f.server.wait_asked(&did(c), 1);
+        f.request(&plc(c), How::Miss, 0).unwrap();
+        f.server.wait_asked(&plc(c), 1);
     }
-    f.server.wait_asked(&did('d'), 1);
+    f.server.wait_asked(&plc('d'), 1);
     for n in 4..limits::IDENTITY_QUEUE_MAX {
         f.request(&number(n), How::Miss, 0).unwrap();
     }
@@ -468,11 +463,11 @@ fn a_full_queue_holds_requests_back_until_the_stop() {
         limits::IDENTITY_QUEUE_MAX as u64
     );
     // Joining a lookup that there is takes no room.
-    f.request(&did('a'), How::Miss, 0).unwrap();
+    f.request(&plc('a'), How::Miss, 0).unwrap();
     let (sender, returned) = unbounded();
     let (directory, waiter) = (f.directory.clone(), Report(1, f.sender.clone()));
     let blocked = thread::spawn(move || {
-        let outcome = directory.request(&did('z'), How::Miss, &host(), Arc::new(waiter));
+        let outcome = directory.request(&plc('z'), How::Miss, &host("pds"), Arc::new(waiter));
         sender.send(outcome).unwrap();
     });
     assert!(returned.recv_timeout(Duration::from_millis(100)).is_err());
@@ -486,7 +481,7 @@ fn a_full_queue_holds_requests_back_until_the_stop() {
 #[test]
 fn forced_lookups_ask_anew_but_not_at_will() {
     let f = Fixture::start();
-    let did = did('a');
+    let did = plc('a');
     f.server.serve_document(&did, "old.test");
     assert_eq!(f.resolve(&did, How::Miss), "old.test");
     f.server.serve_document(&did, "new.test");
@@ -506,7 +501,7 @@ impl Waiter for Insistent {
     fn resolved(&self, did: &Did, outcome: &Outcome) {
         self.1.resolved(did, outcome);
         let again = Arc::new(Report(self.1.0 + 1, self.1.1.clone()));
-        let asked = self.0.request(did, How::Forced, &host(), again);
+        let asked = self.0.request(did, How::Forced, &host("pds"), again);
         assert_eq!(asked, Ok(()));
     }
 }
@@ -514,12 +509,12 @@ impl Waiter for Insistent {
 #[test]
 fn a_waiter_may_ask_anew_from_within_its_call() {
     let f = Fixture::start();
-    let did = did('a');
+    let did = plc('a');
     f.server.serve_document(&did, "old.test");
     f.server.change(|s| s.held = true);
     let report = Report(1, f.sender.clone());
     let waiter = Arc::new(Insistent(f.directory.clone(), report));
-    let asked = f.directory.request(&did, How::Miss, &host(), waiter);
+    let asked = f.directory.request(&did, How::Miss, &host("pds"), waiter);
     assert_eq!(asked, Ok(()));
     f.server.wait_asked(&did, 1);
     f.server.serve_document(&did, "new.test");
@@ -552,7 +547,7 @@ fn did_web_is_asked_of_its_host_and_given_up_in_the_end() {
 #[test]
 fn a_stop_interrupts_lookups_and_drops_who_waits() {
     let mut f = Fixture::start();
-    let (held, failing) = (did('a'), did('b'));
+    let (held, failing) = (plc('a'), plc('b'));
     f.server.answer(&failing, 500, "");
     f.request(&failing, How::Miss, 1).unwrap();
     f.server.wait_asked(&failing, 1);

@@ -72,28 +72,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    fn did(n: usize) -> Did {
-        Did::parse(&format!("did:web:n{n}.test")).unwrap()
-    }
+    use crate::identity::testing::web;
 
     #[test]
     fn witnesses_are_few_and_no_account_is_its_own() {
         let mut witnesses = Witnesses::default();
-        assert!(witnesses.besides(&did(0)).is_empty());
+        assert!(witnesses.besides(&web(0)).is_empty());
         for n in [0, 0, 1, 1, 0] {
-            witnesses.add(&did(n));
+            witnesses.add(&web(n));
         }
-        assert_eq!(witnesses.besides(&did(9)), [did(1), did(0)]);
-        assert_eq!(witnesses.besides(&did(1)), [did(0)]);
-        witnesses.remove(&did(0));
-        assert!(witnesses.besides(&did(1)).is_empty());
+        assert_eq!(witnesses.besides(&web(9)), [web(1), web(0)]);
+        assert_eq!(witnesses.besides(&web(1)), [web(0)]);
+        witnesses.remove(&web(0));
+        assert!(witnesses.besides(&web(1)).is_empty());
         for n in 2..100 {
-            witnesses.add(&did(n));
+            witnesses.add(&web(n));
         }
-        let kept = witnesses.besides(&did(9));
+        let kept = witnesses.besides(&web(9));
         assert_eq!(kept.len(), limits::IDENTITY_WITNESSES);
-        assert_eq!(kept[0], did(99));
+        assert_eq!(kept[0], web(99));
     }
 
     #[test]

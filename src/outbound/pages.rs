@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 use serde::de::DeserializeOwned;
 
 use super::{FetchError, GetOptions, Outbound};
-use crate::atproto::hostname::Endpoint;
+use crate::{atproto::hostname::Endpoint, percent};
 
 /// A list of another service.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ impl Pages {
             url.push(if n == 0 { '?' } else { '&' });
             url.push_str(name);
             url.push('=');
-            encode(value, &mut url);
+            percent::encode(value, b"", &mut url);
         }
         url
     }
@@ -107,17 +107,6 @@ impl std::error::Error for PageError {}
 pub fn backoff(failures: u32, first: Duration, longest: Duration, jitter: f64) -> Duration {
     let full = first.saturating_mul(1 << failures.min(16)).min(longest);
     full.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
-}
-
-/// Percent-encodes everything but letters, digits and what needs it nowhere in a query.
-fn encode(text: &str, out: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
 }
 
 #[cfg(test)]

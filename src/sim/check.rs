@@ -17,11 +17,9 @@ use super::{
     expected::{Expected, Observation},
     seen::Seen,
     wire,
+    workers::Workers,
 };
-use crate::{
-    limits::FRAME_BYTES_MAX,
-    threads::{self, Role, Stop, Stopper, Thread},
-};
+use crate::{limits::FRAME_BYTES_MAX, threads::Stop};
 
 /// The stack of the checker's thread, in bytes.
 const STACK_BYTES: usize = 1 << 20;
@@ -74,9 +72,7 @@ impl Stats {
 pub struct Checker {
     /// Its numbers.
     pub stats: Arc<Stats>,
-    // Dropped in this order: told to stop, then waited for.
-    _stopper: Stopper,
-    _thread: Thread,
+    _workers: Workers,
 }
 
 impl Checker {
@@ -93,20 +89,16 @@ impl Checker {
         seen: Option<Arc<Seen>>,
     ) -> io::Result<Checker> {
         let stats = Arc::new(Stats::default());
-        let (stopper, stop) = threads::stop_pair();
         let run = Run {
             address: address.to_owned(),
             expected,
             seen,
             stats: stats.clone(),
         };
-        let thread = threads::spawn(Role::Simulator, "check", STACK_BYTES, move || {
-            run.run(&stop);
-        })?;
+        let workers = Workers::one("check", STACK_BYTES, move |stop| run.run(stop))?;
         Ok(Checker {
             stats,
-            _stopper: stopper,
-            _thread: thread,
+            _workers: workers,
         })
     }
 }

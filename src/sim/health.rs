@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::threads::{self, Role, Stopper, Thread};
+use super::workers::Workers;
 
 /// Between two questions.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -41,9 +41,7 @@ struct Tally {
 /// Asks until it is dropped.
 pub(super) struct Prober {
     tally: Arc<Mutex<Tally>>,
-    // Dropped in this order: told to stop, then waited for.
-    _stopper: Stopper,
-    _thread: Thread,
+    _workers: Workers,
 }
 
 impl Prober {
@@ -52,9 +50,8 @@ impl Prober {
         let relay = address.to_socket_addrs()?.find(SocketAddr::is_ipv4);
         let relay = relay.ok_or(io::ErrorKind::AddrNotAvailable)?;
         let tally = Arc::<Mutex<Tally>>::default();
-        let (stopper, stop) = threads::stop_pair();
         let counts = tally.clone();
-        let thread = threads::spawn(Role::Simulator, "health", STACK_BYTES, move || {
+        let workers = Workers::one("health", STACK_BYTES, move |stop| {
             while !stop.wait(INTERVAL) {
                 let began = Instant::now();
                 let healthy = ask(relay).unwrap_or(false);
@@ -66,8 +63,7 @@ impl Prober {
         })?;
         Ok(Prober {
             tally,
-            _stopper: stopper,
-            _thread: thread,
+            _workers: workers,
         })
     }
 

@@ -55,6 +55,7 @@ mod seen;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::{
     io,

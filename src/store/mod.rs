@@ -36,6 +36,7 @@ use rocksdb::{
 };
 
 pub(crate) use self::open::{find_damage, lock_directory, sync_directory};
+pub(crate) use self::reserve::disk_of;
 use self::{
     account::{Account, HostId, HostRecord},
     family::{Ending, Family, Meta, event_key, host_key, throttled_key},

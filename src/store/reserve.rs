@@ -2,7 +2,10 @@
 //! files, files that are merged before they are deleted), and a write of its own that fails makes the
 //! store one that takes no writes any more. So events are not taken down to the last byte.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     limits::{
@@ -31,6 +34,15 @@ pub struct Space {
     pub reserve: u64,
 }
 
+/// What a file system says of itself, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FileSystem {
+    /// What is free for the relay.
+    pub(crate) free: u64,
+    /// What there is in all; nothing where it does not say.
+    pub(crate) size: u64,
+}
+
 impl Reserve {
     /// On the disk of `data_dir`; `wanted` is what the operator says.
     pub fn new(data_dir: &Path, wanted: Option<u64>) -> Reserve {
@@ -43,25 +55,33 @@ impl Reserve {
     /// Looks at the disk, and notes it in the metrics; none where that is not possible, or where the
     /// file system does not say how large it is. One call to the system, of about a microsecond.
     pub fn look(&self, metrics: &Metrics) -> Option<Space> {
-        let disk = match rustix::fs::statvfs(&self.data_dir) {
+        let disk = match disk_of(&self.data_dir) {
             Ok(disk) => disk,
             Err(error) => {
                 log::debug!(error:% = error; "the size of the disk is not known");
                 return None;
             }
         };
-        let size = disk.f_blocks.saturating_mul(disk.f_frsize);
         let space = Space {
-            // What only root may use is not free for the relay.
-            free: disk.f_bavail.saturating_mul(disk.f_frsize),
-            size,
-            reserve: self.wanted.unwrap_or_else(|| usual(size)),
+            free: disk.free,
+            size: disk.size,
+            reserve: self.wanted.unwrap_or_else(|| usual(disk.size)),
         };
         metrics.disk_free.set(space.free);
         metrics.disk_size.set(space.size);
         metrics.disk_reserve.set(space.reserve);
-        (size > 0).then_some(space)
+        (disk.size > 0).then_some(space)
     }
+}
+
+/// The disk of a file or directory.
+pub(crate) fn disk_of(path: &Path) -> io::Result<FileSystem> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(FileSystem {
+        // What only root may use is not free for the relay.
+        free: disk.f_bavail.saturating_mul(disk.f_frsize),
+        size: disk.f_blocks.saturating_mul(disk.f_frsize),
+    })
 }
 
 /// What is left of a disk of this size where the operator says nothing.

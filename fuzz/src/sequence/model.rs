@@ -17,6 +17,8 @@ pub(super) struct Account {
     pub(super) host: Option<usize>,
     pub(super) authority: u64,
     pub(super) word: Word,
+    /// The word was in the stream, and not in a list only.
+    pub(super) heard: bool,
     pub(super) down: bool,
     pub(super) throttled: bool,
     /// Revision and tree.
@@ -163,6 +165,7 @@ impl Model {
             host,
             authority: 0,
             word: ACTIVE,
+            heard: false,
             down: self.down.contains(&who),
             throttled: false,
             head: None,
@@ -262,10 +265,18 @@ impl Model {
         let known = self.accounts.get(&who).cloned();
         match known {
             Some(mut account) if account.host == Some(host) => {
-                if account.head.is_none() && account.listed.is_none_or(|last| last < rev) {
-                    account.listed = Some(rev);
-                    self.keep(who, account);
+                if account.head.is_some() || account.listed.is_some_and(|last| rev < last) {
+                    return;
                 }
+                account.listed = Some(rev);
+                if !account.heard {
+                    let (was_deleted, had) = (account.is_deleted(), account.is_live());
+                    account.word = word;
+                    if account.is_deleted() != was_deleted {
+                        account.throttled = !account.is_deleted() && !had && !self.has_room(host);
+                    }
+                }
+                self.keep(who, account);
             }
             Some(account) if account.host.is_some() => {}
             known => {
@@ -273,7 +284,7 @@ impl Model {
                 account.host = Some(host);
                 account.authority = authority;
                 account.listed = Some(rev);
-                account.word = word;
+                (account.word, account.heard) = (word, false);
                 account.throttled = !account.is_deleted() && !self.has_room(host);
                 self.keep(who, account);
             }
@@ -295,7 +306,7 @@ impl Model {
         {
             let (own, had) = (account.own_word(), account.is_live());
             if !account.word.0 {
-                account.word = word;
+                (account.word, account.heard) = (word, true);
                 if account.effective().0 {
                     self.published.push(Published::Shown(who));
                 }
@@ -358,8 +369,20 @@ impl Model {
         account.host = Some(said.host);
         account.authority = account.authority.max(at);
         account.seen = (said.epoch, said.seq);
-        if let What::Account(word) = said.what {
-            account.word = word;
+        let mut is_shown = false;
+        match &said.what {
+            What::Account(word) => (account.word, account.heard) = (*word, true),
+            // A list that calls it inactive is ahead of what it has sent before.
+            What::Content(content)
+                if account.word.0 || account.listed.is_none_or(|last| content.rev <= last) =>
+            {
+                if !account.heard && !account.word.0 {
+                    account.word = ACTIVE;
+                    is_shown = true;
+                }
+                account.heard = true;
+            }
+            _ => {}
         }
         account.throttled = !account.is_deleted() && !had && !self.has_room(said.host);
         let was_heard = known.as_ref().is_some_and(|known| known.host.is_some());
@@ -370,7 +393,11 @@ impl Model {
                 let by_host = !account.down && !account.throttled;
                 if by_host && self.may_ask(&said) {
                     self.memory.held.insert(said.did, vec![said]);
-                } else if arrives && (known.is_none() || (account.throttled && !account.down)) {
+                } else if (arrives && known.is_none())
+                    || (account.throttled
+                        && !account.down
+                        && (arrives || account.own_word() != own))
+                {
                     self.put(said.did, account, announce);
                 }
                 return;
@@ -382,6 +409,9 @@ impl Model {
             account.listed = None;
         }
         let word = says_itself.then(|| account.effective());
+        if is_shown {
+            self.published.push(Published::Shown(said.did));
+        }
         self.put(said.did, account, announce);
         if let What::Content(content) = &said.what
             && let Some(account) = self.accounts.get_mut(&said.did)

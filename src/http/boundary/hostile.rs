@@ -273,7 +273,9 @@ fn who_asks_without_reading_is_parted_with() {
         asker.is_finished()
     });
     asker.join().unwrap();
-    assert!(eventually(|| relay.app.metrics.http_connections.get() == 0));
+    wait_until("no connection is left", || {
+        relay.app.metrics.http_connections.get() == 0
+    });
 }
 
 /// A client that has said all that it has to say and closes its side still gets every answer.
@@ -301,7 +303,9 @@ fn who_idles_makes_room_where_it_is_crowded() {
     let relay = start(&[], bounds);
     let address = relay.door.address();
     let mut inside: Vec<TcpStream> = (0..8).map(|_| connect(address)).collect();
-    assert!(eventually(|| relay.app.metrics.http_connections.get() == 8));
+    wait_until("all are inside", || {
+        relay.app.metrics.http_connections.get() == 8
+    });
     let mut closed = 0;
     for stream in &mut inside {
         stream
@@ -322,9 +326,9 @@ fn who_idles_makes_room_where_it_is_crowded() {
             assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
             // Its place is free a moment later.
             let left = 8 - closed;
-            assert!(eventually(
-                || relay.app.metrics.http_connections.get() == left
-            ));
+            wait_until("one less is inside", || {
+                relay.app.metrics.http_connections.get() == left
+            });
         }
     }
     assert_eq!(closed, 4);
@@ -379,9 +383,9 @@ fn lists_keep_nothing_else_waiting() {
         })
         .collect();
     let waiting = 3 * CREW_MAX as u64;
-    assert!(eventually(
-        || relay.app.metrics.http_connections.get() == waiting
-    ));
+    wait_until("all wait for a list", || {
+        relay.app.metrics.http_connections.get() == waiting
+    });
     for path in ["/xrpc/_health", "/", "/status.json", "/nothing"] {
         assert_ne!(get(address, path).0, 500);
     }

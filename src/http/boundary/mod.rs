@@ -474,17 +474,6 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Whether it becomes true before anybody would call the test stuck.
-pub(super) fn eventually(mut condition: impl FnMut() -> bool) -> bool {
-    (0..3_000).any(|_| {
-        let so = condition();
-        if !so {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        so
-    })
-}
-
 /// Sends bytes and reads until the relay closes the connection.
 fn exchange(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = connect(address);

@@ -1,7 +1,7 @@
 //! What answers where, and what the internal port survives.
 
 use super::{crawling::CRAWL, *};
-use crate::http::internal::Internal;
+use crate::{http::internal::Internal, testing::wait_until};
 
 /// Rules 161, 179, 181: <https://atproto.com/specs/xrpc>
 #[test]
@@ -141,5 +141,7 @@ fn the_internal_port_survives_what_kills_its_library() {
     assert_eq!(status, 400, "requests that wait have a thread of their own");
     drop(internal);
     // Its accepting thread closes the port when it wakes up.
-    assert!(eventually(|| TcpStream::connect(address).is_err()));
+    wait_until("the port is closed", || {
+        TcpStream::connect(address).is_err()
+    });
 }

@@ -3,6 +3,8 @@
 
 use std::fmt::{Display, Write};
 
+use crate::percent;
+
 /// A piece of HTML. Its markup can only be a `&'static str`; whatever else goes in goes in as text.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Html(String);
@@ -138,15 +140,7 @@ impl Write for Escaping<'_> {
 /// A text as one part of a path, or as a value in a query.
 pub fn in_url(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => {
-                out.push(char::from(byte));
-            }
-            // Writing to a string does not fail.
-            _ => drop(write!(out, "%{byte:02X}")),
-        }
-    }
+    percent::encode(text, b"~:", &mut out);
     out
 }
 

@@ -2,9 +2,10 @@
 
 use std::{sync::PoisonError, time::Instant};
 
-use super::{Directory, Fetched, fetch};
+use super::Directory;
 use crate::{
     atproto::did::{Did, Method},
+    identity::fetch::{Fetched, fetch},
     limits,
 };
 

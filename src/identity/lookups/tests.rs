@@ -1,18 +1,7 @@
 //! The rules of the resolver pool, step by step.
 
 use super::*;
-
-fn plc(c: char) -> Did {
-    Did::parse(&format!("did:plc:{}", c.to_string().repeat(24))).unwrap()
-}
-
-fn web(n: usize) -> Did {
-    Did::parse(&format!("did:web:n{n}.test")).unwrap()
-}
-
-fn host(name: &str) -> Asker {
-    Some(Hostname::parse(&format!("{name}.test")).unwrap())
-}
+use crate::identity::testing::{asker, plc, web};
 
 fn next(lookups: &mut Lookups<u32>) -> Option<Did> {
     lookups.next(0).map(|next| next.did)
@@ -23,15 +12,15 @@ fn many_requests_are_one_lookup_and_answered_in_order() {
     let mut lookups = Lookups::new(4, 2);
     let did = plc('a');
     for n in 0..5 {
-        lookups.add(&did, host("a"), Some(n), false, 0);
+        lookups.add(&did, asker("a"), Some(n), false, 0);
     }
     assert_eq!(next(&mut lookups), Some(did.clone()));
     assert_eq!(next(&mut lookups), None);
-    lookups.add(&did, host("b"), Some(5), false, 0);
+    lookups.add(&did, asker("b"), Some(5), false, 0);
     assert_eq!(lookups.doubt(&did), Some(Doubt::None));
     assert_eq!(lookups.satisfied(&did, 0), [0, 1, 2, 3, 4, 5]);
     // Who comes while those are called has the same answer.
-    lookups.add(&did, host("b"), Some(6), false, 0);
+    lookups.add(&did, asker("b"), Some(6), false, 0);
     assert_eq!(next(&mut lookups), None);
     assert_eq!(lookups.satisfied(&did, 0), [6]);
     assert!(lookups.satisfied(&did, 0).is_empty());
@@ -43,7 +32,7 @@ fn many_requests_are_one_lookup_and_answered_in_order() {
 fn a_purge_during_a_lookup_makes_later_ones_wait_for_the_next() {
     let mut lookups = Lookups::new(4, 2);
     let did = plc('a');
-    lookups.add(&did, host("a"), Some(1), false, 0);
+    lookups.add(&did, asker("a"), Some(1), false, 0);
     assert_eq!(
         lookups.next(0),
         Some(Next {
@@ -52,9 +41,9 @@ fn a_purge_during_a_lookup_makes_later_ones_wait_for_the_next() {
             again: false
         })
     );
-    lookups.add(&did, host("a"), Some(2), false, 0);
+    lookups.add(&did, asker("a"), Some(2), false, 0);
     lookups.purge(&did);
-    lookups.add(&did, host("a"), Some(3), false, 0);
+    lookups.add(&did, asker("a"), Some(3), false, 0);
     assert_eq!(lookups.doubt(&did), Some(Doubt::Now));
     assert_eq!(lookups.satisfied(&did, 0), [1, 2]);
     assert!(lookups.satisfied(&did, 0).is_empty());
@@ -66,7 +55,7 @@ fn a_purge_during_a_lookup_makes_later_ones_wait_for_the_next() {
             again: false
         })
     );
-    lookups.add(&did, host("a"), Some(4), false, 0);
+    lookups.add(&did, asker("a"), Some(4), false, 0);
     // Another purge does not make the third wait even longer.
     lookups.purge(&did);
     assert_eq!(lookups.satisfied(&did, 0), [3, 4]);
@@ -78,9 +67,9 @@ fn a_purge_during_a_lookup_makes_later_ones_wait_for_the_next() {
 fn a_purge_before_the_lookup_begins_is_met_by_it() {
     let mut lookups = Lookups::new(4, 2);
     let did = plc('a');
-    lookups.add(&did, host("a"), Some(1), false, 0);
+    lookups.add(&did, asker("a"), Some(1), false, 0);
     lookups.purge(&did);
-    lookups.add(&did, host("a"), Some(2), false, 0);
+    lookups.add(&did, asker("a"), Some(2), false, 0);
     assert_eq!(
         lookups.next(0),
         Some(Next {
@@ -97,9 +86,9 @@ fn a_purge_before_the_lookup_begins_is_met_by_it() {
 fn a_forced_request_is_not_satisfied_by_what_is_under_way() {
     let mut lookups = Lookups::new(4, 2);
     let did = plc('a');
-    lookups.add(&did, host("a"), Some(1), false, 0);
+    lookups.add(&did, asker("a"), Some(1), false, 0);
     next(&mut lookups);
-    lookups.add(&did, host("a"), Some(2), true, 0);
+    lookups.add(&did, asker("a"), Some(2), true, 0);
     assert_eq!(lookups.satisfied(&did, 0), [1]);
     assert!(lookups.satisfied(&did, 0).is_empty());
     assert_eq!(next(&mut lookups), Some(did.clone()));
@@ -110,13 +99,13 @@ fn a_forced_request_is_not_satisfied_by_what_is_under_way() {
 fn failures_are_tried_again_ever_more_slowly() {
     let mut lookups = Lookups::new(4, 2);
     let did = plc('a');
-    lookups.add(&did, host("a"), Some(1), false, 1000);
+    lookups.add(&did, asker("a"), Some(1), false, 1000);
     assert!(lookups.next(1000).is_some());
     lookups.retry(&did, |_| true, 0.0, 1000);
     let due = lookups.due(1000).unwrap();
     assert_eq!(due, 1000 + backoff(0, 0.0));
     assert_eq!(lookups.next(due - 1), None);
-    lookups.add(&did, host("a"), Some(2), false, due - 1);
+    lookups.add(&did, asker("a"), Some(2), false, due - 1);
     assert_eq!(lookups.next(due - 1), None);
     assert_eq!(lookups.next(due).unwrap().did, did);
     assert_eq!(lookups.tried_for(&did, due), due - 1000);
@@ -135,8 +124,8 @@ fn failures_are_tried_again_ever_more_slowly() {
 fn what_nobody_waits_for_is_not_tried_again() {
     let mut lookups = Lookups::new(4, 2);
     let did = plc('a');
-    lookups.add(&did, host("a"), Some(1), false, 0);
-    lookups.add(&did, host("a"), Some(2), false, 0);
+    lookups.add(&did, asker("a"), Some(1), false, 0);
+    lookups.add(&did, asker("a"), Some(2), false, 0);
     assert_eq!(next(&mut lookups), Some(did.clone()));
     lookups.retry(&did, |waiter| *waiter == 2, 0.0, 0);
     let due = lookups.due(0).unwrap();
@@ -162,12 +151,12 @@ fn what_nobody_waits_for_is_not_tried_again() {
 fn slow_web_hosts_leave_threads_to_the_directory() {
     let mut lookups = Lookups::new(4, 2);
     for n in 0..10 {
-        lookups.add(&web(n), host("evil"), Some(0), false, 0);
+        lookups.add(&web(n), asker("evil"), Some(0), false, 0);
     }
     assert_eq!(next(&mut lookups), Some(web(0)));
     assert_eq!(next(&mut lookups), Some(web(1)));
     assert_eq!(next(&mut lookups), None);
-    lookups.add(&plc('a'), host("good"), Some(0), false, 0);
+    lookups.add(&plc('a'), asker("good"), Some(0), false, 0);
     assert_eq!(next(&mut lookups), Some(plc('a')));
     lookups.retry(&web(0), |_| true, 0.0, 0);
     assert_eq!(next(&mut lookups), Some(web(2)));
@@ -183,7 +172,7 @@ fn a_site_is_asked_for_one_document_at_a_time() {
     let neighbours = ["a.evil.test", "b.EVIL.test", "evil.test"].map(named);
     let ports = ["localhost%3A1", "localhost%3A2"].map(named);
     for did in neighbours.iter().chain(&ports) {
-        lookups.add(did, host("a"), Some(1), false, 0);
+        lookups.add(did, asker("a"), Some(1), false, 0);
     }
     let begun = [&neighbours[0], &ports[0], &ports[1]];
     for did in begun {
@@ -202,7 +191,7 @@ fn what_failed_before_leaves_threads_to_what_is_new() {
     let mut lookups = Lookups::new(4, 2);
     let failing: Vec<_> = ('a'..'i').map(plc).collect();
     for did in &failing {
-        lookups.add(did, host("a"), Some(1), false, 0);
+        lookups.add(did, asker("a"), Some(1), false, 0);
     }
     for _ in 0..2 {
         let begun: Vec<_> = (0..4).map(|_| lookups.next(0).unwrap()).collect();
@@ -218,7 +207,7 @@ fn what_failed_before_leaves_threads_to_what_is_new() {
     }
     assert_eq!(lookups.next(later), None);
     for c in ['x', 'y', 'z'] {
-        lookups.add(&plc(c), host("a"), Some(1), false, later);
+        lookups.add(&plc(c), asker("a"), Some(1), false, later);
     }
     for c in ['x', 'y'] {
         assert_eq!(lookups.next(later).unwrap().did, plc(c));
@@ -245,13 +234,13 @@ fn use_up(lookups: &mut Lookups<u32>, asker: &Asker, now_ms: u64) {
 #[test]
 fn who_makes_up_accounts_waits_and_nobody_else() {
     let mut lookups = Lookups::new(4, 2);
-    let evil = host("evil");
+    let evil = asker("evil");
     use_up(&mut lookups, &evil, 0);
     let name = evil.clone().unwrap();
     assert_eq!(lookups.hosts_held(0), HashSet::from([name.clone()]));
     assert_eq!((lookups.in_turn(0), lookups.is_asker(&name)), (0, true));
     lookups.add(&plc('a'), evil.clone(), Some(1), false, 0);
-    lookups.add(&plc('b'), host("good"), Some(1), false, 0);
+    lookups.add(&plc('b'), asker("good"), Some(1), false, 0);
     lookups.refresh(&plc('c'), 0);
     assert_eq!(next(&mut lookups), Some(plc('b')));
     assert_eq!(next(&mut lookups), Some(plc('c')));
@@ -268,7 +257,7 @@ fn who_makes_up_accounts_waits_and_nobody_else() {
 #[test]
 fn an_account_of_the_host_gives_back_what_it_took() {
     let mut lookups = Lookups::new(1, 1);
-    let honest = host("honest");
+    let honest = asker("honest");
     for n in 0..10 * limits::IDENTITY_STRANGERS_BURST as usize {
         lookups.add(&web(n), honest.clone(), Some(1), false, 0);
         assert_eq!(next(&mut lookups), Some(web(n)));
@@ -278,7 +267,7 @@ fn an_account_of_the_host_gives_back_what_it_took() {
     let name = honest.clone().unwrap();
     assert!(!lookups.owes(&name, 0));
     // Those of another host do not, however real they are.
-    let other = host("other").unwrap();
+    let other = asker("other").unwrap();
     lookups.add(&plc('a'), honest, Some(1), false, 0);
     assert!(next(&mut lookups).is_some());
     lookups.found(&plc('a'), Some(&other), true);
@@ -288,7 +277,7 @@ fn an_account_of_the_host_gives_back_what_it_took() {
 #[test]
 fn a_directory_that_fails_costs_nobody_a_lookup_and_a_web_host_does() {
     let mut lookups = Lookups::new(1, 1);
-    let asker = host("a");
+    let asker = asker("a");
     let name = asker.clone().unwrap();
     lookups.add(&plc('a'), asker.clone(), Some(1), false, 0);
     assert!(next(&mut lookups).is_some());
@@ -304,20 +293,20 @@ fn a_directory_that_fails_costs_nobody_a_lookup_and_a_web_host_does() {
 #[test]
 fn who_asked_first_for_the_account_of_another_does_not_make_that_one_wait() {
     let mut lookups = Lookups::new(4, 2);
-    let evil = host("evil");
+    let evil = asker("evil");
     use_up(&mut lookups, &evil, 0);
     for c in ['a', 'b'] {
         lookups.add(&plc(c), evil.clone(), Some(1), false, 0);
     }
     assert_eq!(next(&mut lookups), None);
-    lookups.add(&plc('b'), host("good"), Some(2), false, 0);
-    lookups.add(&plc('b'), host("good"), Some(3), false, 0);
+    lookups.add(&plc('b'), asker("good"), Some(2), false, 0);
+    lookups.add(&plc('b'), asker("good"), Some(3), false, 0);
     assert_eq!(next(&mut lookups), Some(plc('b')));
     assert_eq!(next(&mut lookups), None);
-    lookups.found(&plc('b'), host("good").as_ref(), true);
+    lookups.found(&plc('b'), asker("good").as_ref(), true);
     assert_eq!(lookups.satisfied(&plc('b'), 0), [1, 2, 3]);
     assert!(lookups.satisfied(&plc('b'), 0).is_empty());
-    assert!(!lookups.owes(&host("good").unwrap(), 0));
+    assert!(!lookups.owes(&asker("good").unwrap(), 0));
     // Nothing of it is left in the other's queue: what follows there is the next.
     let due = lookups.due(0).unwrap();
     let left = [
@@ -332,7 +321,7 @@ fn who_asked_first_for_the_account_of_another_does_not_make_that_one_wait() {
 #[test]
 fn what_nobody_waits_for_any_more_is_not_looked_up() {
     let mut lookups = Lookups::new(1, 1);
-    let asker = host("a");
+    let asker = asker("a");
     for n in [1, 2] {
         lookups.add(&plc('a'), asker.clone(), Some(n), false, 0);
     }
@@ -351,7 +340,7 @@ fn what_nobody_waits_for_any_more_is_not_looked_up() {
 #[test]
 fn what_is_held_takes_no_room() {
     let mut lookups = Lookups::new(4, 2);
-    let evil = host("evil");
+    let evil = asker("evil");
     use_up(&mut lookups, &evil, 0);
     for n in 0..2 * limits::IDENTITY_QUEUE_MAX {
         lookups.add(&web(n), evil.clone(), Some(0), false, 0);
@@ -365,10 +354,10 @@ fn what_is_held_takes_no_room() {
 fn one_thread_serves_both_methods_in_turn() {
     let mut lookups = Lookups::new(1, 1);
     for c in ['a', 'b'] {
-        lookups.add(&plc(c), host("a"), None, false, 0);
+        lookups.add(&plc(c), asker("a"), None, false, 0);
     }
     for n in 0..2 {
-        lookups.add(&web(n), host("a"), None, false, 0);
+        lookups.add(&web(n), asker("a"), None, false, 0);
     }
     let mut order = Vec::new();
     while let Some(did) = next(&mut lookups) {
@@ -382,8 +371,8 @@ fn one_thread_serves_both_methods_in_turn() {
 fn a_directory_that_asks_for_it_is_left_alone() {
     let pause = millis(limits::IDENTITY_LIMITED_PAUSE);
     let mut lookups = Lookups::new(4, 2);
-    lookups.add(&plc('a'), host("a"), Some(1), false, 0);
-    lookups.add(&plc('b'), host("a"), Some(2), false, 0);
+    lookups.add(&plc('a'), asker("a"), Some(1), false, 0);
+    lookups.add(&plc('b'), asker("a"), Some(2), false, 0);
     assert_eq!(next(&mut lookups), Some(plc('a')));
     lookups.pause_plc(None, 0);
     lookups.retry(&plc('a'), |_| true, 0.0, 0);
@@ -391,7 +380,7 @@ fn a_directory_that_asks_for_it_is_left_alone() {
     lookups.wake(pause - 1);
     assert_eq!(lookups.next(pause - 1), None);
     assert_eq!(lookups.due(pause - 1), Some(pause));
-    lookups.add(&web(0), host("a"), Some(3), false, 0);
+    lookups.add(&web(0), asker("a"), Some(3), false, 0);
     assert_eq!(lookups.next(pause - 1).unwrap().did, web(0));
     assert_eq!(lookups.due(pause), None);
     // What failed and what is new have turns.
@@ -419,7 +408,7 @@ fn the_queue_is_bounded_but_one_more_may_wait_for_the_same() {
     let mut lookups = Lookups::new(4, 2);
     for n in 0..limits::IDENTITY_QUEUE_MAX {
         assert!(lookups.has_room(&web(n), 0));
-        lookups.add(&web(n), host("a"), Some(0), false, 0);
+        lookups.add(&web(n), asker("a"), Some(0), false, 0);
     }
     assert!(!lookups.has_room(&plc('a'), 0));
     assert!(lookups.has_room(&web(7), 0));
@@ -432,21 +421,21 @@ fn the_queue_is_bounded_but_one_more_may_wait_for_the_same() {
 fn a_lookup_that_is_put_off_waits_unless_somebody_may_have_it_now() {
     let mut lookups = Lookups::new(4, 2);
     let did = plc('a');
-    lookups.add_at(5000, &did, host("a"), Some(1), true, 1000);
+    lookups.add_at(5000, &did, asker("a"), Some(1), true, 1000);
     assert_eq!(lookups.next(4999), None);
     assert_eq!(lookups.due(1000), Some(5000));
     // Neither later nor twice.
-    lookups.add_at(6000, &did, host("a"), Some(2), true, 1000);
+    lookups.add_at(6000, &did, asker("a"), Some(2), true, 1000);
     assert_eq!(lookups.next(4999), None);
     assert_eq!(lookups.next(5000).unwrap().did, did);
     assert_eq!(lookups.next(9000), None);
     assert_eq!(lookups.satisfied(&did, 5000), [1, 2]);
     assert!(lookups.satisfied(&did, 5000).is_empty());
 
-    lookups.add_at(5000, &did, host("a"), Some(1), true, 1000);
-    lookups.add_at(3000, &did, host("b"), Some(2), true, 1000);
+    lookups.add_at(5000, &did, asker("a"), Some(1), true, 1000);
+    lookups.add_at(3000, &did, asker("b"), Some(2), true, 1000);
     assert_eq!(lookups.next(2999), None);
-    lookups.add(&did, host("b"), Some(3), false, 2000);
+    lookups.add(&did, asker("b"), Some(3), false, 2000);
     assert_eq!(lookups.next(2000).unwrap().did, did);
     assert_eq!(lookups.satisfied(&did, 2000), [1, 2, 3]);
     assert!(lookups.satisfied(&did, 2000).is_empty());
@@ -457,7 +446,7 @@ fn a_lookup_that_is_put_off_waits_unless_somebody_may_have_it_now() {
 fn a_purge_that_is_put_off_leaves_an_answer_for_a_while() {
     let mut lookups = Lookups::new(4, 2);
     let did = plc('a');
-    lookups.add(&did, host("a"), Some(1), false, 0);
+    lookups.add(&did, asker("a"), Some(1), false, 0);
     // The lookup has not begun: it will bring what is true by then.
     lookups.put_off(&did, 7000);
     assert!(!lookups.is_running(&did));
@@ -476,10 +465,10 @@ fn a_purge_that_is_put_off_leaves_an_answer_for_a_while() {
 fn who_is_to_wait_does_not_have_what_is_under_way() {
     let mut lookups = Lookups::new(4, 2);
     let did = plc('a');
-    lookups.add(&did, host("a"), Some(1), false, 0);
+    lookups.add(&did, asker("a"), Some(1), false, 0);
     assert!(next(&mut lookups).is_some());
-    lookups.add_at(5000, &did, host("a"), Some(2), false, 0);
-    lookups.add_at(4000, &did, host("a"), Some(3), false, 0);
+    lookups.add_at(5000, &did, asker("a"), Some(2), false, 0);
+    lookups.add_at(4000, &did, asker("a"), Some(3), false, 0);
     assert_eq!(lookups.satisfied(&did, 0), [1]);
     assert!(lookups.satisfied(&did, 0).is_empty());
     assert_eq!(lookups.next(3999), None);

@@ -14,7 +14,7 @@ fn lies_to_all(f: &Fixture, dids: &[&Did], status: u16) {
 fn a_directory_that_knows_nobody_any_more_is_not_believed() {
     for status in [200, 404, 410] {
         let f = Fixture::start();
-        let (known, new) = (did('a'), did('b'));
+        let (known, new) = (plc('a'), plc('b'));
         f.server.serve_document(&known, "known.test");
         assert_eq!(f.resolve(&known, How::Miss), "known.test");
         lies_to_all(&f, &[&known, &new], status);
@@ -27,7 +27,7 @@ fn a_directory_that_knows_nobody_any_more_is_not_believed() {
         f.server.serve_document(&known, "known.test");
         assert_eq!(f.next(), (7, "new.test".to_owned()));
         lies_to_all(&f, &[&known, &new], status);
-        f.directory.purge(&known, &host());
+        f.directory.purge(&known, &host("pds"));
         assert_eq!(f.resolve(&known, How::Miss), "known.test", "{status}");
         assert_eq!(f.cached(&known), Some("known.test".to_owned()));
         assert!(f.metrics.identity_doubted.get() >= 2);
@@ -38,7 +38,7 @@ fn a_directory_that_knows_nobody_any_more_is_not_believed() {
 #[test]
 fn it_is_believed_while_it_knows_one_of_those_it_knew() {
     let f = Fixture::start();
-    let known: Vec<_> = ('a'..'e').map(did).collect();
+    let known: Vec<_> = ('a'..'e').map(plc).collect();
     for did in &known {
         f.server.serve_document(did, "known.test");
         f.resolve(did, How::Miss);
@@ -47,26 +47,26 @@ fn it_is_believed_while_it_knows_one_of_those_it_knew() {
     for gone in &known[1..] {
         f.server.answer(gone, 404, "");
     }
-    assert_eq!(f.resolve(&did('x'), How::Miss), "not found");
+    assert_eq!(f.resolve(&plc('x'), How::Miss), "not found");
     let asked: Vec<_> = known.iter().map(|did| f.server.asked(did)).collect();
     assert_eq!(asked, [2, 2, 2, 2]);
-    assert_eq!(f.resolve(&did('y'), How::Miss), "not found");
+    assert_eq!(f.resolve(&plc('y'), How::Miss), "not found");
     let asked: Vec<_> = known.iter().map(|did| f.server.asked(did)).collect();
     assert_eq!(asked, [3, 2, 2, 2]);
     assert_eq!(f.metrics.identity_doubted.get(), 0);
     // What is remembered costs nothing more.
-    assert_eq!(f.resolve(&did('x'), How::Miss), "not found");
-    assert_eq!(f.server.asked(&did('x')), 1);
+    assert_eq!(f.resolve(&plc('x'), How::Miss), "not found");
+    assert_eq!(f.server.asked(&plc('x')), 1);
 }
 
 #[test]
 fn witnesses_of_the_store_count_from_the_first_question_on() {
     let f = Fixture::start();
-    f.directory.add_witnesses([&did('w')]);
-    f.request(&did('a'), How::Miss, 1).unwrap();
-    f.server.wait_asked(&did('a'), 2);
-    assert_eq!(f.cached(&did('a')), None);
-    f.server.serve_document(&did('w'), "witness.test");
+    f.directory.add_witnesses([&plc('w')]);
+    f.request(&plc('a'), How::Miss, 1).unwrap();
+    f.server.wait_asked(&plc('a'), 2);
+    assert_eq!(f.cached(&plc('a')), None);
+    f.server.serve_document(&plc('w'), "witness.test");
     assert_eq!(f.next(), (1, "not found".to_owned()));
 }
 
@@ -88,15 +88,15 @@ fn a_web_host_that_serves_a_page_is_waited_for_and_given_up() {
     assert_eq!(f.next(), (1, "web.test".to_owned()));
     // A page does not undo what is known.
     answers(200, "<html>");
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     assert_eq!(f.resolve(&did, How::Miss), "web.test");
     // The word that there is nothing does.
     answers(404, "<html>");
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     assert_eq!(f.resolve(&did, How::Miss), "not found");
 
     answers(200, "<html>");
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     f.request(&did, How::Miss, 2).unwrap();
     f.put_forward(limits::IDENTITY_INVALID_PATIENCE);
     assert_eq!(f.next(), (2, "bad document".to_owned()));
@@ -108,19 +108,19 @@ fn a_web_host_that_serves_a_page_is_waited_for_and_given_up() {
 fn a_directory_says_how_long_it_is_to_be_left_alone() {
     let f = Fixture::frozen();
     f.server.change(|s| s.retry_after = Some(7));
-    f.server.answer(&did('a'), 429, "");
-    f.server.serve_document(&did('b'), "b.test");
-    f.request(&did('a'), How::Miss, 1).unwrap();
-    f.server.wait_asked(&did('a'), 1);
+    f.server.answer(&plc('a'), 429, "");
+    f.server.serve_document(&plc('b'), "b.test");
+    f.request(&plc('a'), How::Miss, 1).unwrap();
+    f.server.wait_asked(&plc('a'), 1);
     wait_until("it is left alone", || f.directory.is_left_alone());
     let limited = (DidMethod::Plc, LookupResult::Limited);
     assert_eq!(f.metrics.identity_lookups.get(limited), 1);
     f.put_forward(Duration::from_millis(6_999));
-    f.request(&did('b'), How::Miss, 2).unwrap();
-    f.server.serve_document(&did('a'), "a.test");
+    f.request(&plc('b'), How::Miss, 2).unwrap();
+    f.server.serve_document(&plc('a'), "a.test");
     assert!(f.answers.recv_timeout(Duration::from_millis(100)).is_err());
     f.put_forward(Duration::from_millis(1));
-    f.request(&did('b'), How::Miss, 3).unwrap();
+    f.request(&plc('b'), How::Miss, 3).unwrap();
     let mut answers: Vec<_> = (0..3).map(|_| f.next()).collect();
     answers.sort();
     let named = |n, name: &str| (n, name.to_owned());

@@ -3,10 +3,6 @@
 
 use super::*;
 
-fn other() -> Hostname {
-    Hostname::parse("other.test").unwrap()
-}
-
 /// Does not care.
 struct Nobody;
 
@@ -20,7 +16,7 @@ impl Fixture {
         let before = self.server.asked(did);
         let burst = limits::IDENTITY_PURGE_ACCOUNT_BURST as usize;
         for n in 1..=burst {
-            self.directory.purge(did, &host());
+            self.directory.purge(did, &host("pds"));
             assert_eq!(self.cached(did), None, "{n}");
             self.resolve(did, How::Miss);
             assert_eq!(self.server.asked(did), before + n);
@@ -33,11 +29,11 @@ impl Fixture {
     /// real time.
     fn put_forward_and_look(&self, duration: Duration) {
         // That there is no such account would be doubted, and one that is known asked for to see.
-        self.server.serve_document(&did('z'), "other.test");
+        self.server.serve_document(&plc('z'), "other.test");
         self.put_forward(duration);
         let asked = self
             .directory
-            .request(&did('z'), How::Miss, &host(), Arc::new(Nobody));
+            .request(&plc('z'), How::Miss, &host("pds"), Arc::new(Nobody));
         assert_eq!(asked, Ok(()));
     }
 }
@@ -46,13 +42,13 @@ impl Fixture {
 #[test]
 fn too_many_purges_leave_a_document_in_use_for_a_while() {
     let f = Fixture::frozen();
-    let did = did('a');
+    let did = plc('a');
     f.server.serve_document(&did, "old.test");
     assert_eq!(f.resolve(&did, How::Miss), "old.test");
     let asked = f.use_up_purges(&did);
     f.server.serve_document(&did, "new.test");
     for n in 1..=1000 {
-        f.directory.purge(&did, &host());
+        f.directory.purge(&did, &host("pds"));
         assert_eq!(f.cached(&did), Some("old.test".to_owned()));
         assert_eq!(f.metrics.identity_put_off.get(), n);
     }
@@ -62,9 +58,9 @@ fn too_many_purges_leave_a_document_in_use_for_a_while() {
     assert_eq!(f.resolve(&did, How::Miss), "new.test");
     assert_eq!(f.server.asked(&did), asked + 1);
     // What one host has used up is not missing to another.
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     assert_eq!(f.cached(&did), Some("new.test".to_owned()));
-    f.directory.purge(&did, &other());
+    f.directory.purge(&did, &host("other"));
     assert_eq!(f.cached(&did), None);
 }
 
@@ -72,7 +68,7 @@ fn too_many_purges_leave_a_document_in_use_for_a_while() {
 #[test]
 fn a_document_that_was_not_purged_refuses_nothing_unasked() {
     let f = Fixture::frozen();
-    let did = did('a');
+    let did = plc('a');
     f.server.serve_document(&did, "old.test");
     assert_eq!(f.resolve(&did, How::Miss), "old.test");
     let asked = f.use_up_purges(&did);
@@ -81,7 +77,7 @@ fn a_document_that_was_not_purged_refuses_nothing_unasked() {
     assert_eq!(f.request(&did, How::Forced, 1), Err(RateLimited));
     assert_eq!(f.metrics.identity_refused.get(), 1);
     f.server.serve_document(&did, "new.test");
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     assert_eq!(f.cached(&did), Some("old.test".to_owned()));
     f.request(&did, How::Forced, 2).unwrap();
     f.request(&did, How::Forced, 3).unwrap();
@@ -96,10 +92,10 @@ fn a_document_that_was_not_purged_refuses_nothing_unasked() {
 #[test]
 fn that_there_is_nothing_is_asked_again_after_every_purge() {
     let f = Fixture::frozen();
-    let did = did('a');
+    let did = plc('a');
     assert_eq!(f.resolve(&did, How::Miss), "not found");
     let asked = f.use_up_purges(&did);
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     f.server.serve_document(&did, "new.test");
     assert_eq!(f.cached(&did), None);
     f.request(&did, How::Miss, 1).unwrap();
@@ -115,16 +111,16 @@ fn that_there_is_nothing_is_asked_again_after_every_purge() {
 #[test]
 fn what_one_host_has_to_wait_for_another_may_have_at_once() {
     let f = Fixture::frozen();
-    let did = did('a');
+    let did = plc('a');
     assert_eq!(f.resolve(&did, How::Miss), "not found");
     f.use_up_purges(&did);
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     f.request(&did, How::Miss, 1).unwrap();
     f.server.serve_document(&did, "new.test");
-    f.directory.purge(&did, &other());
+    f.directory.purge(&did, &host("other"));
     let waiter = Arc::new(Report(2, f.sender.clone()));
     f.directory
-        .request(&did, How::Miss, &other(), waiter)
+        .request(&did, How::Miss, &host("other"), waiter)
         .unwrap();
     assert_eq!(f.next(), (1, "new.test".to_owned()));
     assert_eq!(f.next(), (2, "new.test".to_owned()));
@@ -133,17 +129,17 @@ fn what_one_host_has_to_wait_for_another_may_have_at_once() {
 #[test]
 fn a_purge_that_is_put_off_during_a_lookup_counts_too() {
     let f = Fixture::frozen();
-    let did = did('a');
+    let did = plc('a');
     f.server.serve_document(&did, "old.test");
     f.resolve(&did, How::Miss);
     let asked = f.use_up_purges(&did);
     f.put_forward(limits::IDENTITY_PURGE_ACCOUNT_REFILL);
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     f.server.change(|s| s.held = true);
     f.request(&did, How::Miss, 1).unwrap();
     f.server.wait_asked(&did, asked + 1);
     f.server.serve_document(&did, "new.test");
-    f.directory.purge(&did, &host());
+    f.directory.purge(&did, &host("pds"));
     assert_eq!(f.metrics.identity_put_off.get(), 1);
     f.server.change(|s| s.held = false);
     assert_eq!(f.next(), (1, "old.test".to_owned()));

@@ -10,8 +10,8 @@ use std::{
 
 use super::field::Field;
 use crate::{
-    sim::{account::Account, keys::Curve},
-    threads::{self, Role, Stop, Stopper, Thread},
+    sim::{account::Account, keys::Curve, workers::Workers},
+    threads::Stop,
 };
 
 /// One event in so many is the first of a new account, for which the directory has to be asked.
@@ -24,9 +24,7 @@ const STACK_BYTES: usize = 8 << 20;
 
 /// Running traffic; dropping it ends it.
 pub(super) struct Traffic {
-    // Dropped in this order: told to stop, then waited for.
-    _stopper: Stopper,
-    thread: Thread,
+    workers: Workers,
 }
 
 impl Traffic {
@@ -39,19 +37,15 @@ impl Traffic {
     ) -> io::Result<Traffic> {
         let interval = Duration::try_from_secs_f64(1.0 / rate).map_err(io::Error::other)?;
         let mut crowd = Crowd::new(field, accounts, seed);
-        let (stopper, stop) = threads::stop_pair();
-        let thread = threads::spawn(Role::Simulator, "traffic", STACK_BYTES, move || {
-            crowd.talk(interval, &stop);
+        let workers = Workers::one("traffic", STACK_BYTES, move |stop| {
+            crowd.talk(interval, stop);
         })?;
-        Ok(Traffic {
-            _stopper: stopper,
-            thread,
-        })
+        Ok(Traffic { workers })
     }
 
     /// Whether it has ended by itself, which it never should.
     pub(super) fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+        self.workers.has_lost_one()
     }
 }
 

@@ -3,10 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,10 +11,13 @@ use crossbeam_channel::{Receiver, Sender};
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::SoakArgs;
+use super::{
+    args::SoakArgs,
+    tally::{Tally, note},
+};
 use crate::{
-    sim::{Network, moving::Move, relay::Client},
-    threads::{self, Role, Stop, Stopper, Thread},
+    sim::{Network, moving::Move, relay::Client, workers::Workers},
+    threads::Stop,
 };
 
 /// Between two looks at what is due.
@@ -28,25 +28,10 @@ const SETTLED: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_secs(15);
 /// Hosts that are tried for one thing.
 const TRIES: usize = 30;
-/// Failures that are kept in words.
-const FAILURES_MAX: usize = 10;
 /// The stack of the thread, in bytes.
 const STACK_BYTES: usize = 512 << 10;
 
 /// What was done so far.
-#[derive(Default, Debug)]
-struct Tally {
-    vanished: AtomicU64,
-    returned: AtomicU64,
-    moved: AtomicU64,
-    retired: AtomicU64,
-    banned: AtomicU64,
-    unbanned: AtomicU64,
-    disconnected: AtomicU64,
-    failures: Mutex<(u64, Vec<String>)>,
-}
-
-/// The same, to be told.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
 pub(super) struct Told {
     /// Hosts that vanished, and came back under the same name.
@@ -67,10 +52,8 @@ pub(super) struct Told {
 
 /// Churn under way; dropping it brings every host back that is away.
 pub(super) struct Churn {
-    tally: Arc<Tally>,
-    // Dropped in this order: told to stop, then waited for.
-    _stopper: Stopper,
-    _thread: Thread,
+    tally: Tally<Told>,
+    _workers: Workers,
 }
 
 impl Churn {
@@ -82,8 +65,7 @@ impl Churn {
         moves: Sender<Move>,
         left: Receiver<usize>,
     ) -> io::Result<Churn> {
-        let tally = Arc::<Tally>::default();
-        let (stopper, stop) = threads::stop_pair();
+        let tally = Tally::default();
         let spares = args.spares();
         let now = Instant::now();
         let kinds = [
@@ -111,13 +93,10 @@ impl Churn {
             left,
             tally: tally.clone(),
         };
-        let thread = threads::spawn(Role::Simulator, "churn", STACK_BYTES, move || {
-            run.run(&stop);
-        })?;
+        let workers = Workers::one("churn", STACK_BYTES, move |stop| run.run(stop))?;
         Ok(Churn {
             tally,
-            _stopper: stopper,
-            _thread: thread,
+            _workers: workers,
         })
     }
 
@@ -129,44 +108,24 @@ impl Churn {
     }
 }
 
-impl Tally {
-    fn told(&self) -> Told {
-        let (failed, failures) = self
-            .failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Told {
-            vanished: load(&self.vanished),
-            returned: load(&self.returned),
-            moved: load(&self.moved),
-            retired: load(&self.retired),
-            banned: load(&self.banned),
-            unbanned: load(&self.unbanned),
-            disconnected: load(&self.disconnected),
-            failed,
-            failures,
+/// Counts what was done, or notes why it was not.
+fn count(
+    tally: &Tally<Told>,
+    number: fn(&mut Told) -> &mut u64,
+    what: &str,
+    host: &str,
+    result: io::Result<()>,
+) -> bool {
+    let mut told = tally.add();
+    let told = &mut *told;
+    match &result {
+        Ok(()) => *number(told) += 1,
+        Err(error) => {
+            let words = format!("{what} {host}: {error}");
+            note(&mut told.failed, &mut told.failures, words);
         }
     }
-
-    /// Counts what was done, or notes why it was not.
-    fn count(&self, count: &AtomicU64, what: &str, host: &str, result: io::Result<()>) -> bool {
-        match result {
-            Ok(()) => {
-                count.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-            Err(error) => {
-                let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-                failures.0 += 1;
-                if failures.1.len() < FAILURES_MAX {
-                    failures.1.push(format!("{what} {host}: {error}"));
-                }
-                false
-            }
-        }
-    }
+    result.is_ok()
 }
 
 /// What happens to a host.
@@ -207,7 +166,7 @@ struct Run {
     ban: Duration,
     moves: Sender<Move>,
     left: Receiver<usize>,
-    tally: Arc<Tally>,
+    tally: Tally<Told>,
 }
 
 impl Run {
@@ -250,13 +209,19 @@ impl Run {
             Then::Return => {
                 host.set_away(false);
                 let asked = self.client.request_crawl(&host);
-                tally.count(&tally.returned, "requestCrawl", name, asked);
+                count(
+                    tally,
+                    |told| &mut told.returned,
+                    "requestCrawl",
+                    name,
+                    asked,
+                );
             }
             Then::Unban => {
                 let said = self
                     .client
                     .post("/admin/pds/unblock", &json!({"host": name}));
-                if !tally.count(&tally.unbanned, "unblock", name, said) {
+                if !count(tally, |told| &mut told.unbanned, "unblock", name, said) {
                     return false;
                 }
             }
@@ -264,7 +229,7 @@ impl Run {
                 host.set_away(true);
                 let said = self.client.post("/admin/pds/block", &json!({"host": name}));
                 // Nobody is there any more, and it stays busy for ever.
-                return tally.count(&tally.retired, "block", name, said);
+                return count(tally, |told| &mut told.retired, "block", name, said);
             }
         }
         self.hosts[index].busy = false;
@@ -283,13 +248,13 @@ impl Run {
         match kind {
             Kind::Vanish => {
                 host.set_away(true);
-                tally.vanished.fetch_add(1, Ordering::Relaxed);
+                tally.add().vanished += 1;
                 let back = now + self.away.mul_f64(part);
                 self.later.push((back, Then::Return, index));
             }
             Kind::Ban => {
                 let said = self.client.post("/admin/pds/block", &json!({"host": name}));
-                if !tally.count(&tally.banned, "block", name, said) {
+                if !count(tally, |told| &mut told.banned, "block", name, said) {
                     return;
                 }
                 let end = now + self.ban.mul_f64(part);
@@ -298,7 +263,13 @@ impl Run {
             Kind::Disconnect => {
                 let path = "/admin/subs/killUpstream";
                 let said = self.client.post(path, &json!({"host": name}));
-                tally.count(&tally.disconnected, "killUpstream", name, said);
+                count(
+                    tally,
+                    |told| &mut told.disconnected,
+                    "killUpstream",
+                    name,
+                    said,
+                );
                 return;
             }
             Kind::Move => {
@@ -307,7 +278,13 @@ impl Run {
                 };
                 let new = self.network.host(to);
                 let asked = self.client.request_crawl(new);
-                if !tally.count(&tally.moved, "requestCrawl", new.name(), asked) {
+                if !count(
+                    tally,
+                    |told| &mut told.moved,
+                    "requestCrawl",
+                    new.name(),
+                    asked,
+                ) {
                     return;
                 }
                 if self.moves.send(Move { from: index, to }).is_err() {

@@ -8,6 +8,7 @@ mod churn;
 mod readers;
 mod results;
 mod samples;
+mod tally;
 
 use std::{
     fs, io,

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{SocketAddr, ToSocketAddrs},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -14,7 +14,10 @@ use rustix::net::{RecvFlags, recv};
 use serde::Serialize;
 use tungstenite::Message;
 
-use super::args::SoakArgs;
+use super::{
+    args::SoakArgs,
+    tally::{Tally, note},
+};
 use crate::{
     sim::{
         check,
@@ -22,12 +25,11 @@ use crate::{
         seen::Seen,
         sink::{self, PONG, PONG_INTERVAL, Sinks},
         wire,
+        workers::Workers,
     },
-    threads::{self, Role, Stop, Stopper, Thread},
+    threads::Stop,
 };
 
-/// Problems that are kept in words.
-const PROBLEMS_MAX: usize = 10;
 /// Between two times that a slow subscriber reads.
 const SIP: Duration = Duration::from_millis(100);
 /// Before a subscriber that was refused or cut comes again.
@@ -36,19 +38,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const STUCK: Duration = Duration::from_secs(60);
 /// The stack of a thread, in bytes.
 const STACK_BYTES: usize = 1 << 20;
-
-#[derive(Default, Debug)]
-struct Tally {
-    replays: AtomicU64,
-    outdated: AtomicU64,
-    compared: AtomicU64,
-    overtaken: AtomicU64,
-    slow_connections: AtomicU64,
-    slow_bytes: AtomicU64,
-    stopped_connections: AtomicU64,
-    refused: AtomicU64,
-    problems: Mutex<(u64, Vec<String>)>,
-}
 
 /// What subscribers saw.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
@@ -74,24 +63,12 @@ pub(super) struct Told {
     pub(super) problems: Vec<String>,
 }
 
-impl Tally {
-    fn problem(&self, what: String) {
-        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        problems.0 += 1;
-        if problems.1.len() < PROBLEMS_MAX {
-            problems.1.push(what);
-        }
-    }
-}
-
 /// Subscribers; dropping them ends their connections.
 pub(super) struct Readers {
     sinks: Sinks,
     live: usize,
-    tally: Arc<Tally>,
-    // Dropped in this order: told to stop, then waited for.
-    _stopper: Stopper,
-    _threads: Vec<Thread>,
+    tally: Tally<Told>,
+    _workers: Workers,
 }
 
 impl Readers {
@@ -103,7 +80,7 @@ impl Readers {
         seen: &Arc<Seen>,
         oldest: &Arc<AtomicU64>,
     ) -> io::Result<Readers> {
-        let tally = Arc::<Tally>::default();
+        let tally = Tally::default();
         let relay = address.to_socket_addrs()?.find(SocketAddr::is_ipv4);
         let reader = Reader {
             address: address.to_owned(),
@@ -115,14 +92,10 @@ impl Readers {
             slow_rate: args.slow_rate,
             stopped_for: args.stopped_for,
         };
-        let (stopper, stop) = threads::stop_pair();
-        let mut all = Vec::new();
+        let mut workers = Workers::none();
         let mut spawn = |name: &str, index: usize, run: fn(&Reader, usize, &Stop)| {
-            let (reader, stop) = (reader.clone(), stop.clone());
-            let thread = threads::spawn(Role::Simulator, name, STACK_BYTES, move || {
-                run(&reader, index, &stop);
-            });
-            thread.map(|thread| all.push(thread))
+            let reader = reader.clone();
+            workers.add(name, STACK_BYTES, move |stop| run(&reader, index, stop))
         };
         for i in 0..args.replayers {
             spawn("replays", i, Reader::replay_again)?;
@@ -138,34 +111,17 @@ impl Readers {
             sinks: Sinks::connect(address, args.live, None)?,
             live: args.live,
             tally,
-            _stopper: stopper,
-            _threads: all,
+            _workers: workers,
         })
     }
 
     /// What they saw so far.
     pub(super) fn told(&self) -> Told {
-        let tally = &self.tally;
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let (wrong, problems) = tally
-            .problems
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         Told {
             live: self.live,
             live_open: self.sinks.open(),
             live_bytes: self.sinks.total(),
-            replays: load(&tally.replays),
-            outdated: load(&tally.outdated),
-            compared: load(&tally.compared),
-            overtaken: load(&tally.overtaken),
-            slow_connections: load(&tally.slow_connections),
-            slow_bytes: load(&tally.slow_bytes),
-            stopped_connections: load(&tally.stopped_connections),
-            refused: load(&tally.refused),
-            wrong,
-            problems,
+            ..self.tally.told()
         }
     }
 }
@@ -177,7 +133,7 @@ struct Reader {
     relay: SocketAddr,
     seen: Arc<Seen>,
     oldest: Arc<AtomicU64>,
-    tally: Arc<Tally>,
+    tally: Tally<Told>,
     rest: Duration,
     slow_rate: u64,
     stopped_for: Duration,
@@ -219,7 +175,7 @@ impl Reader {
             };
             if let Err(error) = self.replay(replay, stop) {
                 log::info!("a replay from {cursor}: {error}");
-                self.tally.refused.fetch_add(1, Ordering::Relaxed);
+                self.tally.add().refused += 1;
             }
         }
     }
@@ -243,13 +199,13 @@ impl Reader {
                     if heard.elapsed() > STUCK {
                         let (from, last, goal) = (replay.cursor, replay.last, replay.goal);
                         let what = format!("a replay from {from} to {goal} is stuck at {last:?}");
-                        self.tally.problem(what);
+                        self.problem(what);
                         return Ok(());
                     }
                 }
                 Err(error) => {
                     log::info!("a replay from {}: {error}", replay.cursor);
-                    self.tally.overtaken.fetch_add(1, Ordering::Relaxed);
+                    self.tally.add().overtaken += 1;
                     return Ok(());
                 }
             }
@@ -262,7 +218,7 @@ impl Reader {
         let from = replay.cursor;
         let Some(frame) = wire::read(bytes) else {
             let what = format!("a replay from {from}: not a frame, {} bytes", bytes.len());
-            self.tally.problem(what);
+            self.problem(what);
             return false;
         };
         let Some(seq) = frame.seq else {
@@ -270,7 +226,7 @@ impl Reader {
                 replay.outdated = true;
             } else if frame.op != -1 || frame.name != "ConsumerTooSlow" {
                 let what = format!("a replay from {from}: {} {}", frame.t, frame.name);
-                self.tally.problem(what);
+                self.problem(what);
             }
             // After an error the relay closes the connection.
             return false;
@@ -281,26 +237,26 @@ impl Reader {
         };
         if !follows {
             let what = format!("a replay from {from}: {seq} after {:?}", replay.last);
-            self.tally.problem(what);
+            self.problem(what);
         }
         replay.last = Some(seq);
         let digest = Digest::of(&bytes[..frame.seq_at.start], &bytes[frame.seq_at.end..]);
         match self.seen.is_same(seq, digest) {
             Some(true) => {
-                self.tally.compared.fetch_add(1, Ordering::Relaxed);
+                self.tally.add().compared += 1;
             }
             Some(false) => {
                 let what = format!("a replay from {from}: {seq} is not what it was before");
-                self.tally.problem(what);
+                self.problem(what);
             }
             // Newer than what the checker has.
             None => {}
         }
         let done = seq >= replay.goal;
         if done {
-            self.tally.replays.fetch_add(1, Ordering::Relaxed);
-            let outdated = u64::from(replay.outdated);
-            self.tally.outdated.fetch_add(outdated, Ordering::Relaxed);
+            let mut told = self.tally.add();
+            told.replays += 1;
+            told.outdated += u64::from(replay.outdated);
         }
         done
     }
@@ -309,7 +265,7 @@ impl Reader {
         while !stop.wait(RETRY) {
             match sink::subscribe(self.relay, &self.address, index, None) {
                 Ok((socket, _)) => {
-                    self.tally.slow_connections.fetch_add(1, Ordering::Relaxed);
+                    self.tally.add().slow_connections += 1;
                     self.sip(socket, stop);
                 }
                 Err(error) => self.refused(&error),
@@ -326,8 +282,7 @@ impl Reader {
             match recv(&socket, &mut *nothing, RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return,
                 Ok((n, _)) => {
-                    let bytes = &self.tally.slow_bytes;
-                    bytes.fetch_add(n as u64, Ordering::Relaxed);
+                    self.tally.add().slow_bytes += n as u64;
                 }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 Err(_) => return,
@@ -344,8 +299,7 @@ impl Reader {
         while !stop.wait(RETRY) {
             match sink::subscribe(self.relay, &self.address, index, None) {
                 Ok((socket, _)) => {
-                    let count = &self.tally.stopped_connections;
-                    count.fetch_add(1, Ordering::Relaxed);
+                    self.tally.add().stopped_connections += 1;
                     stop.wait(self.stopped_for);
                     drop(socket);
                 }
@@ -354,8 +308,14 @@ impl Reader {
         }
     }
 
+    /// Notes what must not be.
+    fn problem(&self, what: String) {
+        let told = &mut *self.tally.add();
+        note(&mut told.wrong, &mut told.problems, what);
+    }
+
     fn refused(&self, error: &io::Error) {
         log::info!("a subscriber: {error}");
-        self.tally.refused.fetch_add(1, Ordering::Relaxed);
+        self.tally.add().refused += 1;
     }
 }

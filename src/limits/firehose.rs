@@ -1,0 +1,56 @@
+//! Bounds of subscribers.
+
+use std::time::Duration;
+
+/// Recent frames kept in memory for subscribers, in bytes; who is behind them reads from disk.
+pub const RING_BYTES_MAX: usize = 32 << 20;
+/// After sleeping subscribers were woken, frames gather this long before they are woken again.
+pub const WAKE_GATHER: Duration = Duration::from_millis(3);
+/// The same where [`WAKE_MANY`] were woken: a wake-up costs as much as sending several frames.
+pub const WAKE_GATHER_MANY: Duration = Duration::from_millis(6);
+/// So many subscribers are woken less often, which they notice as milliseconds.
+pub const WAKE_MANY: usize = 50;
+/// How often a subscriber that is being sent frames is listened to, so that its pings are answered.
+pub const SUBSCRIBER_LISTEN_INTERVAL: Duration = Duration::from_millis(20);
+/// Bytes that a subscriber may say at once, all of which is passed over but for pings: more than any
+/// client has to say.
+pub const SUBSCRIBER_SAID_BYTES_BURST: usize = 1 << 20;
+/// Bytes that it may say in a second beyond that; what comes faster waits in its socket.
+pub const SUBSCRIBER_SAID_BYTES_A_SECOND: usize = 64 << 10;
+/// Frames of one vectored write to a subscriber.
+pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
+/// Bytes that a subscriber takes at once from the ring or the disk, and so holds in memory when it
+/// does not read.
+pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 256 << 10;
+/// Subscribers for which the store is read ahead at the same time; the others have each page read when they
+/// need it, which is slower.
+pub const READ_AHEADS_MAX: usize = 8;
+/// Pages that are read ahead of one subscriber, beside the one that is being read.
+pub const READ_AHEAD_PAGES: usize = 2;
+/// Bytes of such a page: larger than those of [`SUBSCRIBER_PAGE_BYTES_MAX`], because a page begins and
+/// ends within a block of the store, which is taken apart for both its neighbours.
+pub const READ_AHEAD_PAGE_BYTES: usize = 1 << 20;
+/// A subscriber that has taken so many pages in a row from the store is worth a thread.
+pub const READ_AHEAD_AFTER_PAGES: u32 = 2;
+/// Pongs and pings that wait for one subscriber; beyond, the oldest is dropped.
+pub const SUBSCRIBER_URGENT_FRAMES_MAX: usize = 16;
+/// Bytes that the kernel holds for one subscriber beyond what is on its way, so that progress is
+/// seen and pongs are not queued behind megabytes. Too few cost system calls.
+pub const SUBSCRIBER_UNSENT_BYTES_MAX: u32 = 256 << 10;
+/// Silence after which, and interval in which, the kernel probes a subscriber's connection.
+pub const SUBSCRIBER_KEEPALIVE: Duration = Duration::from_secs(60);
+/// A subscriber that takes no byte for this long is cut as too slow.
+pub const SUBSCRIBER_STALL_MAX: Duration = Duration::from_secs(60);
+/// A subscriber that was sent nothing for this long is pinged.
+pub const SUBSCRIBER_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// A subscriber that answers nothing to pings for this long is gone.
+pub const SUBSCRIBER_SILENT_MAX: Duration = Duration::from_secs(150);
+/// How long a closing handshake, or the last error frame, may take.
+pub const SUBSCRIBER_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Subscribers of the whole relay; one more is answered 429.
+pub const SUBSCRIBERS_MAX: usize = 4_096;
+/// Subscribers of one address (an IPv6 /64 counts as one); one more is answered 429.
+pub const SUBSCRIBERS_PER_ADDRESS_MAX: usize = 64;
+
+const _: () = assert!(SUBSCRIBER_SAID_BYTES_A_SECOND < SUBSCRIBER_SAID_BYTES_BURST);
+const _: () = assert!(WAKE_GATHER.as_millis() <= WAKE_GATHER_MANY.as_millis());

@@ -1,0 +1,48 @@
+//! Bounds of the inbox, of a batch and of the collection index.
+
+use super::RING_BYTES_MAX;
+
+/// Events in the sequencer's inbox; beyond, host threads wait, and TCP with them.
+pub const INBOX_EVENTS_MAX: usize = 4_096;
+/// Events of one host in the sequencer's inbox; beyond, its thread waits, so that who floods fills
+/// neither the inbox nor the batch that others wait for.
+pub const INBOX_HOST_EVENTS_MAX: usize = 256;
+/// The same in bytes.
+pub const INBOX_HOST_BYTES_MAX: usize = 8 << 20;
+/// Other messages in the sequencer's inbox; beyond, who sends them waits too.
+pub const INBOX_COMMANDS_MAX: usize = 4_096;
+/// Bytes of events in the sequencer's inbox; beyond, host threads wait, and TCP with them.
+pub const INBOX_BYTES_MAX: usize = 64 << 20;
+/// Events of one batch.
+pub const BATCH_EVENTS_MAX: usize = 512;
+/// Throttled accounts that one batch lets in, or looks at, because there is room for them; the next
+/// batch goes on. Those behind them wait some milliseconds longer, and so do the events beside them.
+pub const BATCH_LET_IN_MAX: usize = 1_000;
+/// Bytes of one batch.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Changes of the collection index in one batch, more or less; the next batch goes on. One event can
+/// be as many as an account may have collections.
+pub const BATCH_INDEX_CHANGES_MAX: usize = 20_000;
+
+/// Distinct collections in the index; records of any further one are passed on like all others, but
+/// nobody finds them by it.
+pub const COLLECTIONS_MAX: u64 = 1_000_000;
+/// Collections of one account in the index; so with any further one.
+pub const ACCOUNT_COLLECTIONS_MAX: usize = 1_000;
+/// Collections whose numbers the sequencer keeps in memory; beyond, they are looked up in the store.
+pub const COLLECTIONS_CACHED_MAX: usize = 16_384;
+/// Numbers of each collection that are passed over after an end that may have lost the last batches:
+/// more than can be given between two times that the operating system writes to the disk.
+pub const PAIR_NUMBER_JUMP: u64 = 1 << 20;
+/// Seqs skipped after an end that may have lost the last batches: more than can be assigned
+/// between two times that the operating system writes to the disk.
+pub const SEQ_JUMP: u64 = 10_000_000;
+
+const _: () = assert!(BATCH_BYTES_MAX <= INBOX_BYTES_MAX);
+const _: () = assert!(BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);
+const _: () = assert!(INBOX_HOST_EVENTS_MAX < BATCH_EVENTS_MAX);
+const _: () = assert!(INBOX_HOST_BYTES_MAX < INBOX_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX < RING_BYTES_MAX);
+const _: () = assert!(COLLECTIONS_MAX < u32::MAX as u64);
+const _: () = assert!(ACCOUNT_COLLECTIONS_MAX < BATCH_INDEX_CHANGES_MAX);
