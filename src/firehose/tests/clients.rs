@@ -140,7 +140,7 @@ fn idle_clients_are_asked_and_those_who_never_answer_are_cut() {
 fn a_client_that_takes_nothing_is_cut_and_delays_nobody() {
     let mut settings = settings();
     settings.timing.stall_max = Duration::from_millis(500);
-    settings.timing.close_timeout = Duration::from_secs(10);
+    settings.timing.close_timeout = PATIENCE;
     let relay = Relay::new(settings);
     let mut slow = relay.connect_narrow(None);
     let mut quick = relay.connect(None);
