@@ -86,7 +86,7 @@ pub(super) fn read(app: &App, form: &Query) -> Result<Order, Response> {
     })
 }
 
-/// The fields of a form that [`read`] reads as this order. Alerts of siblings have no form.
+/// The fields of a form that [`read()`] reads as this order. Alerts of siblings have no form.
 pub(super) fn fields(order: &Order) -> Vec<(&'static str, String)> {
     let mut fields = vec![("act", order.path().to_owned())];
     let mut say = |name, value: &str| fields.push((name, value.to_owned()));
