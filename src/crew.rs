@@ -36,7 +36,7 @@ impl Crew {
             })
         };
         let count = cores.clamp(CREW_MIN, CREW_MAX);
-        let threads = (0..count).map(start).collect::<io::Result<_>>()?;
+        let threads = threads::spawn_all(count, start)?;
         Ok(Crew {
             jobs,
             _threads: threads,

@@ -28,6 +28,8 @@ pub mod sim;
 pub mod startup;
 pub mod store;
 mod sync;
+#[cfg(test)]
+mod testing;
 pub mod threads;
 pub mod top;
 

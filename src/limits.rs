@@ -95,9 +95,9 @@ pub const CREW_MAX: usize = 16;
 /// How nice the threads are that read the past for subscribers: what happens now goes before, and hosts come
 /// after, or a subscriber that has fallen behind would never catch up with a relay that is busy.
 pub const REPLAY_NICE: i32 = 5;
-/// How nice the threads are that make pages of lists: as those of hosts, which are many more where there is
-/// not enough for all. Any nicer, and no page would ever be made beside another busy program.
-pub const LIST_NICE: i32 = HOST_NICE;
+/// How nice the threads are that make pages of lists. Any nicer, and one page in a hundred waits for tens of
+/// milliseconds for its turn beside the threads of hosts.
+pub const LIST_NICE: i32 = REPLAY_NICE;
 /// Workspaces for proving that are kept while nobody needs them, of about ten kilobytes each; beyond,
 /// they are freed, and made anew when that many hosts are busy at once again.
 pub const WORKSPACES_KEPT_MAX: usize = 64;
@@ -311,8 +311,10 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// A request body, in bytes; a larger one is answered 413.
 pub const HTTP_BODY_BYTES_MAX: usize = 8 << 10;
-/// Writing an answer to a client that reads slowly.
+/// Writing an answer, or all those that were asked for at once, to a client that reads slowly.
 pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the kernel holds of answers that a client has not read, beyond what is on its way, in bytes.
+pub const HTTP_UNSENT_BYTES_MAX: u32 = 256 << 10;
 /// An idle connection between two requests.
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the end of a connection is softened: what the client still sends is read and thrown
@@ -521,6 +523,10 @@ pub const MEMORY_SAMPLE_INTERVAL_FRESH: Duration = Duration::from_secs(1);
 /// Heaps of glibc's allocator that threads share. Its default is eight for every core, and what one
 /// frees no other can use. Threads wait for each other where there are too few.
 pub const ARENAS_MAX: usize = 4;
+/// Free blocks of each of 64 sizes up to a kilobyte that a thread keeps for its next allocations. glibc's own
+/// choice is 7: threads that live for long keep ever more of them, up to dozens of kilobytes each. With none
+/// an event costs no more time.
+pub const THREAD_CACHE_BLOCKS_MAX: usize = 0;
 /// A block this large gets a mapping of its own, which goes back to the system when it is freed: a
 /// few large frames must not leave holes in a heap. Each costs two system calls and page faults.
 pub const MMAP_THRESHOLD_BYTES: usize = 256 << 10;

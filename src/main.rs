@@ -41,6 +41,9 @@ fn main() -> ExitCode {
     // Before there is anything in it, and before there are threads.
     let allocator = heap::configure();
     let cli = Cli::parse_or_exit();
+    if let None | Some(Command::Serve) = cli.command {
+        heap::start_over();
+    }
     logging::init(cli.config.log_format, LevelFilter::Info);
     log::debug!(allocator = heap::ALLOCATOR; "{allocator}");
     let done = match &cli.command {

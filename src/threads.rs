@@ -161,6 +161,10 @@ impl Thread {
 
 impl Drop for Thread {
     fn drop(&mut self) {
+        // A test that fails must not wait for what it holds up itself.
+        if cfg!(test) && thread::panicking() {
+            return;
+        }
         if let Some(thread) = self.0.take() {
             // The thread itself has caught and reported any panic.
             let _ = thread.join();
@@ -192,6 +196,25 @@ impl Drop for Running {
     fn drop(&mut self) {
         RUNNING[self.role as usize].fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Starts so many threads. Where not all of them can be, those that run are not waited for: what they
+/// serve does not start.
+pub fn spawn_all(
+    count: usize,
+    mut start: impl FnMut(usize) -> io::Result<Thread>,
+) -> io::Result<Vec<Thread>> {
+    let mut threads = Vec::with_capacity(count);
+    for n in 0..count {
+        match start(n) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                threads.into_iter().for_each(Thread::detach);
+                return Err(error);
+            }
+        }
+    }
+    Ok(threads)
 }
 
 /// Starts a thread named `role` or `role:detail` with a stack of `stack_bytes`.

@@ -118,7 +118,12 @@ const CID_BYTES_MAX: usize = 100;
 
 impl fmt::Display for Cid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "b{}", BASE32_NOPAD.encode(&self.0).to_ascii_lowercase())
+        // 36 bytes are 58 characters of five bits.
+        let mut text = [0; 58];
+        BASE32_NOPAD.encode_mut(&self.0, &mut text);
+        text.make_ascii_lowercase();
+        f.write_str("b")?;
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

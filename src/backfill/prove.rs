@@ -192,6 +192,7 @@ mod tests {
             host,
             authority_at: 0,
             upstream: Status::ACTIVE,
+            status_heard: true,
             local: Local::default(),
             head: None,
             listed: None,

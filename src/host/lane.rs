@@ -245,6 +245,7 @@ impl Lane {
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.moved.notify_all();
+        self.shared.directory.let_go();
     }
 
     /// The same, and nothing more of the host is handed on, whatever was read of it.

@@ -59,7 +59,7 @@ impl Asker {
                 body,
             )
         };
-        (0..STATUS_THREADS).map(thread).collect()
+        threads::spawn_all(STATUS_THREADS, thread)
     }
 
     fn run(&self, questions: &Receiver<Did>) {

@@ -7,13 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::SockRef;
+
 use super::{
     front_door::Times,
     head::{self, Checked, Head},
     response::Response,
     wake::{Wake, Woken},
 };
-use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_LINGER_BYTES_MAX};
+use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_LINGER_BYTES_MAX, HTTP_UNSENT_BYTES_MAX};
 
 /// Bytes taken from the socket at once.
 const READ_BYTES: usize = 4 << 10;
@@ -25,6 +27,8 @@ pub(super) struct Connection {
     buffer: Vec<u8>,
     wake: Arc<Wake>,
     times: Times,
+    /// Until when the client has to have taken what it has asked for, since it did not take it at once.
+    patience: Option<Instant>,
 }
 
 /// Why there is no further request.
@@ -41,11 +45,14 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, wake: Arc<Wake>, times: Times) -> io::Result<Connection> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
+        // Megabytes of answers that nobody reads would lie in the kernel otherwise.
+        SockRef::from(&stream).set_tcp_notsent_lowat(HTTP_UNSENT_BYTES_MAX)?;
         Ok(Connection {
             stream,
             buffer: Vec::new(),
             wake,
             times,
+            patience: None,
         })
     }
 
@@ -105,16 +112,24 @@ impl Connection {
         Ok(self.buffer.drain(..head.body_bytes).collect())
     }
 
-    /// Writes all of `bytes`, or fails when the client takes too long over it.
+    /// Writes all of `bytes`, or fails when the client takes too long over it. Who asks on and on and
+    /// takes little of the answers has no more time for many of them than for one: a full socket can let
+    /// another few bytes in for hours.
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let deadline = Instant::now() + self.times.write;
         while !bytes.is_empty() {
             match self.stream.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => bytes = &bytes[n..],
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    if self.wake.writable(&self.stream, deadline)? == Woken::Late {
+                    let patience = self.times.write;
+                    let deadline = *self
+                        .patience
+                        .get_or_insert_with(|| Instant::now() + patience);
+                    // A socket can be said to be ready and take nothing.
+                    if Instant::now() >= deadline
+                        || self.wake.writable(&self.stream, deadline)? == Woken::Late
+                    {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
                 }
@@ -175,6 +190,11 @@ impl Connection {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    // It has not asked for more before it had this.
+                    self.patience = None;
+                    if Instant::now() >= deadline {
+                        return Err(Unread::Late);
+                    }
                     match self.wake.readable(&self.stream, Some(deadline)) {
                         Ok(Woken::Ready) => {}
                         Ok(Woken::Late) => return Err(Unread::Late),

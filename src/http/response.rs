@@ -5,7 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::time::http_date;
 
@@ -30,12 +31,18 @@ pub const COMMON_HEADERS: [(&str, &str); 2] = [
 
 impl Response {
     /// 200 with a JSON body.
-    pub fn json(value: &Value) -> Response {
-        Response {
-            status: 200,
-            content_type: "application/json",
-            headers: Vec::new(),
-            body: value.to_string().into_bytes(),
+    pub fn json(value: &impl Serialize) -> Response {
+        match serde_json::to_vec(value) {
+            Ok(body) => Response {
+                status: 200,
+                content_type: "application/json",
+                headers: Vec::new(),
+                body,
+            },
+            Err(error) => {
+                log::error!(error:% = error; "an answer can not be written as JSON");
+                Response::error(500, "InternalServerError", "The answer can not be written")
+            }
         }
     }
 

@@ -338,6 +338,19 @@ impl Directory {
         Ok(())
     }
 
+    /// Whether the directory of `did:plc` is asked nothing now because it wants that.
+    #[cfg(test)]
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.lock().lookups.is_plc_paused((self.clock)())
+    }
+
+    /// Lets those go who wait for room and are gone by now.
+    pub fn let_go(&self) {
+        // Nobody is between his look at whether he is gone and his wait.
+        drop(self.lock());
+        self.room.notify_all();
+    }
+
     /// The same for who is in no hurry: it has one turn among all hosts, that of background refreshes,
     /// and counts against no host. False, and the waiter is not called, where so much waits already
     /// ([`limits::IDENTITY_REFRESH_QUEUE_MAX`]) that it is to be tried again later.

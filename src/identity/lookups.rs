@@ -343,7 +343,7 @@ impl<W> Lookups<W> {
         if web {
             let free = |did: &Did| site(did).is_none_or(|site| !sites.contains(&site));
             self.web.pop(may, free)
-        } else if now_ms >= self.plc_paused_until {
+        } else if !self.is_plc_paused(now_ms) {
             self.plc.pop(may, |_| true)
         } else {
             None
@@ -387,10 +387,15 @@ impl<W> Lookups<W> {
         self.plc_paused_until = self.plc_paused_until.max(until);
     }
 
+    /// Whether the directory has said that it wants to be left alone until later.
+    pub(super) fn is_plc_paused(&self, now_ms: u64) -> bool {
+        now_ms < self.plc_paused_until
+    }
+
     /// When there is something to do that can not be done yet, in milliseconds: an attempt at what
     /// failed, the end of a pause, or a lookup that a host may have again.
     pub(super) fn due(&self, now_ms: u64) -> Option<u64> {
-        let resumes = (self.plc_paused_until > now_ms).then_some(self.plc_paused_until);
+        let resumes = self.is_plc_paused(now_ms).then_some(self.plc_paused_until);
         let held = self
             .held(now_ms)
             .map(|(host, _)| self.budget.due(host, now_ms));

@@ -25,6 +25,7 @@ use crate::{
         labels::{DidMethod, LookupResult},
     },
     outbound::Outbound,
+    testing::wait_until,
     threads::{Stopper, Thread, stop_pair},
 };
 
@@ -248,9 +249,9 @@ impl Fixture {
     fn resolve(&self, did: &Did, how: How) -> String {
         self.request(did, how, 0).unwrap();
         let (_, answer) = self.next();
-        while self.metrics.identity_queue.get() > 0 {
-            thread::yield_now();
-        }
+        wait_until("no lookup is under way", || {
+            self.metrics.identity_queue.get() == 0
+        });
         answer
     }
 

@@ -3,12 +3,17 @@
 //! Rust's allocations go to the one that the program was built with. RocksDB and aws-lc are C and
 //! C++ and always use the C library's, so where the program was built with another there are two.
 
+#[cfg(target_env = "gnu")]
+use std::{os::unix::process::CommandExt, process::Command};
+
 use serde::Serialize;
 
 #[cfg(target_env = "gnu")]
 use super::ffi;
 #[cfg(target_env = "gnu")]
-use crate::limits::{ARENAS_MAX, MMAP_THRESHOLD_BYTES, TRIM_THRESHOLD_BYTES};
+use crate::limits::{
+    ARENAS_MAX, MMAP_THRESHOLD_BYTES, THREAD_CACHE_BLOCKS_MAX, TRIM_THRESHOLD_BYTES,
+};
 
 /// The C library's allocator in reports.
 const SYSTEM: &str = "system";
@@ -170,6 +175,49 @@ pub fn configure() -> String {
     set.join(" ")
 }
 
+/// What glibc reads before a program begins: how many free blocks of each size a thread keeps for itself. With
+/// the seven that are its own choice, thousands of threads keep ever more of them, for an hour and more.
+#[cfg(target_env = "gnu")]
+const CACHE: (&str, usize) = ("glibc.malloc.tcache_count", THREAD_CACHE_BLOCKS_MAX);
+
+/// Begins the program again, in the same process, where the C library has to be told something that it reads
+/// only then. Returns where it knows already, or can not be told. To be called before there are
+/// threads.
+pub fn start_over() {
+    #[cfg(target_env = "gnu")]
+    if ALLOCATOR == SYSTEM
+        && let Some(tunables) = with_cache(std::env::var("GLIBC_TUNABLES").ok())
+        && let Ok(program) = std::env::current_exe()
+    {
+        let mut arguments = std::env::args_os();
+        let mut again = Command::new(program);
+        if let Some(name) = arguments.next() {
+            again.arg0(name);
+        }
+        // Nothing after this is reached but where it fails, and then the relay takes more memory.
+        let _ = again.args(arguments).env("GLIBC_TUNABLES", tunables).exec();
+    }
+}
+
+/// The tunables with ours among them, unless the environment has a word on it.
+#[cfg(target_env = "gnu")]
+fn with_cache(tunables: Option<String>) -> Option<String> {
+    let (name, value) = CACHE;
+    let ours = format!("{name}={value}");
+    match tunables {
+        Some(set) if names(&set).any(|set| set == name) => None,
+        Some(set) if !set.is_empty() => Some(format!("{set}:{ours}")),
+        _ => Some(ours),
+    }
+}
+
+/// What is set in `GLIBC_TUNABLES`.
+#[cfg(target_env = "gnu")]
+fn names(tunables: &str) -> impl Iterator<Item = &str> {
+    let set = tunables.split(':').filter_map(|t| t.split_once('='));
+    set.map(|(name, _)| name)
+}
+
 /// What is free in the C library's heaps, in bytes, whether or not its pages are there; none where it
 /// does not say.
 pub(super) fn free() -> Option<u64> {
@@ -196,8 +244,7 @@ impl Setting {
     /// Whether the environment has a word on it.
     fn is_set(&self, environment: impl Fn(&str) -> Option<String>) -> bool {
         let tunables = environment("GLIBC_TUNABLES").unwrap_or_default();
-        let mut tunables = tunables.split(':').filter_map(|t| t.split_once('='));
-        environment(self.variable).is_some() || tunables.any(|(name, _)| name == self.tunable)
+        environment(self.variable).is_some() || names(&tunables).any(|set| set == self.tunable)
     }
 }
 
@@ -235,6 +282,14 @@ mod tests {
             set.map(|s| s.variable).collect()
         };
         assert!(left_alone(&[]).is_empty());
+        let (name, value) = CACHE;
+        let ours = format!("{name}={value}");
+        assert_eq!(with_cache(None), Some(ours.clone()));
+        assert_eq!(with_cache(Some(String::new())), Some(ours.clone()));
+        let more = Some("glibc.rtld.nns=4".to_owned());
+        assert_eq!(with_cache(more), Some(format!("glibc.rtld.nns=4:{ours}")));
+        assert_eq!(with_cache(Some(ours)), None);
+        assert_eq!(with_cache(Some(format!("a=b:{name}=7"))), None);
         assert_eq!(
             left_alone(&[("MALLOC_ARENA_MAX", "1")]),
             ["MALLOC_ARENA_MAX"]

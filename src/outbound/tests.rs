@@ -22,7 +22,7 @@ use rustls::{
 use socket2::SockRef;
 
 use super::{AddressError, FetchError, GetOptions, Outbound, Response};
-use crate::{USER_AGENT, atproto::hostname::Endpoint, config::Cli};
+use crate::{USER_AGENT, atproto::hostname::Endpoint, config::Cli, testing::wait_until};
 
 /// For what must succeed.
 const LONG: Duration = Duration::from_secs(30);
@@ -284,9 +284,7 @@ fn requests_under_way_can_be_aborted() {
     let outbound = open();
     let (asking, url) = (outbound.clone(), server.url());
     let request = thread::spawn(move || asking.get(&url, options(LONG)));
-    while server.connections() == 0 {
-        thread::yield_now();
-    }
+    wait_until("the request is under way", || server.connections() > 0);
     outbound.abort_requests();
     let error = request.join().unwrap().unwrap_err();
     assert!(matches!(error, FetchError::Failed(_)), "{error}");

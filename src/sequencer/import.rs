@@ -1,6 +1,7 @@
 //! What a backfill brings: accounts and collections of accounts of which no event was seen here. It
 //! publishes nothing, and what is known by events stays as it is: an account keeps its host, its status
-//! and its head.
+//! and its head. A list may be ahead of what is on its way in the stream, so that no event is judged by it
+//! but one that is later than the list ([`status`]).
 
 use super::{
     Forming, Sequencer,
@@ -228,12 +229,20 @@ fn judge(
     let listed = Some(claim.listed);
     match known {
         Some(known) if known.host == host => {
-            let is_newer = known.listed.is_none_or(|last| last.rev < claim.listed.rev);
-            let is_news = known.head.is_none() && is_newer;
-            Ok(is_news.then(|| Account {
-                listed,
-                ..known.clone()
-            }))
+            let last = known.listed.map(|last| last.rev);
+            let is_older = last.is_some_and(|last| claim.listed.rev < last);
+            if known.head.is_some() || is_older {
+                return Ok(None);
+            }
+            let mut account = known.clone();
+            if last != Some(claim.listed.rev) {
+                account.listed = listed;
+            }
+            status::apply(&mut account, Cause::Listed(&claim.status));
+            if account.upstream.is_deleted() != known.upstream.is_deleted() {
+                status::settle(&mut account, known.is_live(), terms.room);
+            }
+            Ok((account != *known).then_some(account))
         }
         Some(known) if known.has_host() => Err(Skip::OtherHost),
         _ => {
@@ -242,7 +251,9 @@ fn judge(
             account.host = host;
             account.authority_at = claim.authority_at;
             account.listed = listed;
-            status::apply(&mut account, Cause::Said(&claim.status));
+            // Of one without a host nobody's stream has shown anything.
+            account.status_heard = false;
+            status::apply(&mut account, Cause::Listed(&claim.status));
             status::settle(&mut account, false, terms.room);
             Ok(Some(account))
         }

@@ -60,10 +60,14 @@ impl Inbox {
             events: INBOX_EVENTS_MAX,
             bytes: INBOX_BYTES_MAX,
         };
-        Inbox::with_room(most, metrics)
+        let share = Used {
+            events: INBOX_HOST_EVENTS_MAX,
+            bytes: INBOX_HOST_BYTES_MAX,
+        };
+        Inbox::with_room(most, share, metrics)
     }
 
-    fn with_room(most: Used, metrics: Arc<Metrics>) -> (Inbox, Outbox) {
+    fn with_room(most: Used, share: Used, metrics: Arc<Metrics>) -> (Inbox, Outbox) {
         // The budget is full before the channel is: who waits for a place in the channel itself
         // first tries again and again, and is woken for one place at a time.
         let (sender, receiver) = bounded(INBOX_EVENTS_MAX + INBOX_COMMANDS_MAX);
@@ -71,6 +75,7 @@ impl Inbox {
             inside: Mutex::default(),
             closed: AtomicBool::new(false),
             most,
+            share,
             freed: Condvar::new(),
             metrics,
         });
@@ -120,11 +125,11 @@ impl Inbox {
 impl Inbox {
     /// An inbox that a test reads in the sequencer's place, as long as the channel has room.
     pub(crate) fn with_receiver(metrics: Arc<Metrics>) -> (Inbox, Receiver<Input>) {
-        let most = Used {
+        let all = Used {
             events: usize::MAX,
             bytes: usize::MAX,
         };
-        let (inbox, outbox) = Inbox::with_room(most, metrics);
+        let (inbox, outbox) = Inbox::with_room(all, all, metrics);
         (inbox, outbox.receiver)
     }
 }
@@ -136,15 +141,11 @@ pub(super) struct Budget {
     /// Nothing is let in any more.
     closed: AtomicBool,
     most: Used,
+    /// What one host may have in the inbox.
+    share: Used,
     freed: Condvar,
     metrics: Arc<Metrics>,
 }
-
-/// What one host may have in the inbox.
-const SHARE: Used = Used {
-    events: INBOX_HOST_EVENTS_MAX,
-    bytes: INBOX_HOST_BYTES_MAX,
-};
 
 #[derive(Default, Debug)]
 struct Inside {
@@ -245,7 +246,7 @@ impl Budget {
             }
             let is_full = inside.all.fills(self.most);
             let of_host = host.and_then(|host| inside.hosts.get(&host));
-            let has_its_share = fair && of_host.is_some_and(|used| used.fills(SHARE));
+            let has_its_share = fair && of_host.is_some_and(|used| used.fills(self.share));
             if !is_full && !has_its_share {
                 break;
             }

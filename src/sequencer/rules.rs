@@ -98,8 +98,14 @@ pub fn judge(known: Option<&Account>, event: &Event, terms: Terms) -> Verdict {
         epoch: event.upstream.epoch,
         seq: event.upstream.seq,
     };
-    if let Kind::Account(said) = &event.kind {
-        status::apply(&mut account, Cause::Said(said));
+    match &event.kind {
+        Kind::Account(said) => {
+            status::apply(&mut account, Cause::Said(said));
+        }
+        Kind::Commit(proven) | Kind::Sync(proven) if !is_after_list(&account, proven) => {
+            status::apply(&mut account, Cause::Spoke);
+        }
+        _ => {}
     }
     let told = status::settle(&mut account, had_place, terms.room);
     // Of an account that nobody has heard of there is nothing to take back, and an `#account` says
@@ -112,9 +118,11 @@ pub fn judge(known: Option<&Account>, event: &Event, terms: Terms) -> Verdict {
         Kind::Commit(proven) | Kind::Sync(proven) => {
             if let Some(bar) = status::bar(&account) {
                 // That an account has arrived at a full host is kept, or it would count as one of
-                // the host that it came from, and nobody would learn why nothing of it passes. So is
-                // a new one that is taken down: then it is known, and the operator sees it.
-                let is_kept = arrives && (bar == Bar::Limit || known.is_none());
+                // the host that it came from, and nobody would learn why nothing of it passes; and one
+                // that was listed as deleted needs a place now. So is a new one that is taken down:
+                // then it is known, and the operator sees it.
+                let finds_no_place = bar == Bar::Limit && (arrives || told);
+                let is_kept = finds_no_place || (arrives && known.is_none());
                 let change = is_kept.then_some(Change { account, announce });
                 return Verdict::Reject {
                     reject: bar.reject(),
@@ -145,6 +153,12 @@ fn was_seen(account: &Account, event: &Event) -> bool {
         && event.upstream.seq <= account.seen.seq
 }
 
+/// Whether content is later than the list that says that the account is inactive. What is older was sent
+/// before that was so, and its `#account` is still to come.
+fn is_after_list(account: &Account, proven: &Proven) -> bool {
+    !account.upstream.active && account.listed.is_some_and(|listed| listed.rev < proven.rev)
+}
+
 /// An account of which nothing is known but that this host speaks for it, or that none does yet.
 pub(super) fn new_account(terms: Terms, host: HostId) -> Account {
     let sanction = terms.taken_down.then_some(Sanction::Takedown);
@@ -153,6 +167,7 @@ pub(super) fn new_account(terms: Terms, host: HostId) -> Account {
         host,
         authority_at: 0,
         upstream: Status::ACTIVE,
+        status_heard: false,
         local: Local {
             sanction,
             throttled: false,
@@ -196,6 +211,7 @@ mod tests {
     use crate::{
         atproto::{cid::Cid, did::Did, prove::Touched, tid::Tid},
         sequencer::event::Upstream,
+        store::account::Listed,
     };
 
     const HOME: HostId = HostId(1);
@@ -245,6 +261,7 @@ mod tests {
         Account {
             authority_at: 10,
             head: Some(head(&proven)),
+            status_heard: true,
             seen: Seen { epoch: 0, seq: 49 },
             ordinal: 7,
             ..new_account(ROOM, HOME)
@@ -605,6 +622,76 @@ mod tests {
             panic!("content of a deleted account");
         };
         assert_eq!((change, ask), (None, true));
+    }
+
+    /// Of one that only a list calls inactive, what is older than the list has passed before it was so.
+    #[test]
+    fn a_listed_status_bars_only_what_is_later_than_the_list() {
+        let listed = |n: u64, status: &Status| Account {
+            authority_at: 10,
+            upstream: status.clone(),
+            listed: Some(Listed {
+                rev: tid(n),
+                commit: tree(1000 + n),
+            }),
+            ..new_account(ROOM, HOME)
+        };
+        let contents = |n: u64| [Kind::Commit(commit(n)), Kind::Sync(commit(n))];
+        for word in ["deactivated", "deleted", "takendown", "a word of tomorrow"] {
+            let gone = listed(3, &Status::inactive(word));
+            for kind in [contents(2), contents(3)].concat() {
+                let (account, _) = forwarded(Some(&gone), &event(kind));
+                assert_eq!(account.effective(), &Status::ACTIVE, "it speaks: {word}");
+                assert!(account.status_heard && account.is_live());
+                // From here on nothing counts but what is heard.
+                let (account, _) = forwarded(
+                    Some(&account),
+                    &at(51, Kind::Account(Status::inactive(word))),
+                );
+                let content = at(52, Kind::Commit(commit(4)));
+                assert_eq!(rejected(Some(&account), &content), Reject::AccountInactive);
+            }
+            for kind in contents(4) {
+                let Verdict::Reject {
+                    reject: Reject::AccountInactive,
+                    change: None,
+                    ask: true,
+                } = judge(Some(&gone), &event(kind), ROOM)
+                else {
+                    panic!("{word}");
+                };
+            }
+            // Neither an identity nor a move says what an account is, but another host's list ends.
+            let (account, _) = forwarded(Some(&gone), &event(Kind::Identity));
+            assert_eq!(account.effective(), &Status::inactive(word));
+            assert!(!account.status_heard);
+            forwarded(Some(&account), &at(51, Kind::Commit(commit(2))));
+            let mut moved = at(1, Kind::Commit(commit(9)));
+            (moved.host, moved.authority_at) = (AWAY, Some(20));
+            let (account, _) = forwarded(Some(&gone), &moved);
+            assert_eq!(account.effective(), &Status::ACTIVE);
+        }
+        // What the stream says of the status counts whatever a list says of the last commit.
+        let (heard, _) = forwarded(
+            Some(&listed(3, &Status::ACTIVE)),
+            &event(Kind::Account(Status::inactive("deactivated"))),
+        );
+        assert!(heard.status_heard && heard.listed.is_some());
+        let content = at(51, Kind::Commit(commit(2)));
+        assert_eq!(rejected(Some(&heard), &content), Reject::AccountInactive);
+        // A note beside active is as good as active, and stays.
+        let note = Status {
+            active: true,
+            reason: Some("desynchronized".into()),
+        };
+        let (account, _) = forwarded(Some(&listed(3, &note)), &event(Kind::Commit(commit(9))));
+        assert_eq!(account.effective(), &note);
+        // One that was listed as deleted had no place, which it needs now.
+        let gone = listed(3, &Status::inactive("deleted"));
+        let (passed, change) = arrival(Some(&gone), &event(Kind::Commit(commit(2))), FULL);
+        assert_eq!(passed, Err(Reject::AccountLimit));
+        assert_eq!(change.account.effective(), &Status::inactive("throttled"));
+        assert!(change.account.waits());
     }
 
     #[test]

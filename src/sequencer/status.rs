@@ -17,11 +17,17 @@
 //! active and without a sanction, or taken down where the operator's word is older than the account is
 //! here.
 //!
+//! What the host says is *heard* where its stream has shown it. Its list, which a backfill reads, may be
+//! ahead of the stream: what a list says holds until the stream shows something, and is in the way of no
+//! commit and no sync that is older than it.
+//!
 //! | what happens | upstream | sanction | throttled | `#account` of our own |
 //! |---|---|---|---|---|
 //! | `#account` of the account's host | what it says | stays | stays | no: it is itself forwarded |
 //! | its answer to getRepoStatus: active | active, if it was not | stays | stays | no: what follows shows it |
 //! | its answer: inactive | stays | stays | stays | no |
+//! | its list, where nothing was heard | what it says | stays | stays | no |
+//! | a commit or sync, where nothing was heard, unless it is later than a list that says inactive | active, if it was not | stays | stays | no: it shows it |
 //! | the operator takes it down | stays | takedown | stays | if it was not taken down |
 //! | the operator takes that back | stays | none, if it was a takedown | stays | if it was taken down |
 //! | its host has room for it, or it needs none | stays | stays | no | if it was throttled and has no sanction |
@@ -54,6 +60,10 @@ pub enum Cause<'a> {
     Said(&'a Status),
     /// The host's answer to the question what it says of the account now.
     Answered(&'a Status),
+    /// The list of the account's host, which a backfill reads.
+    Listed(&'a Status),
+    /// A commit or a sync of the account's host that is not later than a list which calls it inactive.
+    Spoke,
     /// The operator takes the account down.
     Takedown,
     /// The operator takes a takedown back.
@@ -91,11 +101,18 @@ pub fn apply(account: &mut Account, cause: Cause<'_>) -> bool {
     let before = account.local.status();
     let local = &mut account.local;
     match cause {
-        Cause::Said(status) => account.upstream = status.clone(),
+        Cause::Said(status) => (account.upstream, account.status_heard) = (status.clone(), true),
         Cause::Answered(status) if status.active && !account.upstream.active => {
-            account.upstream = status.clone();
+            (account.upstream, account.status_heard) = (status.clone(), true);
         }
-        Cause::Answered(_) => {}
+        Cause::Listed(status) if !account.status_heard => account.upstream = status.clone(),
+        Cause::Spoke if !account.status_heard => {
+            account.status_heard = true;
+            if !account.upstream.active {
+                account.upstream = Status::ACTIVE;
+            }
+        }
+        Cause::Answered(_) | Cause::Listed(_) | Cause::Spoke => {}
         Cause::Takedown => local.sanction = Some(Sanction::Takedown),
         Cause::Reversal if local.sanction == Some(Sanction::Takedown) => local.sanction = None,
         Cause::Reversal => {}
@@ -138,6 +155,7 @@ mod tests {
             host: HostId(1),
             authority_at: 0,
             upstream,
+            status_heard: true,
             local,
             head: None,
             listed: None,
@@ -182,7 +200,12 @@ mod tests {
             let local = *local;
             words().into_iter().map(move |said| account(said, local))
         };
-        locals().iter().flat_map(of).collect()
+        let heard: Vec<Account> = locals().iter().flat_map(of).collect();
+        let unheard = heard.iter().cloned().map(|account| Account {
+            status_heard: false,
+            ..account
+        });
+        unheard.chain(heard.clone()).collect()
     }
 
     /// The first table of the module's documentation.
@@ -250,7 +273,11 @@ mod tests {
                     throttled,
                     ..before.local
                 };
-                assert_eq!(after, account(before.upstream.clone(), local), "{before:?}");
+                let settled = Account {
+                    local,
+                    ..before.clone()
+                };
+                assert_eq!(after, settled, "{before:?}");
                 let moved = throttled != before.local.throttled;
                 assert_eq!(told, moved && before.local.sanction.is_none(), "{before:?}");
                 assert_eq!(after.is_live(), !deleted && (had || room), "{before:?}");
@@ -307,6 +334,7 @@ mod tests {
                 ),
             ];
             let words = words();
+            let heard = before.status_heard;
             for said in &words {
                 rows.push((Cause::Said(said), said.clone(), local, false));
                 let answered = match (before.upstream.active, said.active) {
@@ -314,11 +342,27 @@ mod tests {
                     _ => &before.upstream,
                 };
                 rows.push((Cause::Answered(said), answered.clone(), local, false));
+                let listed = if heard { &before.upstream } else { said };
+                rows.push((Cause::Listed(said), listed.clone(), local, false));
             }
+            let spoken = match heard || before.upstream.active {
+                true => before.upstream.clone(),
+                false => Status::ACTIVE,
+            };
+            rows.push((Cause::Spoke, spoken, local, false));
             for (cause, upstream, local, told) in rows {
                 let mut after = before.clone();
                 assert_eq!(apply(&mut after, cause), told, "{before:?} {cause:?}");
-                assert_eq!(after, account(upstream, local), "{before:?} {cause:?}");
+                let status_heard = match cause {
+                    Cause::Said(_) | Cause::Spoke => true,
+                    Cause::Answered(said) => heard || (said.active && !before.upstream.active),
+                    _ => heard,
+                };
+                let expected = Account {
+                    status_heard,
+                    ..account(upstream, local)
+                };
+                assert_eq!(after, expected, "{before:?} {cause:?}");
                 // The same once more moves nothing and is not told again.
                 let once = after.clone();
                 assert!(!apply(&mut after, cause), "{before:?} {cause:?} twice");

@@ -147,6 +147,7 @@ impl Known {
             host: HostId(self.first_host.0 + (ordinal % u64::from(self.hosts)) as u32),
             authority_at: 1_700_000_000_000,
             upstream: Status::ACTIVE,
+            status_heard: true,
             local: Local::default(),
             head: Some(Head {
                 rev: Tid::from_micros(1_700_000_000_000_000 + ordinal, 0),

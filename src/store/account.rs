@@ -125,12 +125,15 @@ pub struct Account {
     pub authority_at: u64,
     /// What the host says.
     pub upstream: Status,
+    /// Whether the stream of its host has shown that, by an `#account` or by content that passed. What is
+    /// only in a list, or taken for granted, is not in the way of what the host has sent before it.
+    pub status_heard: bool,
     /// What this relay itself has against it.
     pub local: Local,
     /// The last commit, if any was seen.
     pub head: Option<Head>,
-    /// What its host has listed as its last commit, while no event has shown any. No event is judged
-    /// by it.
+    /// What its host has listed as its last commit, while no event has shown any. No event is stale by
+    /// it; it only tells what is older than a list that calls the account inactive.
     pub listed: Option<Listed>,
     /// How far the host's stream was processed for it.
     pub seen: Seen,
@@ -184,6 +187,8 @@ pub struct HostRecord {
 
 /// The first byte of every encoded value, so that a later form can be told apart.
 const VERSION: u8 = 1;
+/// That of an account whose status was not heard: the same form.
+const VERSION_UNHEARD: u8 = 2;
 
 const UPSTREAM_ACTIVE: u8 = 1;
 const UPSTREAM_REASON: u8 = 1 << 1;
@@ -199,7 +204,8 @@ impl Account {
     /// The bytes in the store. Numbers are little-endian:
     ///
     /// ```text
-    /// version 1 | flags 1 | ordinal 8 | host 4 | authority_at 8 | seen epoch 4, seq 8
+    /// version 1, or 2 where the status was not heard | flags 1 | ordinal 8 | host 4
+    ///           | authority_at 8 | seen epoch 4, seq 8
     ///           | head, if any: rev 8, commit 36, data 36
     ///           | listed head, if any: rev 8, commit 36
     ///           | upstream reason, if any: length 4, text
@@ -220,7 +226,11 @@ impl Account {
             flags |= if is_set { flag } else { 0 };
         }
         let mut out = Vec::with_capacity(34 + 80);
-        out.extend_from_slice(&[VERSION, flags]);
+        let version = match self.status_heard {
+            true => VERSION,
+            false => VERSION_UNHEARD,
+        };
+        out.extend_from_slice(&[version, flags]);
         out.extend_from_slice(&self.ordinal.to_le_bytes());
         out.extend_from_slice(&self.host.0.to_le_bytes());
         out.extend_from_slice(&self.authority_at.to_le_bytes());
@@ -246,7 +256,7 @@ impl Account {
     pub fn decode(bytes: &[u8]) -> Option<Account> {
         let mut input = Input(bytes);
         let [version, flags] = input.array()?;
-        if version != VERSION {
+        if ![VERSION, VERSION_UNHEARD].contains(&version) {
             return None;
         }
         let has = |flag: u8| flags & flag != 0;
@@ -276,6 +286,7 @@ impl Account {
                 active: has(UPSTREAM_ACTIVE),
                 reason: None,
             },
+            status_heard: version == VERSION,
             local,
         };
         if has(HAS_HEAD) {
@@ -398,6 +409,7 @@ pub(super) mod tests {
         pub(in crate::store) fn account()(
             numbers: (u64, u32, u64, u32, u64),
             upstream in status(),
+            status_heard: bool,
             local in local(),
             head in proptest::option::of(head()),
             listed in proptest::option::of(listed()),
@@ -408,6 +420,7 @@ pub(super) mod tests {
                 authority_at: numbers.2,
                 seen: Seen { epoch: numbers.3, seq: numbers.4 },
                 upstream,
+                status_heard,
                 local,
                 head,
                 listed,
@@ -419,6 +432,18 @@ pub(super) mod tests {
         #[test]
         fn accounts_come_back_as_they_were(account in account()) {
             prop_assert_eq!(Account::decode(&account.encode()), Some(account));
+        }
+
+        /// One whose status was heard is the same bytes as when that was not told apart.
+        #[test]
+        fn whether_the_status_was_heard_is_in_the_first_byte(account in account()) {
+            let [heard, unheard] = [true, false].map(|status_heard| Account {
+                status_heard,
+                ..account.clone()
+            });
+            let (heard, unheard) = (heard.encode(), unheard.encode());
+            prop_assert_eq!((heard[0], unheard[0]), (1, 2));
+            prop_assert_eq!(&heard[1..], &unheard[1..]);
         }
 
         /// An account without a listed head is the same bytes as before there were any.

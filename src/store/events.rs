@@ -190,15 +190,28 @@ impl Store {
                 Ok(_) => high = middle - 1,
                 Err(error) => {
                     log::error!(seq = middle, error:% = error; "the age of an event can not be read");
-                    let behind = self.last_older_within(middle, high, time_ms);
+                    // A few events, or a whole file of tens of thousands.
+                    let (mut first, mut last) = self.file_at(middle);
+                    if self.event_at(last).is_ok() {
+                        (first, last) = (middle, middle);
+                    }
+                    let behind = self.last_older_within(last, high, time_ms);
                     return match behind {
-                        0 => found.max(self.last_older_within(low, middle - 1, time_ms)),
+                        0 => found.max(self.last_older_within(low, first - 1, time_ms)),
                         behind => behind,
                     };
                 }
             }
         }
         found
+    }
+
+    /// First and last seq of the file in which the first event at or above `seq` is; `seq` alone where
+    /// none has it.
+    fn file_at(&self, seq: u64) -> (u64, u64) {
+        let files = self.event_files().unwrap_or_default();
+        let file = files.iter().find(|(_, end, _)| *end >= seq);
+        file.map_or((seq, seq), |(start, end, _)| ((*start).min(seq), *end))
     }
 
     /// Where a window may begin that shall begin behind `through`: there, or where the file begins in

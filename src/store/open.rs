@@ -26,8 +26,9 @@ use crate::{
 };
 
 /// The format that this program writes. 2: the order of accounts says what the list needs of each;
-/// values of 1 are read as they are, and replaced with the next change of the account.
-pub(super) const FORMAT: u32 = 2;
+/// values of 1 are read as they are, and replaced with the next change of the account. 3: an account says
+/// whether its status was heard, which that of an account of before was.
+pub(super) const FORMAT: u32 = 3;
 /// The oldest format that this program reads.
 const FORMAT_OLDEST: u32 = 1;
 

@@ -22,7 +22,7 @@ const POST: &str = "app.bsky.feed.post";
 
 impl Relay {
     /// Asks a query of the public port.
-    fn query(&self, query: &str) -> (u16, Value) {
+    pub(crate) fn query(&self, query: &str) -> (u16, Value) {
         let url = format!("http://{}/xrpc/com.atproto.sync.{query}", self.public);
         answer(agent().get(url).call().unwrap())
     }
@@ -43,7 +43,7 @@ impl Relay {
         }
     }
 
-    fn listed_by(&self, collection: &str) -> Vec<String> {
+    pub(crate) fn listed_by(&self, collection: &str) -> Vec<String> {
         self.all(&format!("listReposByCollection?collection={collection}"))
     }
 

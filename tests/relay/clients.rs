@@ -279,7 +279,10 @@ fn scans_of_everything_by_many_at_once_are_whole() {
                         assert_eq!(seen.insert(did, ()), None, "no account twice");
                     }
                     match page["cursor"].as_str() {
-                        Some(next) => cursor = format!("&cursor={next}"),
+                        Some(next) => {
+                            let before = std::mem::replace(&mut cursor, format!("&cursor={next}"));
+                            assert_ne!(before, cursor);
+                        }
                         None => break,
                     }
                 }

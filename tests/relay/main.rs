@@ -12,6 +12,7 @@
 #[path = "../support/admin.rs"]
 mod admin;
 mod admission;
+mod ahead;
 mod backfill;
 mod clients;
 mod console;

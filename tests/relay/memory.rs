@@ -102,3 +102,29 @@ fn the_environment_has_the_last_word_on_the_allocator() {
     assert!(!told.contains("glibc.malloc.arena_max="), "{told}");
     assert!(told.contains("glibc.malloc.mmap_threshold="), "{told}");
 }
+
+/// What the C library reads only before a program begins is in the environment of a relay that runs, which
+/// has the process and the name that it was started with.
+#[test]
+#[cfg(target_env = "gnu")]
+fn the_c_library_is_told_what_threads_may_keep() {
+    let begun = |site: &Site| {
+        let relay = site.start();
+        let of = |what: &str| {
+            let path = format!("/proc/{}/{what}", relay.child.id());
+            std::fs::read_to_string(path).unwrap()
+        };
+        assert_eq!(of("comm"), "zlay\n");
+        let environment = of("environ");
+        let mut tunables = environment
+            .split('\0')
+            .filter_map(|set| set.strip_prefix("GLIBC_TUNABLES="));
+        tunables.next().unwrap_or_default().to_owned()
+    };
+    let mut site = Site::new(0);
+    site.variables.push(("GLIBC_TUNABLES", String::new()));
+    assert_eq!(begun(&site), "glibc.malloc.tcache_count=0");
+    let own = "glibc.malloc.tcache_count=3";
+    site.variables.push(("GLIBC_TUNABLES", own.to_owned()));
+    assert_eq!(begun(&site), own);
+}

@@ -17,6 +17,8 @@ pub(super) struct Account {
     pub(super) host: Option<usize>,
     pub(super) authority: u64,
     pub(super) word: Word,
+    /// Whether the stream of its host has shown that, and not only a list.
+    pub(super) heard: bool,
     pub(super) down: bool,
     pub(super) throttled: bool,
     /// Revision and tree.
@@ -163,6 +165,7 @@ impl Model {
             host,
             authority: 0,
             word: ACTIVE,
+            heard: false,
             down: self.down.contains(&who),
             throttled: false,
             head: None,
@@ -262,8 +265,15 @@ impl Model {
         let known = self.accounts.get(&who).cloned();
         match known {
             Some(mut account) if account.host == Some(host) => {
-                if account.head.is_none() && account.listed.is_none_or(|last| last < rev) {
+                if account.head.is_none() && account.listed.is_none_or(|last| last <= rev) {
                     account.listed = Some(rev);
+                    let (was_deleted, had) = (account.is_deleted(), account.is_live());
+                    if !account.heard {
+                        account.word = word;
+                    }
+                    if account.is_deleted() != was_deleted {
+                        account.throttled = !account.is_deleted() && !had && !self.has_room(host);
+                    }
                     self.keep(who, account);
                 }
             }
@@ -273,7 +283,7 @@ impl Model {
                 account.host = Some(host);
                 account.authority = authority;
                 account.listed = Some(rev);
-                account.word = word;
+                (account.word, account.heard) = (word, false);
                 account.throttled = !account.is_deleted() && !self.has_room(host);
                 self.keep(who, account);
             }
@@ -295,7 +305,7 @@ impl Model {
         {
             let (own, had) = (account.own_word(), account.is_live());
             if !account.word.0 {
-                account.word = word;
+                (account.word, account.heard) = (word, true);
                 if account.effective().0 {
                     self.published.push(Published::Shown(who));
                 }
@@ -358,19 +368,35 @@ impl Model {
         account.host = Some(said.host);
         account.authority = account.authority.max(at);
         account.seen = (said.epoch, said.seq);
-        if let What::Account(word) = said.what {
-            account.word = word;
+        let mut shows = false;
+        match &said.what {
+            What::Account(word) => (account.word, account.heard) = (*word, true),
+            // What a list says is in the way of nothing that is older than the list.
+            What::Content(content) if !account.heard => {
+                let later = account.listed.is_some_and(|listed| listed < content.rev);
+                if account.word.0 || !later {
+                    shows = !account.word.0;
+                    account.heard = true;
+                }
+                if shows {
+                    account.word = ACTIVE;
+                }
+            }
+            What::Content(_) | What::Identity => {}
         }
         account.throttled = !account.is_deleted() && !had && !self.has_room(said.host);
         let was_heard = known.as_ref().is_some_and(|known| known.host.is_some());
         let says_itself = matches!(said.what, What::Account(_));
-        let announce = account.own_word() != own && was_heard && !says_itself;
+        let told = account.own_word() != own;
+        let announce = told && was_heard && !says_itself;
         if let What::Content(content) = &said.what {
             if !account.effective().0 {
                 let by_host = !account.down && !account.throttled;
                 if by_host && self.may_ask(&said) {
                     self.memory.held.insert(said.did, vec![said]);
-                } else if arrives && (known.is_none() || (account.throttled && !account.down)) {
+                } else if (account.throttled && !account.down && (arrives || told))
+                    || (arrives && known.is_none())
+                {
                     self.put(said.did, account, announce);
                 }
                 return;
@@ -380,6 +406,9 @@ impl Model {
             }
             account.head = Some((content.rev, content.data));
             account.listed = None;
+        }
+        if shows {
+            self.published.push(Published::Shown(said.did));
         }
         let word = says_itself.then(|| account.effective());
         self.put(said.did, account, announce);

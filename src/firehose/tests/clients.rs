@@ -97,7 +97,7 @@ fn a_close_is_answered_and_frees_the_slot() {
             Err(error) => panic!("{error}"),
         }
     }
-    eventually("it is gone", || relay.firehose.subscribers().is_empty());
+    wait_until("it is gone", || relay.firehose.subscribers().is_empty());
     assert_eq!(relay.metrics().subscribers.get(), 0);
     assert_eq!(relay.metrics().subscribers_left.get(Leave::Closed), 1);
 }
@@ -106,9 +106,9 @@ fn a_close_is_answered_and_frees_the_slot() {
 fn a_client_that_vanishes_is_freed() {
     let relay = Relay::new(settings());
     let client = relay.connect(None);
-    eventually("it is there", || relay.firehose.subscribers().len() == 1);
+    wait_until("it is there", || relay.firehose.subscribers().len() == 1);
     drop(client);
-    eventually("it is gone", || relay.firehose.subscribers().is_empty());
+    wait_until("it is gone", || relay.firehose.subscribers().is_empty());
     left(&relay, Leave::Gone, 1);
 }
 
@@ -128,7 +128,7 @@ fn idle_clients_are_asked_and_those_who_never_answer_are_cut() {
         // The answer goes out with the flush.
         answers.0.flush().unwrap();
     }
-    eventually("one is gone", || relay.firehose.subscribers().len() == 1);
+    wait_until("one is gone", || relay.firehose.subscribers().len() == 1);
     relay.emit(1..=1, 50);
     answers.expect(1..=1, 50);
     drop(silent);
@@ -140,7 +140,7 @@ fn idle_clients_are_asked_and_those_who_never_answer_are_cut() {
 fn a_client_that_takes_nothing_is_cut_and_delays_nobody() {
     let mut settings = settings();
     settings.timing.stall_max = Duration::from_millis(500);
-    settings.timing.close_timeout = Duration::from_secs(10);
+    settings.timing.close_timeout = PATIENCE;
     let relay = Relay::new(settings);
     let mut slow = relay.connect_narrow(None);
     let mut quick = relay.connect(None);
@@ -148,7 +148,7 @@ fn a_client_that_takes_nothing_is_cut_and_delays_nobody() {
         relay.emit([seq], 10_000);
         quick.expect([seq], 10_000);
     }
-    eventually("it is cut", || {
+    wait_until("it is cut", || {
         relay.metrics().subscribers_left.get(Leave::TooSlow) == 1
     });
     // Best effort: it hears why, because it reads again in time.
@@ -255,12 +255,12 @@ fn one_more_than_the_limit_is_not_admitted() {
     let address = "127.0.0.1".parse().unwrap();
     assert_eq!(relay.firehose.admit(address).unwrap_err(), TooMany::Address);
     drop(clients);
-    eventually("a slot is free", || relay.firehose.admit(address).is_ok());
+    wait_until("a slot is free", || relay.firehose.admit(address).is_ok());
 }
 
 /// Waits until so many are counted that left for this reason, which comes a moment after they are gone.
 fn left(relay: &Relay, leave: Leave, count: u64) {
-    eventually("they are counted", || {
+    wait_until("they are counted", || {
         relay.metrics().subscribers_left.get(leave) == count
     });
 }
@@ -316,7 +316,7 @@ fn every_violation_is_closed_with_the_same_code() {
         assert_eq!((messages.len(), code), (0, CloseCode::Policy), "{what}");
         assert_eq!(reason, "ProtocolError", "{what}");
     }
-    eventually("all are gone", || relay.firehose.subscribers().len() == 1);
+    wait_until("all are gone", || relay.firehose.subscribers().len() == 1);
     assert_eq!(relay.metrics().subscribers_left.get(Leave::Protocol), 15);
     relay.emit(1..=3, 50);
     other.expect(1..=3, 50);
@@ -368,7 +368,7 @@ fn a_flood_of_pings_delays_nobody() {
         relay.emit([seq], 10_000);
         quick.expect([seq], 10_000);
     }
-    eventually("it is cut", || {
+    wait_until("it is cut", || {
         relay.metrics().subscribers_left.get(Leave::TooSlow) == 1
     });
     drop(flooding);
@@ -391,7 +391,7 @@ fn a_close_and_then_silence_frees_the_slot() {
     talking.0.get_mut().write_all(&goodbye).unwrap();
     let mut socket = talking.0.get_ref().try_clone().unwrap();
     let talk = std::thread::spawn(move || while socket.write_all(&[0; 10_000]).is_ok() {});
-    eventually("both are gone", || relay.firehose.subscribers().is_empty());
+    wait_until("both are gone", || relay.firehose.subscribers().is_empty());
     let (messages, code, _) = silent.until_close();
     assert_eq!((messages.len(), code), (0, CloseCode::Normal));
     talk.join().unwrap();
@@ -406,7 +406,7 @@ fn a_half_closed_socket_is_the_end() {
         let client = relay.connect(cursor);
         let socket = client.0.get_ref();
         socket.shutdown(std::net::Shutdown::Write).unwrap();
-        eventually("it is gone", || relay.firehose.subscribers().is_empty());
+        wait_until("it is gone", || relay.firehose.subscribers().is_empty());
     }
     assert_eq!(relay.metrics().subscribers_left.get(Leave::Gone), 2);
 }
@@ -423,7 +423,7 @@ fn a_talker_that_is_reset_is_gone() {
     let options = socket2::SockRef::from(&*socket);
     options.set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
-    eventually("it is gone", || relay.firehose.subscribers().is_empty());
+    wait_until("it is gone", || relay.firehose.subscribers().is_empty());
     left(&relay, Leave::Gone, 1);
 }
 

@@ -7,7 +7,6 @@ mod stream;
 use std::{
     io::Write,
     net::{TcpListener, TcpStream},
-    time::Instant,
 };
 
 use tempfile::TempDir;
@@ -21,6 +20,7 @@ use crate::{
     atproto::seq::Seq,
     metrics::labels::{Leave, Tier},
     store,
+    testing::wait_until,
     threads::{Stopper, stop_pair},
 };
 
@@ -201,13 +201,4 @@ impl Client {
 
 fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|w| w == text.as_bytes())
-}
-
-/// Waits until `condition` holds.
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

@@ -99,7 +99,7 @@ fn a_future_cursor_gets_an_error_and_nothing_else() {
         assert_eq!((code, reason.as_str()), (CloseCode::Policy, "FutureCursor"));
         assert!(contains(&messages[0], "Cursor in the future."));
     }
-    eventually("all are gone", || relay.firehose.subscribers().is_empty());
+    wait_until("all are gone", || relay.firehose.subscribers().is_empty());
 }
 
 /// Rule 32: <https://atproto.com/specs/event-stream#sequence-numbers>
@@ -127,7 +127,7 @@ fn replay_becomes_live_without_a_gap_or_a_duplicate() {
     assert!(relay.metrics().replay_reads.get(Tier::Store) > 0);
     // The last write is counted after it has arrived.
     let sent = 5 * 28_000 + 2000 + 1000 + 1;
-    eventually("all are counted", || {
+    wait_until("all are counted", || {
         relay.metrics().frames_sent.get() >= sent
     });
     assert_eq!(relay.metrics().frames_sent.get(), sent);
@@ -142,7 +142,7 @@ fn all_subscribers_see_the_same_bytes() {
     for _ in 1..=500 {
         assert_eq!(one.message(), two.message());
     }
-    eventually("both are counted", || {
+    wait_until("both are counted", || {
         let counts: Vec<u64> = relay
             .firehose
             .subscribers()

@@ -12,6 +12,7 @@ use crate::{
     outbound::Outbound,
     sequencer::Inbox,
     store::Options,
+    testing::wait_until,
     threads::{Stopper, panics, stop_pair},
 };
 
@@ -127,9 +128,7 @@ fn a_host_whose_thread_panicked_is_listened_to_again() {
     let running = running.unwrap();
     running.plug.pull();
     let old = std::mem::replace(&mut running.thread, panicking.unwrap());
-    while !is_finished(crawler) {
-        std::thread::yield_now();
-    }
+    wait_until("the thread has ended", || is_finished(crawler));
     assert!(panics() > before);
     crawler.revive();
     assert!(!is_finished(crawler));

@@ -1,7 +1,7 @@
 //! A lane with a directory on loopback that answers, fails and changes its mind, and a test in the
 //! place of the sequencer.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use clap::Parser;
 use crossbeam_channel::Receiver;
@@ -23,7 +23,8 @@ use crate::{
         keys::{Curve, Key},
         plc::PlcFaults,
     },
-    threads::{self, Role, Stopper, Thread, stop_pair},
+    testing::wait_until,
+    threads::{Stopper, Thread, stop_pair},
 };
 
 /// No answer takes this long.
@@ -142,18 +143,18 @@ impl Fixture {
 
     /// Waits until so many events were rejected for this reason.
     fn rejected(&mut self, reject: Reject, count: u64, seq: u64) {
-        while self.metrics.rejected.get(reject) < count {
-            std::thread::yield_now();
-        }
+        wait_until("the rejections", || {
+            self.metrics.rejected.get(reject) >= count
+        });
         assert_eq!(self.metrics.rejected.get(reject), count);
         self.done.insert(seq);
     }
 
     /// Waits until nothing is parked and no lookup is under way.
     fn settle(&self) {
-        while self.metrics.events_waiting.get() > 0 || self.metrics.identity_queue.get() > 0 {
-            std::thread::yield_now();
-        }
+        wait_until("nothing waits", || {
+            self.metrics.events_waiting.get() == 0 && self.metrics.identity_queue.get() == 0
+        });
         let state = self.lane.lock();
         assert!(state.parked.is_empty() && state.seqs.is_empty());
         assert_eq!((state.events, state.bytes), (0, 0));
@@ -390,16 +391,16 @@ fn a_host_with_too_much_parked_is_not_read_until_some_of_it_leaves() {
     let frames: Vec<_> = (1..=count)
         .map(|seq| people[seq as usize % 4].account().frame(seq))
         .collect();
-    let reader = threads::spawn(Role::Simulator, "reads", 1 << 20, move || {
+    // Not joined where the test fails, as it would wait for ever then.
+    let reader = thread::spawn(move || {
         let mut position = Position::default();
         for frame in frames {
             assert_eq!(lane.take(&frame, &mut position), Frame::Event);
         }
-    })
-    .unwrap();
-    while f.metrics.events_waiting.get() < HOST_PARKED_EVENTS_MAX as u64 {
-        std::thread::yield_now();
-    }
+    });
+    wait_until("as many wait as may", || {
+        f.metrics.events_waiting.get() >= HOST_PARKED_EVENTS_MAX as u64
+    });
     assert!(f.lane.is_full(&f.lane.lock()));
     f.directory_fails(false);
     let mut last = [0; 4];
@@ -408,7 +409,7 @@ fn a_host_with_too_much_parked_is_not_read_until_some_of_it_leaves() {
         assert!(last[seq as usize % 4] < seq);
         last[seq as usize % 4] = seq;
     }
-    drop(reader);
+    reader.join().unwrap();
     f.settle();
     assert_eq!(f.lane.read(), count);
 }
@@ -420,22 +421,22 @@ fn a_closed_lane_lets_its_reader_and_the_directory_go() {
     let alice = f.person(0);
     let (lane, count) = (f.lane.clone(), HOST_PARKED_EVENTS_MAX as u64 + 1);
     let frames: Vec<_> = (1..=count).map(|seq| alice.account().frame(seq)).collect();
-    let reader = threads::spawn(Role::Simulator, "reads", 1 << 20, move || {
+    // Not joined where the test fails, as it would wait for ever then.
+    let reader = thread::spawn(move || {
         let mut position = Position::default();
         for frame in frames {
             lane.take(&frame, &mut position);
         }
-    })
-    .unwrap();
-    while f.metrics.events_waiting.get() < HOST_PARKED_EVENTS_MAX as u64 {
-        std::thread::yield_now();
-    }
+    });
+    wait_until("as many wait as may", || {
+        f.metrics.events_waiting.get() >= HOST_PARKED_EVENTS_MAX as u64
+    });
     f.lane.close();
-    drop(reader);
+    reader.join().unwrap();
     // The directory still fails, and nobody waits for it any more.
-    while f.metrics.identity_queue.get() > 0 {
-        std::thread::yield_now();
-    }
+    wait_until("no lookup is under way", || {
+        f.metrics.identity_queue.get() == 0
+    });
     assert!(
         f.inputs.try_recv().is_err(),
         "nothing was handed on unproven"

@@ -23,7 +23,7 @@ pub(super) fn list(app: &App, _: &Request) -> Result<Response, Response> {
     let alerts = alerts.unwrap_or_default();
     let hosts = app.hosts.details().map_err(|e| unavailable(&e))?;
     let rows = hosts.iter().map(|host| row(host, &alerts));
-    Ok(Response::json(&rows.collect()))
+    Ok(Response::json(&rows.collect::<Value>()))
 }
 
 /// One host in the form of the reference relay. What it can not say, such as that there is no limit,

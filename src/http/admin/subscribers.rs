@@ -39,7 +39,7 @@ pub(super) fn list(app: &App, _: &Request) -> Result<Response, Response> {
     let rows = subscribers
         .iter()
         .map(|subscriber| row(subscriber, Lag::of(app, subscriber, last, now)));
-    Ok(Response::json(&rows.collect()))
+    Ok(Response::json(&rows.collect::<Value>()))
 }
 
 fn row(subscriber: &SubscriberInfo, lag: Lag) -> Value {

@@ -38,6 +38,7 @@ impl Accounts for Fake {
                 host: HostId(1),
                 authority_at: 0,
                 upstream: Status::inactive("deactivated"),
+                status_heard: true,
                 local: Local {
                     sanction: is_down.then_some(Sanction::Takedown),
                     throttled: false,

@@ -1,6 +1,6 @@
 //! `listReposByCollection`.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{
     super::response::Response,
@@ -8,7 +8,10 @@ use super::{
     failed,
     params::{Params, unknown_cursor},
 };
-use crate::limits::{LIST_COLLECTION_DEFAULT, LIST_COLLECTION_MAX};
+use crate::{
+    atproto::did::Did,
+    limits::{LIST_COLLECTION_DEFAULT, LIST_COLLECTION_MAX},
+};
 
 /// `com.atproto.sync.listReposByCollection`: accounts that have records of a collection and are
 /// active, in the order in which they were first seen to have some. A collection of which nobody has
@@ -23,11 +26,25 @@ pub(super) fn list(catalog: &dyn Catalog, params: &Params<'_>) -> Result<Respons
     if place > page.last {
         return Err(unknown_cursor());
     }
-    let item = |did| json!({ "did": did });
-    let repos: Vec<Value> = page.dids.iter().map(|did| item(did.as_str())).collect();
-    let mut body = json!({ "repos": repos });
-    if let Some(next) = page.next {
-        body["cursor"] = next.to_string().into();
-    }
-    Ok(Response::json(&body))
+    let item = |did| Item {
+        did: Did::as_str(did),
+    };
+    Ok(Response::json(&Page {
+        cursor: page.next.map(|next| next.to_string()),
+        repos: page.dids.iter().map(item).collect(),
+    }))
+}
+
+/// A part of the list.
+#[derive(Serialize)]
+struct Page<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    repos: Vec<Item<'a>>,
+}
+
+/// One account of it.
+#[derive(Serialize)]
+struct Item<'a> {
+    did: &'a str,
 }

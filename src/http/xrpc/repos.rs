@@ -1,5 +1,8 @@
 //! `listRepos`, `getRepoStatus`, `getLatestCommit` and `getRepo`.
 
+use std::fmt::Display;
+
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{
@@ -9,6 +12,7 @@ use super::{
     params::{Params, unknown_cursor},
 };
 use crate::{
+    atproto::{cid::Cid, did::Did, tid::Tid},
     limits::{
         LIST_REPOS_CHUNK, LIST_REPOS_DEFAULT, LIST_REPOS_EMPTY_SCAN_MAX, LIST_REPOS_MAX,
         LIST_REPOS_SCAN_MAX,
@@ -20,12 +24,7 @@ use crate::{
 /// appearance, with its status.
 pub(super) fn list(catalog: &dyn Catalog, params: &Params<'_>) -> Result<Response, Response> {
     let limit = params.limit(1..=LIST_REPOS_MAX, LIST_REPOS_DEFAULT)?;
-    let page = page(catalog, params.cursor()?, limit)?;
-    let mut body = json!({ "repos": page.repos });
-    if let Some(next) = page.next {
-        body["cursor"] = next.to_string().into();
-    }
-    Ok(Response::json(&body))
+    Ok(Response::json(&page(catalog, params.cursor()?, limit)?))
 }
 
 /// `com.atproto.sync.getRepoStatus`.
@@ -103,19 +102,51 @@ fn status_of(account: &AccountView) -> Value {
     body
 }
 
-fn item(account: &AccountView, head: &Listed) -> Value {
-    let mut body = status_of(account);
-    body["head"] = head.commit.to_string().into();
-    body["rev"] = head.rev.to_string().into();
-    body
+/// A part of the list. It is written as it is: values of JSON, which own every word and are copied into each
+/// other, cost a page of a thousand accounts as much as all the rest of it.
+#[derive(Default, Serialize)]
+struct Page {
+    /// That of the next one; none: this is the last.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if")]
+    cursor: Option<u64>,
+    repos: Vec<Item>,
 }
 
-/// A part of the list.
-#[derive(Default)]
-struct Page {
-    repos: Vec<Value>,
-    /// The cursor of the next one; none: this is the last.
-    next: Option<u64>,
+/// One account of it.
+#[derive(Serialize)]
+struct Item {
+    active: bool,
+    #[serde(serialize_with = "shown")]
+    did: Did,
+    #[serde(serialize_with = "shown")]
+    head: Cid,
+    #[serde(serialize_with = "shown")]
+    rev: Tid,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if")]
+    status: Option<Box<str>>,
+}
+
+impl Item {
+    fn new(account: AccountView, head: &Listed) -> Item {
+        Item {
+            active: account.status.active,
+            did: account.did,
+            head: head.commit,
+            rev: head.rev,
+            status: account.status.reason,
+        }
+    }
+}
+
+fn shown<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+fn shown_if<T: Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => to.collect_str(value),
+        None => to.serialize_none(),
+    }
 }
 
 /// Reads a page, all of it as it was at one moment. Accounts without a commit are passed over. Where
@@ -146,16 +177,16 @@ fn page(catalog: &dyn Catalog, cursor: Option<u64>, limit: usize) -> Result<Page
                 continue;
             };
             if page.repos.len() == limit {
-                page.next = Some(last);
+                page.cursor = Some(last);
                 return Ok(page);
             }
-            page.repos.push(item(&account, &head));
+            page.repos.push(Item::new(account, &head));
             last = place;
         }
         if is_end {
             return Ok(page);
         }
     }
-    page.next = Some(place);
+    page.cursor = Some(place);
     Ok(page)
 }

@@ -29,10 +29,16 @@ impl Directory {
     /// Whether the directory still knows whom it knew before; nothing where it knew nobody. What it
     /// said came at `came`.
     fn is_honest(&self, did: &Did, came: Instant) -> Option<bool> {
-        let witnesses = self.lock().witnesses.besides(did);
+        let state = self.lock();
+        let witnesses = state.witnesses.besides(did);
         if witnesses.is_empty() {
             return None;
         }
+        // Nobody is asked while it wants to be left alone.
+        if state.lookups.is_plc_paused((self.clock)()) {
+            return Some(false);
+        }
+        drop(state);
         // Others who come meanwhile wait here, and mostly find that this has answered them too.
         let mut honesty = self.honesty.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(verdict) = honesty.judge(came) {
@@ -45,9 +51,11 @@ impl Directory {
     }
 
     fn knows_one_of(&self, witnesses: &[Did]) -> bool {
+        // One answer's time for all of them: lookups of others wait meanwhile.
+        let deadline = Instant::now() + limits::IDENTITY_FIRST_TIMEOUT;
         for (n, witness) in witnesses.iter().enumerate() {
             let (now, began) = ((self.clock)(), Instant::now());
-            let timeout = limits::IDENTITY_FIRST_TIMEOUT;
+            let timeout = deadline.saturating_duration_since(began);
             let fetched = fetch(&self.outbound, witness, timeout, now);
             self.count(witness, &fetched, began.elapsed());
             match fetched {

@@ -112,14 +112,9 @@ fn a_directory_says_how_long_it_is_to_be_left_alone() {
     f.server.serve_document(&did('b'), "b.test");
     f.request(&did('a'), How::Miss, 1).unwrap();
     f.server.wait_asked(&did('a'), 1);
-    while f
-        .metrics
-        .identity_lookups
-        .get((DidMethod::Plc, LookupResult::Limited))
-        == 0
-    {
-        thread::yield_now();
-    }
+    wait_until("it is left alone", || f.directory.is_left_alone());
+    let limited = (DidMethod::Plc, LookupResult::Limited);
+    assert_eq!(f.metrics.identity_lookups.get(limited), 1);
     f.put_forward(Duration::from_millis(6_999));
     f.request(&did('b'), How::Miss, 2).unwrap();
     f.server.serve_document(&did('a'), "a.test");

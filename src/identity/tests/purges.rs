@@ -32,6 +32,8 @@ impl Fixture {
     /// Lets the resolvers see that time has passed, by a request of no interest: the timer sleeps in
     /// real time.
     fn put_forward_and_look(&self, duration: Duration) {
+        // That there is no such account would be doubted, and one that is known asked for to see.
+        self.server.serve_document(&did('z'), "other.test");
         self.put_forward(duration);
         let asked = self
             .directory
@@ -70,8 +72,6 @@ fn too_many_purges_leave_a_document_in_use_for_a_while() {
 #[test]
 fn a_document_that_was_not_purged_refuses_nothing_unasked() {
     let f = Fixture::frozen();
-    // That there is no such account would be doubted, and this one asked for to see.
-    f.server.serve_document(&self::did('z'), "other.test");
     let did = did('a');
     f.server.serve_document(&did, "old.test");
     assert_eq!(f.resolve(&did, How::Miss), "old.test");

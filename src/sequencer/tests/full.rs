@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     store::Reserve,
+    testing::wait_until,
     threads::{Stopper, Thread},
 };
 
@@ -118,10 +119,9 @@ fn who_waits_for_room_in_the_inbox_is_told_when_the_relay_stops() {
         }
     };
     let sender = threads::spawn(Role::Simulator, "test", 1 << 20, body).unwrap();
-    while held.metrics.hosts_waiting.total() == 0 {
-        assert!(!sender.is_finished(), "all of it fits");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until("not all of it fits", || {
+        held.metrics.hosts_waiting.total() > 0
+    });
     let before = sent.try_iter().count();
     assert!((1..count).contains(&before), "{before}");
     let Held { leaving, .. } = held;

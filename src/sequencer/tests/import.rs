@@ -310,3 +310,155 @@ fn what_was_brought_is_kept() {
     );
     f.close();
 }
+
+/// What a list says of an account may be later than what its host's stream is about to say.
+#[test]
+fn a_list_that_is_ahead_of_the_stream_is_shown_and_keeps_nothing_from_passing() {
+    let dir = TempDir::new().unwrap();
+    let mut f = Fixture::open(dir.path());
+    let (ask, asked) = bounded(9);
+    f.sequencer.ask_through(ask);
+    let words = ["deactivated", "deleted", "takendown"];
+    let mut people: Vec<Person> = (1..4).map(person).collect();
+    let mut events = Vec::new();
+    let mut claims = Vec::new();
+    for (person, word) in people.iter_mut().zip(words) {
+        events.push(proven(person, &person.identity(), events.len() as u64 + 1));
+        for n in 0..3 {
+            let post = person.post("before");
+            let event = person.commit(&[post]);
+            let event = if n == 1 {
+                person.sync().unwrap()
+            } else {
+                event
+            };
+            events.push(proven(person, &event, events.len() as u64 + 1));
+        }
+        let (commit, rev) = person.head().unwrap();
+        person.status = Some(word);
+        claims.push(Claim {
+            status: Status::inactive(word),
+            listed: Listed { rev, commit },
+            ..claim(person, 0)
+        });
+    }
+    // One of them was a name in a list before; it is hidden, as is the one that is deleted.
+    f.import_pairs("app.bsky.feed.post", &[&people[0]]);
+    assert_eq!(f.import_claims(HOME, claims), (3, 0, vec![]));
+    let is = |f: &Fixture| {
+        let of = |person| f.account(person).effective().clone();
+        people.iter().map(of).collect::<Vec<_>>()
+    };
+    let listed = words.map(Status::inactive);
+    assert_eq!(is(&f), listed);
+    assert!(f.list("app.bsky.feed.post").is_empty());
+    assert_eq!(f.host(HOME).accounts, 2, "the deleted one needs no place");
+    assert!(f.seqs().is_empty());
+    f.close();
+
+    let mut f = Fixture::open(dir.path());
+    let (ask, also_asked) = bounded(9);
+    f.sequencer.ask_through(ask);
+    assert_eq!(is(&f), listed);
+    let count = events.len() as u64;
+    for event in events {
+        f.sequence(event);
+    }
+    assert_eq!(f.seqs(), (1..=count).collect::<Vec<_>>());
+    assert_eq!(f.metrics.rejected.total(), 0);
+    assert!(asked.is_empty() && also_asked.is_empty());
+    assert_eq!(is(&f), [(); 3].map(|()| Status::ACTIVE));
+    let everybody: Vec<Did> = people.iter().map(did).collect();
+    assert_eq!(f.list("app.bsky.feed.post"), everybody);
+    assert_eq!(f.host(HOME).accounts, 3);
+    for (n, person) in people.iter().enumerate() {
+        f.sequence(proven(person, &person.account(), count + 1 + n as u64));
+    }
+    assert_eq!(is(&f), listed);
+    assert!(f.list("app.bsky.feed.post").is_empty());
+    assert_eq!(f.host(HOME).accounts, 2);
+    assert_eq!(f.host(HOME).cursor, count + 3);
+    f.close();
+}
+
+/// Nothing was heard of an account but a list, or its identity: then the last list says what it is.
+#[test]
+fn the_last_list_says_what_an_account_is_until_it_is_heard() {
+    let dir = TempDir::new().unwrap();
+    let mut f = Fixture::open(dir.path());
+    let (alice, mut bob) = (person(1), person(2));
+    f.sequence(proven(&alice, &alice.identity(), 1));
+    let is = |status: &Status, head: u64| Claim {
+        status: status.clone(),
+        ..claim(&alice, head)
+    };
+    let [gone, idle] = ["deleted", "deactivated"].map(Status::inactive);
+    let import = |f: &mut Fixture, claim: Claim| {
+        let (added, known, skipped) = f.import_claims(HOME, vec![claim]);
+        assert_eq!((added + known, skipped), (1, vec![]));
+        (added == 1, f.account(&alice), f.host(HOME).accounts)
+    };
+    for (claim, is_news, status, accounts) in [
+        (is(&idle, 3), true, &idle, 1),
+        (is(&idle, 3), false, &idle, 1),
+        (is(&gone, 3), true, &gone, 0),
+        (is(&Status::ACTIVE, 2), false, &gone, 0),
+        (is(&Status::ACTIVE, 3), true, &Status::ACTIVE, 1),
+        (is(&idle, 4), true, &idle, 1),
+    ] {
+        let (was_news, account, live) = import(&mut f, claim.clone());
+        assert_eq!((was_news, live), (is_news, accounts), "{claim:?}");
+        assert_eq!(account.effective(), status, "{claim:?}");
+    }
+    // What its host's stream says goes before any list.
+    f.sequence(proven(&alice, &alice.account(), 2));
+    let (was_news, account, _) = import(&mut f, is(&idle, 5));
+    assert_eq!((was_news, account.listed), (true, Some(listed(5))));
+    assert_eq!(account.effective(), &Status::ACTIVE);
+    // So does a commit that a list of an active account is followed by.
+    f.import_claims(HOME, vec![claim(&bob, 1)]);
+    let commit = bob.commit(&[]);
+    f.sequence(proven(&bob, &commit, 3));
+    let mut later = claim(&bob, FUTURE);
+    later.status = idle;
+    assert_eq!(f.import_claims(HOME, vec![later]), (0, 1, vec![]));
+    assert_eq!(f.account(&bob).effective(), &Status::ACTIVE);
+    f.close();
+}
+
+/// An account that is listed as inactive and writes after that: its reactivation may have been lost.
+#[test]
+fn a_host_is_asked_about_what_is_later_than_its_list() {
+    let dir = TempDir::new().unwrap();
+    let mut f = Fixture::open(dir.path());
+    let (ask, asked) = bounded(9);
+    f.sequencer.ask_through(ask);
+    let (mut alice, mut bob) = (person(1), person(2));
+    for person in [&alice, &bob] {
+        let mut gone = claim(person, 1);
+        gone.status = Status::inactive("deactivated");
+        f.import_claims(HOME, vec![gone]);
+    }
+    for (person, status) in [
+        (&mut alice, Status::ACTIVE),
+        (&mut bob, Status::inactive("deactivated")),
+    ] {
+        let commit = person.commit(&[]);
+        let seq = f.host(HOME).cursor + 1;
+        f.sequence(proven(person, &commit, seq));
+        let did = asked.try_recv().unwrap();
+        let status = Some(status);
+        f.inbox.send(Input::Status { did, status }).unwrap();
+        f.work();
+    }
+    assert_eq!(f.seqs(), [1]);
+    assert_eq!(f.account(&alice).effective(), &Status::ACTIVE);
+    assert!(f.account(&alice).status_heard);
+    assert_eq!(f.metrics.rejected.get(Reject::AccountInactive), 1);
+    assert_eq!(
+        f.account(&bob).effective(),
+        &Status::inactive("deactivated")
+    );
+    assert_eq!(f.host(HOME).cursor, 2);
+    f.close();
+}

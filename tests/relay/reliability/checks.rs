@@ -109,7 +109,10 @@ fn all(relay: &Relay, query: &str, limit: usize) -> Vec<Value> {
         assert_eq!(status, 200, "{page}");
         repos.extend(page["repos"].as_array().unwrap().iter().cloned());
         match page["cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
+            Some(next) => {
+                let before = std::mem::replace(&mut cursor, format!("&cursor={next}"));
+                assert_ne!(before, cursor);
+            }
             None => return repos,
         }
     }

@@ -35,14 +35,12 @@ const HOSTS: usize = 4;
 const SPARE_HOSTS: usize = 24;
 /// How long a point may take to be reached.
 const POINT_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long what a relay has sent before its end may be on its way.
+const FOLLOWS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Frames that are replayed after each death; all of them are in the end.
 const REPLAYED: u64 = 300;
 /// What the events may take on disk: a few thousand of them, so that the window moves.
 const RETENTION_BYTES: usize = 3_000_000;
-/// How much less that is where the window has to move.
-const SQUEEZE_BYTES: usize = 150_000;
-/// How often in a row.
-const SQUEEZES: usize = 5;
 
 /// How a process is to end.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +85,6 @@ fn deaths(kills: usize, rng: &mut fastrand::Rng, points: &[Point]) -> Vec<Death>
         if left.is_empty() {
             left = points.to_vec();
             rng.shuffle(&mut left);
-            // From the end; what the window is too small for comes last.
-            left.sort_by_key(|point| !is_of_retention(*point));
         }
         if let Some(point) = left.pop() {
             deaths.push(Death::At(point, passes(point, rng)));
@@ -141,8 +137,6 @@ pub(super) struct Life {
     disk: Option<Mutex<Disk>>,
     /// How many frames were seen and are gone, where that may be.
     lost: AtomicUsize,
-    /// How often the window was made to move.
-    squeezed: AtomicUsize,
 }
 
 impl Life {
@@ -176,7 +170,6 @@ impl Life {
             operator,
             disk: place.disk.map(Mutex::new),
             lost: AtomicUsize::new(0),
-            squeezed: AtomicUsize::new(0),
         }
     }
 
@@ -324,16 +317,38 @@ impl Life {
         assert_eq!(status.signal(), Some(9), "{of}: {status}");
     }
 
+    /// A relay that ends as it should, and has sent everything to the one who follows. A stop does not wait
+    /// for ever for those who listen: then it is tried again.
+    fn end_orderly(&self) {
+        wait_until("who follows has everything after an orderly end", || {
+            let relay = self.site.start();
+            self.turn_to(&relay);
+            self.passes(20);
+            relay.terminate();
+            let (status, log) = relay.ended();
+            assert_eq!(status.code(), Some(0), "{log:#?}");
+            *self.beacon.lock().unwrap() = None;
+            let said = log.last().and_then(|line| line.split_once(" stopped seq="));
+            let last = said.and_then(|(_, last)| last.trim().parse::<u64>().ok());
+            let last = last.unwrap_or_else(|| panic!("{:?}", log.last()));
+            let deadline = Instant::now() + FOLLOWS_TIMEOUT;
+            while self.record.followed() != last && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            self.record.check();
+            self.record.followed() == last
+        });
+    }
+
     /// The relay is started, and ends at a point.
     fn die_at(&self, point: Point, pass: u64) {
         let trap = format!("{}:{pass}", point.name());
         let mut command = self.site.command();
         command.env(AT, &trap);
         if is_of_retention(point) {
-            // Less than there is, each time.
-            let squeezed = self.squeezed.fetch_add(1, Ordering::Relaxed) % SQUEEZES;
-            let bytes = RETENTION_BYTES - (4 + squeezed) * SQUEEZE_BYTES;
-            command.env("RELAY_RETENTION_BYTES", bytes.to_string());
+            // There is room for nothing, and nobody who follows has missed anything.
+            self.end_orderly();
+            command.env("RELAY_RETENTION_BYTES", "1");
         }
         let adds = point.name().starts_with("control.add_host.");
         self.operator.adds.store(adds, Ordering::Relaxed);

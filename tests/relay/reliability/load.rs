@@ -156,17 +156,11 @@ impl World {
     }
 }
 
-/// Its host lists an account as it is, if everything that was said of it so far has come. A relay that has
-/// heard nothing of an account takes the word of the list, which is later than what its stream will say
-/// first: while the list has it as inactive, what it said before is refused.
+/// Its host lists an account as it is, which is ahead of what the relay has heard of it.
 fn list(network: &Network, account: &Account) {
-    let mut hosted = account.hosted();
-    hosted
-        .head
-        .take_if(|_| !network.expected().is_settled(account.did()));
     network
         .host(account.host)
-        .set_account(account.did(), hosted);
+        .set_account(account.did(), account.hosted());
 }
 
 /// A few changes in any collections.

@@ -85,7 +85,12 @@ impl Disk {
     /// The power comes back, and there is what is left. Nobody may use the disk meanwhile.
     pub(super) fn come_back(&mut self, survival: Survival, rng: &mut fastrand::Rng) {
         if let Some(session) = self.session.take() {
-            session.umount_and_join().expect("nobody uses the disk");
+            // Seen once in hundreds of times: it ends as a connection that was aborted. Nothing that was
+            // acknowledged is lost by that, as the state is here.
+            match session.umount_and_join() {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                ended => ended.expect("nobody uses the disk"),
+            }
         }
         self.state().lose(survival, rng);
         self.mount().unwrap();

@@ -158,6 +158,7 @@ impl Bench {
             assert_eq!(stored.ordinal, account.ordinal);
             assert_eq!(stored.host, account.host.map_or(HostId::NOWHERE, host_id));
             assert_eq!(stored.upstream, status(account.word));
+            assert_eq!(stored.status_heard, account.heard);
             assert_eq!(*stored.effective(), status(account.effective()));
             assert_eq!(stored.local.throttled, account.throttled);
             let head = stored.head.map(|head| (head.rev, head.data));
