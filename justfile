@@ -129,11 +129,6 @@ tsan:
     CARGO_TARGET_DIR={{ fuzzing }} RUSTFLAGS=-Zsanitizer=thread cargo +nightly test --locked \
         --manifest-path fuzz/pure/Cargo.toml -Zbuild-std --target {{ arch() }}-unknown-linux-gnu --test threads
 
-# the pure modules, and the sequencer beside its model, under Miri
-miri:
-    CARGO_TARGET_DIR={{ fuzzing }} MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked \
-        --manifest-path fuzz/pure/Cargo.toml --test smoke
-
 # Samples, plot and results go to soak-results; options, and a short form: `zlay-sim soak --help`.
 
 # an hour of everything at once: 2,750 hosts, bursts, faults, churn; is the output right, and memory flat?

@@ -17,7 +17,7 @@ pub(super) struct Account {
     pub(super) host: Option<usize>,
     pub(super) authority: u64,
     pub(super) word: Word,
-    /// The word was in the stream, and not in a list only.
+    /// Whether the stream of its host has shown that, and not only a list.
     pub(super) heard: bool,
     pub(super) down: bool,
     pub(super) throttled: bool,
@@ -265,18 +265,17 @@ impl Model {
         let known = self.accounts.get(&who).cloned();
         match known {
             Some(mut account) if account.host == Some(host) => {
-                if account.head.is_some() || account.listed.is_some_and(|last| rev < last) {
-                    return;
-                }
-                account.listed = Some(rev);
-                if !account.heard {
+                if account.head.is_none() && account.listed.is_none_or(|last| last <= rev) {
+                    account.listed = Some(rev);
                     let (was_deleted, had) = (account.is_deleted(), account.is_live());
-                    account.word = word;
+                    if !account.heard {
+                        account.word = word;
+                    }
                     if account.is_deleted() != was_deleted {
                         account.throttled = !account.is_deleted() && !had && !self.has_room(host);
                     }
+                    self.keep(who, account);
                 }
-                self.keep(who, account);
             }
             Some(account) if account.host.is_some() => {}
             known => {
@@ -369,34 +368,34 @@ impl Model {
         account.host = Some(said.host);
         account.authority = account.authority.max(at);
         account.seen = (said.epoch, said.seq);
-        let mut is_shown = false;
+        let mut shows = false;
         match &said.what {
             What::Account(word) => (account.word, account.heard) = (*word, true),
-            // A list that calls it inactive is ahead of what it has sent before.
-            What::Content(content)
-                if account.word.0 || account.listed.is_none_or(|last| content.rev <= last) =>
-            {
-                if !account.heard && !account.word.0 {
-                    account.word = ACTIVE;
-                    is_shown = true;
+            // What a list says is in the way of nothing that is older than the list.
+            What::Content(content) if !account.heard => {
+                let later = account.listed.is_some_and(|listed| listed < content.rev);
+                if account.word.0 || !later {
+                    shows = !account.word.0;
+                    account.heard = true;
                 }
-                account.heard = true;
+                if shows {
+                    account.word = ACTIVE;
+                }
             }
-            _ => {}
+            What::Content(_) | What::Identity => {}
         }
         account.throttled = !account.is_deleted() && !had && !self.has_room(said.host);
         let was_heard = known.as_ref().is_some_and(|known| known.host.is_some());
         let says_itself = matches!(said.what, What::Account(_));
-        let announce = account.own_word() != own && was_heard && !says_itself;
+        let told = account.own_word() != own;
+        let announce = told && was_heard && !says_itself;
         if let What::Content(content) = &said.what {
             if !account.effective().0 {
                 let by_host = !account.down && !account.throttled;
                 if by_host && self.may_ask(&said) {
                     self.memory.held.insert(said.did, vec![said]);
-                } else if (arrives && known.is_none())
-                    || (account.throttled
-                        && !account.down
-                        && (arrives || account.own_word() != own))
+                } else if (account.throttled && !account.down && (arrives || told))
+                    || (arrives && known.is_none())
                 {
                     self.put(said.did, account, announce);
                 }
@@ -408,10 +407,10 @@ impl Model {
             account.head = Some((content.rev, content.data));
             account.listed = None;
         }
-        let word = says_itself.then(|| account.effective());
-        if is_shown {
+        if shows {
             self.published.push(Published::Shown(said.did));
         }
+        let word = says_itself.then(|| account.effective());
         self.put(said.did, account, announce);
         if let What::Content(content) = &said.what
             && let Some(account) = self.accounts.get_mut(&said.did)

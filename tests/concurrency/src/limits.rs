@@ -1,4 +1,4 @@
-//! In the place of `src/limits`: as small as can be, so that everything is full soon.
+//! In the place of `src/limits.rs`: as small as can be, so that everything is full soon.
 
 pub(crate) const INBOX_EVENTS_MAX: usize = 2;
 pub(crate) const INBOX_HOST_EVENTS_MAX: usize = 1;
