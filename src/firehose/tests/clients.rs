@@ -1,5 +1,7 @@
 //! How clients behave, well and badly, and how they are parted with.
 
+use std::time::Instant;
+
 use super::*;
 
 #[test]
