@@ -33,7 +33,7 @@ pub struct Heap {
     /// Its name.
     pub allocator: &'static str,
     /// What it has given to the program, which has not given it back. Of glibc this includes the
-    /// few blocks that each thread keeps for its next allocations.
+    /// blocks that each thread keeps for its next allocations, where it may keep any.
     pub in_use_bytes: Option<u64>,
     /// What it keeps for later, or lost between blocks: it has it from the system and the program
     /// has not got it. An upper bound: the kernel may have taken some pages back.

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{
     super::response::Response,
+    Page,
     catalog::Catalog,
     failed,
     params::{Params, unknown_cursor},
@@ -35,15 +36,7 @@ pub(super) fn list(catalog: &dyn Catalog, params: &Params<'_>) -> Result<Respons
     }))
 }
 
-/// A part of the list.
-#[derive(Serialize)]
-struct Page<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<String>,
-    repos: Vec<Item<'a>>,
-}
-
-/// One account of it.
+/// One account of the list.
 #[derive(Serialize)]
 struct Item<'a> {
     did: &'a str,

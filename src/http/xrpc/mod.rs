@@ -7,6 +7,10 @@ mod hosts;
 mod params;
 mod repos;
 
+use std::fmt::Display;
+
+use serde::{Serialize, Serializer};
+
 use self::{catalog::Catalog, params::Params};
 use super::{request::Request, response::Response};
 
@@ -47,6 +51,21 @@ fn query(path: &str) -> Option<Query> {
         "com.atproto.sync.listRepos" => repos::list,
         _ => return None,
     })
+}
+
+/// A page of accounts. It is written as it is: values of JSON, which own every word and are copied into each
+/// other, cost a page of a thousand accounts as much as all the rest of it.
+#[derive(Serialize)]
+struct Page<T> {
+    /// That of the next one; none: this is the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    repos: Vec<T>,
+}
+
+/// A value as its text.
+fn shown<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
 }
 
 /// 500: the catalog could not be read.

@@ -1,15 +1,15 @@
 //! `listRepos`, `getRepoStatus`, `getLatestCommit` and `getRepo`.
 
-use std::fmt::Display;
-
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
     super::response::Response,
+    Page,
     catalog::{AccountView, Catalog},
     failed,
     params::{Params, unknown_cursor},
+    shown,
 };
 use crate::{
     atproto::{cid::Cid, did::Did, tid::Tid},
@@ -102,17 +102,7 @@ fn status_of(account: &AccountView) -> Value {
     body
 }
 
-/// A part of the list. It is written as it is: values of JSON, which own every word and are copied into each
-/// other, cost a page of a thousand accounts as much as all the rest of it.
-#[derive(Default, Serialize)]
-struct Page {
-    /// That of the next one; none: this is the last.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if")]
-    cursor: Option<u64>,
-    repos: Vec<Item>,
-}
-
-/// One account of it.
+/// One account of the list.
 #[derive(Serialize)]
 struct Item {
     active: bool,
@@ -122,7 +112,7 @@ struct Item {
     head: Cid,
     #[serde(serialize_with = "shown")]
     rev: Tid,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<Box<str>>,
 }
 
@@ -138,27 +128,20 @@ impl Item {
     }
 }
 
-fn shown<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(value)
-}
-
-fn shown_if<T: Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => to.collect_str(value),
-        None => to.serialize_none(),
-    }
-}
-
 /// Reads a page, all of it as it was at one moment. Accounts without a commit are passed over. Where
 /// they are many, a page that has some accounts ends early; one that has none goes on for much longer,
 /// as clients take an empty page for the end. So many in a row are only where the index of another
 /// relay was brought in before the accounts of hosts.
-fn page(catalog: &dyn Catalog, cursor: Option<u64>, limit: usize) -> Result<Page, Response> {
+fn page(catalog: &dyn Catalog, cursor: Option<u64>, limit: usize) -> Result<Page<Item>, Response> {
     let roll = catalog.roll();
     let after = cursor.unwrap_or(0);
     // From the place of the cursor itself: nothing there or later shows that it is none of ours.
     let mut place = after.saturating_sub(1);
-    let (mut page, mut last, mut scanned) = (Page::default(), after, 0);
+    let mut page = Page {
+        cursor: None,
+        repos: Vec::new(),
+    };
+    let (mut last, mut scanned) = (after, 0);
     while scanned < LIST_REPOS_SCAN_MAX
         || (page.repos.is_empty() && scanned < LIST_REPOS_EMPTY_SCAN_MAX)
     {
@@ -177,7 +160,7 @@ fn page(catalog: &dyn Catalog, cursor: Option<u64>, limit: usize) -> Result<Page
                 continue;
             };
             if page.repos.len() == limit {
-                page.cursor = Some(last);
+                page.cursor = Some(last.to_string());
                 return Ok(page);
             }
             page.repos.push(Item::new(account, &head));
@@ -187,6 +170,6 @@ fn page(catalog: &dyn Catalog, cursor: Option<u64>, limit: usize) -> Result<Page
             return Ok(page);
         }
     }
-    page.cursor = Some(place);
+    page.cursor = Some(place.to_string());
     Ok(page)
 }
