@@ -127,6 +127,9 @@ impl Options {
         options.set_max_write_buffer_number(3);
         options.set_target_file_size_base(self.events_buffer_bytes as u64);
         options.set_max_bytes_for_level_base(8 * self.events_buffer_bytes as u64);
+        // Files of level 0 that wait to leave it are merged four at a time into one, of any size, which
+        // retention could drop only as a whole. With so little at once they are not.
+        options.set_max_compaction_bytes(2 * self.events_buffer_bytes as u64);
         // Two files are enough to leave level 0, the only level whose files retention cannot drop.
         options.set_level_zero_file_num_compaction_trigger(2);
         // Disk is what a long window costs; one codec on all levels, or moving would rewrite.
