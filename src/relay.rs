@@ -37,8 +37,8 @@ use crate::{
         admission::Admission,
         crawler::{CrawlAnswer, Crawler, CrawlerHandle},
         discovery::{self, Offered},
+        policy::Policy,
         status,
-        terms::Policy,
         thread::Start,
     },
     http::{

@@ -33,7 +33,7 @@ pub use self::{
 use crate::{
     atproto::nsid::Nsid,
     control::{Control, HostStatus},
-    host::{now_ms, table::HostTable, terms::Policy},
+    host::{now_ms, policy::Policy, table::HostTable},
     identity::Directory,
     limits::{BACKFILL_ITEMS_MAX, SERVICE_STACK_BYTES},
     metrics::Metrics,

@@ -20,10 +20,10 @@ use super::{
     dial::Plug,
     lane::Lane,
     now_ms,
+    policy::Policy,
     quota::{Quota, Throttled},
     state::State,
     table::HostTable,
-    terms::Policy,
     thread::{HostThread, Start},
 };
 use crate::{

@@ -7,13 +7,14 @@ pub mod decision;
 mod dial;
 pub mod discovery;
 mod lane;
+pub mod policy;
 pub mod quota;
 mod server_frames;
 pub mod state;
 pub mod status;
 mod stream;
 pub mod table;
-pub mod terms;
+mod terms;
 pub mod thread;
 pub mod timeline;
 pub mod trust;
@@ -25,7 +26,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use self::{terms::Policy, workspaces::Workspaces};
+use self::{policy::Policy, workspaces::Workspaces};
 use crate::{
     identity::Directory, metrics::Metrics, outbound::Outbound, sequencer::Inbox, threads::Stop,
 };

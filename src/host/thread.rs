@@ -377,6 +377,8 @@ impl HostThread {
                 waits = true;
                 self.shared.metrics.delayed.inc(over.span);
                 self.lane.tally().delayed.inc(over.span);
+                self.terms.begin_to_wait();
+                continue;
             }
             let now = Instant::now();
             if self.throttled.waits(now, over.until) {
@@ -390,10 +392,12 @@ impl HostThread {
             }
             let _waits = self.shared.metrics.hosts_waiting.during(Wait::Limit);
             if !pause(over.until, &self.shared.stop, &self.retry) {
+                self.terms.end_to_wait();
                 return false;
             }
         }
         if waits {
+            self.terms.end_to_wait();
             self.throttled.passes(Instant::now());
         }
         self.calm_down(timed);

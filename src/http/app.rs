@@ -19,7 +19,7 @@ use crate::{
     backfill,
     config::Config,
     control::AuditEntry,
-    host::{admission::Admission, terms::Policy},
+    host::{admission::Admission, policy::Policy},
     memory::Memory,
     metrics::Metrics,
     sequencer::event::{Ruled, Ruling},

@@ -28,7 +28,7 @@ use crate::{
         admission::{Admission, Refused},
         crawler::CrawlAnswer,
         now_ms,
-        terms::Policy,
+        policy::Policy,
     },
     limits::{CRAWL_REQUESTS_WINDOW, HTTP_RETRY_AFTER, PROBES_MAX, RATE_ADDRESSES_MAX},
     metrics::{Metrics, labels::CrawlResult},

@@ -7,7 +7,7 @@ use super::StartError;
 use crate::{
     atproto::did::{Did, Method},
     control::{Control, Mirror, Takedown, keeper::seq_beyond, settings::Setting},
-    host::{now_ms, terms::Policy},
+    host::{now_ms, policy::Policy},
     limits::{IDENTITY_WITNESSES_SOUGHT, RULING_TIMEOUT, TAKEDOWNS_PAGE_MAX},
     sequencer::{
         Inbox,

@@ -101,7 +101,6 @@ impl Crawler {
             host.row.observed.failures = 0;
         }
         host.set_terms(&self.shared.policy);
-        host.look_again();
         self.table.put(&host.row, host.state.as_ref());
         log::info!(host:% = host.row.name, terms:? = terms; "the terms of a host are others");
         let limit = |row| self.shared.policy.account_limit(row);
@@ -140,7 +139,6 @@ impl Crawler {
         let mut changed = Vec::new();
         for ((id, host), before) in self.hosts.iter().zip(before) {
             host.set_terms(policy);
-            host.look_again();
             if policy.account_limit(&host.row) != before {
                 changed.push(*id);
             }

@@ -10,8 +10,9 @@ use crate::{
     host::{
         dial::Plug,
         lane::Lane,
+        policy::Policy,
         state::{self, State, at_rest},
-        terms::{Policy, Terms},
+        terms::Terms,
         thread::Start,
     },
     limits::{HOST_FAILURES_LOGGED, HOST_WAKE_INTERVAL},
@@ -52,7 +53,7 @@ impl Host {
     pub(super) fn new(mut row: HostRow, policy: &Policy) -> Host {
         row.observed.status = at_rest(row.observed.status);
         Host {
-            terms: Arc::new(Terms::new(policy, &row)),
+            terms: Arc::new(policy.terms(&row)),
             row,
             state: None,
             in_trouble: false,
@@ -73,9 +74,15 @@ impl Host {
         }
     }
 
-    /// Its thread is to know what it may.
+    /// Its thread is to know what it may. If it waits for a limit, it may no longer have to, and waits can be
+    /// long where the operator has set a limit that is low.
     pub(super) fn set_terms(&self, policy: &Policy) {
-        self.terms.set(policy, &self.row, self.accounts);
+        let limits = policy.limits(&self.row, self.accounts);
+        let is_waited_for = self.terms.set(policy.is_lenient(&self.row), &limits);
+        if let (true, Some(running)) = (is_waited_for, &self.running) {
+            // One wake-up is enough, and it may be there already.
+            let _ = running.retry.try_send(());
+        }
     }
 
     /// Whether there is a connection.
@@ -119,14 +126,6 @@ impl Host {
                 log::warn!(host:% = name, error = why; "a host is read from now on, not from where it was left")
             }
             State::Throttled { .. } => {}
-        }
-    }
-
-    /// Its limits are others: if it waits for one, it may no longer have to, and waits can be long
-    /// where the operator has set a limit that is low.
-    pub(super) fn look_again(&self) {
-        if let (Some(State::Throttled { .. }), Some(running)) = (&self.state, &self.running) {
-            let _ = running.retry.try_send(());
         }
     }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     config::Cli,
     control::{domain::Domain, embedded::Embedded},
-    host::{decision::Change, terms::Policy},
+    host::{decision::Change, policy::Policy},
     identity::Directory,
     metrics::Metrics,
     outbound::Outbound,

@@ -11,7 +11,7 @@ use crate::{
     atproto::{cbor::Writer, hostname::Endpoint},
     config::Cli,
     control::{HostRow, Source, settings::Settings},
-    host::terms::Policy,
+    host::policy::Policy,
     identity::Directory,
     metrics::Metrics,
     outbound::Outbound,
@@ -68,7 +68,7 @@ impl Fixture {
         let policy = Arc::new(Policy::new(&config, Settings::default()));
         let name = network.host(0).name();
         let row = HostRow::new(HOST, &Endpoint::parse(name).unwrap(), Source::Request, 0);
-        let terms = Arc::new(Terms::new(&policy, &row));
+        let terms = Arc::new(policy.terms(&row));
         let shared = Shared::new(inbox, directory, outbound, metrics.clone(), stop, policy);
         Fixture {
             lane: Lane::new(shared, HOST, row.name, terms, 0, 0),

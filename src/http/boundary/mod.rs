@@ -52,7 +52,7 @@ use crate::{
         crawler::CrawlAnswer,
         decision::{Decision, DecisionError},
         now_ms,
-        terms::Policy,
+        policy::Policy,
     },
     memory::{self, Memory, Part},
     metrics::Metrics,

@@ -1,11 +1,12 @@
 //! What threads of the relay share, in every order in which they may take their turns: the ring and who
-//! sleeps (`firehose`), the sequencer's inbox (`sequencer`), and the stop. The sources are the crate's own;
+//! sleeps (`firehose`), the sequencer's inbox (`sequencer`), the terms of a host (`host`), and the stop. The sources are the crate's own;
 //! loom tries the orders, and what each thread may see of what the others have written.
 //!
 //! A model ends when all of its threads have ended: who waits for what never comes fails it, too.
 #![allow(dead_code, reason = "the included sources are used in parts")]
 
 mod firehose;
+mod host;
 mod limits;
 mod metrics;
 mod sequencer;
@@ -14,6 +15,7 @@ mod sync;
 mod threads;
 
 pub use firehose::models as streams;
+pub use host::models as hosts;
 pub use sequencer::models as inboxes;
 
 /// Tries every order with at most `preemptions` turns that are taken from a thread which could go on, and

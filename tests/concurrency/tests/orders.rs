@@ -1,6 +1,7 @@
-//! Each model, in every order: see `src/firehose_models.rs` and `src/sequencer_models.rs`.
+//! Each model, in every order: see `src/firehose_models.rs`, `src/host_models.rs` and
+//! `src/sequencer_models.rs`.
 
-use zlay_concurrency::{inboxes, streams};
+use zlay_concurrency::{hosts, inboxes, streams};
 
 #[test]
 fn who_sleeps_hears_of_every_frame() {
@@ -45,4 +46,9 @@ fn who_waits_for_room_is_told_that_there_will_be_none() {
 #[test]
 fn who_asks_is_answered_or_told_that_nobody_is_there() {
     inboxes::who_asks_is_answered_or_told_that_nobody_is_there();
+}
+
+#[test]
+fn who_waits_for_a_limit_hears_of_others() {
+    hosts::who_waits_for_a_limit_hears_of_others();
 }
