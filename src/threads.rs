@@ -13,9 +13,13 @@ use std::{
 
 use rustix::process::setpriority_process;
 
-pub use self::stop::{Stop, Stopper, stop_pair};
+pub use self::{
+    spawner::Spawner,
+    stop::{Stop, Stopper, stop_pair},
+};
 use crate::memory::stacks::Registered;
 
+mod spawner;
 mod stop;
 
 /// What a thread is for.
@@ -104,11 +108,13 @@ impl Role {
 
     /// How far its threads stand back where there are more that could run than cores. Thousands of
     /// host threads would otherwise leave a hundredth of a core to the one thread that they all wait
-    /// for, and as little to subscribers and to the answer that the relay is alive. Strangers who
-    /// replay or list everything come behind what happens now. A thread is at least as nice as the one that spawns it.
+    /// for, and as little to subscribers and to the probes of the internal port. Strangers who ask, replay
+    /// or list everything come behind what happens now. A thread is at least as nice as the one that spawns it,
+    /// unless a [`Spawner`] is between them.
     const fn nice(self) -> i32 {
         match self {
             Role::Host => crate::limits::HOST_NICE,
+            Role::Http => crate::limits::HTTP_NICE,
             Role::Replay => crate::limits::REPLAY_NICE,
             Role::List => crate::limits::LIST_NICE,
             _ => 0,

@@ -43,17 +43,18 @@ const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
 impl Parser {
-    /// Reads `bytes` and appends what they complete to `found`. After a violation the connection
-    /// is to be closed.
+    /// Reads `bytes` and appends what they complete to `found`; how many frames end in them, whatever they are.
+    /// After a violation the connection is to be closed.
     pub(super) fn feed(
         &mut self,
         mut bytes: &[u8],
         found: &mut Vec<ClientFrame>,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
+        let mut frames = 0;
         loop {
             let Some(payload) = &mut self.payload else {
                 let Some((byte, rest)) = bytes.split_first() else {
-                    return Ok(());
+                    return Ok(frames);
                 };
                 bytes = rest;
                 self.header.push(*byte);
@@ -70,10 +71,11 @@ impl Parser {
                 payload.kept.extend(unmasked);
             }
             if payload.left > 0 {
-                return Ok(());
+                return Ok(frames);
             }
             let done = self.payload.take();
             self.header.clear();
+            frames += 1;
             found.extend(done.and_then(|payload| match payload.opcode {
                 PING => Some(ClientFrame::Ping(payload.kept)),
                 PONG => Some(ClientFrame::Pong),

@@ -3,20 +3,25 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{SUBSCRIBER_SAID_BYTES_A_SECOND, SUBSCRIBER_SAID_BYTES_BURST};
+use crate::limits::{
+    SUBSCRIBER_SAID_BYTES_A_SECOND, SUBSCRIBER_SAID_BYTES_BURST, SUBSCRIBER_SAID_FRAME_BYTES,
+};
 
 /// Bytes that are read at once. Less than this is not worth a call.
 pub(super) const READ_BYTES: usize = 1_024;
 
 /// Once there are fewer, so many are waited for: it costs a wake-up each time.
-const REOPEN_BYTES: usize = 16 * READ_BYTES;
+const REOPEN_BYTES: usize = 8 * READ_BYTES;
+
+const BURST: i64 = SUBSCRIBER_SAID_BYTES_BURST as i64;
 
 const SECOND_NANOS: u128 = Duration::from_secs(1).as_nanos();
 
 /// Bytes that may be read now; they come again evenly.
 #[derive(Debug)]
 pub(super) struct Ear {
-    bytes: usize,
+    /// Less than none where a read was full of short frames.
+    bytes: i64,
     at: Instant,
     is_closed: bool,
 }
@@ -24,7 +29,7 @@ pub(super) struct Ear {
 impl Ear {
     pub(super) fn new(now: Instant) -> Ear {
         Ear {
-            bytes: SUBSCRIBER_SAID_BYTES_BURST,
+            bytes: BURST,
             at: now,
             is_closed: false,
         }
@@ -36,11 +41,8 @@ impl Ear {
         let more = nanos * SUBSCRIBER_SAID_BYTES_A_SECOND as u128 / SECOND_NANOS;
         // Fractions of a byte are waited for.
         if more > 0 {
-            let more = usize::try_from(more).unwrap_or(usize::MAX);
-            self.bytes = self
-                .bytes
-                .saturating_add(more)
-                .min(SUBSCRIBER_SAID_BYTES_BURST);
+            let more = i64::try_from(more).unwrap_or(i64::MAX);
+            self.bytes = self.bytes.saturating_add(more).min(BURST);
             self.at = now;
         }
         let needed = if self.is_closed {
@@ -48,25 +50,26 @@ impl Ear {
         } else {
             READ_BYTES
         };
-        self.is_closed = self.bytes < needed;
+        self.is_closed = self.bytes < needed as i64;
         !self.is_closed
     }
 
     /// When it is open again, where it is not.
     pub(super) fn opens_at(&self) -> Instant {
-        let missing = REOPEN_BYTES.saturating_sub(self.bytes) as u128;
+        let missing = (REOPEN_BYTES as i64 - self.bytes).max(0) as u128;
         let nanos = (missing * SECOND_NANOS).div_ceil(SUBSCRIBER_SAID_BYTES_A_SECOND as u128);
         self.at + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// So much was read.
-    pub(super) fn heard(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
+    /// So much was read, in which so many frames end.
+    pub(super) fn heard(&mut self, bytes: usize, frames: usize) {
+        let counts = bytes + frames * SUBSCRIBER_SAID_FRAME_BYTES;
+        self.bytes -= counts as i64;
     }
 
     /// Nothing more can come than what has come already, and it must be read to see the end.
     pub(super) fn hear_out(&mut self) {
-        self.bytes = SUBSCRIBER_SAID_BYTES_BURST;
+        self.bytes = BURST;
     }
 }
 
@@ -82,7 +85,7 @@ mod tests {
         let seconds = 10;
         while now < start + Duration::from_secs(seconds) {
             if ear.is_open(now) {
-                ear.heard(READ_BYTES);
+                ear.heard(READ_BYTES, 0);
                 read += READ_BYTES;
                 now += Duration::from_micros(1);
             } else {
@@ -101,14 +104,31 @@ mod tests {
         // Nothing is saved up beyond the burst.
         let later = now + Duration::from_secs(3_600);
         assert!(ear.is_open(later));
-        assert_eq!(ear.bytes, SUBSCRIBER_SAID_BYTES_BURST);
+        assert_eq!(ear.bytes, BURST);
+    }
+
+    /// A ping is ten bytes, and an answer is as much work whatever its length.
+    #[test]
+    fn many_short_frames_are_as_much_as_a_long_one() {
+        let start = Instant::now();
+        let (mut short, mut long) = (Ear::new(start), Ear::new(start));
+        short.heard(1_000, 100);
+        long.heard(1_000 + 100 * SUBSCRIBER_SAID_FRAME_BYTES, 0);
+        assert_eq!(short.bytes, long.bytes);
+        short.heard(READ_BYTES, READ_BYTES);
+        short.heard(READ_BYTES, READ_BYTES);
+        assert!(!short.is_open(start), "a read full of empty frames");
+        assert!(
+            !short.is_open(start + Duration::from_secs(60)),
+            "they are all paid for"
+        );
     }
 
     #[test]
     fn short_waits_add_up() {
         let start = Instant::now();
         let mut ear = Ear::new(start);
-        ear.heard(SUBSCRIBER_SAID_BYTES_BURST);
+        ear.heard(SUBSCRIBER_SAID_BYTES_BURST, 0);
         assert!(!ear.is_open(start));
         let opens = (1..).map(|n| start + Duration::from_micros(n));
         let open_at = opens.take(1_000_000).find(|now| ear.is_open(*now));

@@ -45,7 +45,7 @@ use crate::{
     limits,
     metrics::Metrics,
     store::{Store, Takedown},
-    threads::{self, Role, Stop, Thread},
+    threads::{self, Role, Spawner, Stop, Thread},
 };
 
 /// The time limits of subscribers; tests use short ones.
@@ -120,6 +120,8 @@ pub struct Firehose {
     turns: Turns,
     /// Reads the store for those who are far behind.
     crew: Crew,
+    /// Starts the threads of subscribers.
+    spawner: Spawner,
     news: Sender<()>,
     stop: Stop,
 }
@@ -163,6 +165,7 @@ impl Firehose {
             registry: Arc::default(),
             turns: Turns::default(),
             crew: Crew::start(Role::Replay)?,
+            spawner: Spawner::start(Role::Ticker)?,
             news,
             stop,
         });

@@ -27,7 +27,7 @@ use crate::{
     limits,
     metrics::labels::{Leave, Tier},
     store::{Page, StoreError},
-    threads::{self, Role},
+    threads::Role,
 };
 
 /// Starts the thread of a subscriber.
@@ -61,10 +61,11 @@ pub(super) fn spawn(firehose: &Arc<Firehose>, subscription: Subscription) -> io:
     let leftover = subscription.leftover;
     let stack = firehose.settings.stack_bytes;
     // The thread ends by itself; the registry knows when all have.
-    threads::spawn(Role::Subscriber, &id, stack, move || {
-        subscriber.serve(&leftover);
-    })
-    .map(threads::Thread::detach)
+    let body = move || subscriber.serve(&leftover);
+    // Who asks for it is a thread of the public port, which is nice.
+    let thread = firehose.spawner.spawn(Role::Subscriber, &id, stack, body)?;
+    thread.detach();
+    Ok(())
 }
 
 /// Sets the socket up: never blocking, frames at once, and a peer that vanished is noticed by the
@@ -376,20 +377,22 @@ impl Subscriber {
         match read {
             Ok(0) => Err(End::Vanished),
             Ok(n) => {
-                self.ear.heard(n);
-                self.hear(&bytes[..n])
+                let frames = self.hear(&bytes[..n])?;
+                self.ear.heard(n, frames);
+                Ok(())
             }
             Err(error) if is_later(&error) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn hear(&mut self, bytes: &[u8]) -> Result<(), End> {
+    /// Takes in what the client has said; how many frames end in it.
+    fn hear(&mut self, bytes: &[u8]) -> Result<usize, End> {
         if !bytes.is_empty() {
             self.asked_at = None;
         }
         let mut found = Vec::new();
-        self.parser.feed(bytes, &mut found)?;
+        let frames = self.parser.feed(bytes, &mut found)?;
         for frame in found {
             match frame {
                 ClientFrame::Ping(payload) => self.outbox.push_urgent(frame::pong(&payload)),
@@ -397,7 +400,7 @@ impl Subscriber {
                 ClientFrame::Close(payload) => return Err(End::Closed(payload)),
             }
         }
-        Ok(())
+        Ok(frames)
     }
 
     /// Notices who takes nothing and who does not answer, and asks who was sent nothing.

@@ -14,9 +14,11 @@ pub const WAKE_MANY: usize = 50;
 pub const SUBSCRIBER_LISTEN_INTERVAL: Duration = Duration::from_millis(20);
 /// Bytes that a subscriber may say at once, all of which is passed over but for pings: more than any
 /// client has to say.
-pub const SUBSCRIBER_SAID_BYTES_BURST: usize = 1 << 20;
+pub const SUBSCRIBER_SAID_BYTES_BURST: usize = 1 << 18;
 /// Bytes that it may say in a second beyond that; what comes faster waits in its socket.
-pub const SUBSCRIBER_SAID_BYTES_A_SECOND: usize = 64 << 10;
+pub const SUBSCRIBER_SAID_BYTES_A_SECOND: usize = 16 << 10;
+/// Bytes that each of its frames counts as beyond those it has: 256 pings at once, and 16 a second.
+pub const SUBSCRIBER_SAID_FRAME_BYTES: usize = 1 << 10;
 /// Frames of one vectored write to a subscriber.
 pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
 /// Bytes that a subscriber takes at once from the ring or the disk, and so holds in memory when it

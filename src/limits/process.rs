@@ -14,6 +14,9 @@ pub const CREW_MAX: usize = 16;
 /// How nice the threads are that read the past for subscribers: what happens now goes before, and hosts come
 /// after, or a subscriber that has fallen behind would never catch up with a relay that is busy.
 pub const REPLAY_NICE: i32 = 5;
+/// How nice the threads are that serve connections of the public port: as many strangers as there may be ask at
+/// once, and each takes no more from the hosts than another host would.
+pub const HTTP_NICE: i32 = HOST_NICE;
 /// How nice the threads are that make pages of lists. Any nicer, and one page in a hundred waits for tens of
 /// milliseconds for its turn beside the threads of hosts.
 pub const LIST_NICE: i32 = REPLAY_NICE;

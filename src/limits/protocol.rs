@@ -36,5 +36,5 @@ const _: () = assert!(SYNC_BLOCKS_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < HOST_PARKED_BYTES_MAX);
 const _: () = assert!(COMMIT_BLOCKS_BYTES_MAX < MST_KEYS_BYTES_MAX);
-const _: () = assert!(FRAME_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(COMMIT_BLOCKS_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(COMMIT_OPS_MAX < ACCOUNT_COLLECTIONS_MAX);

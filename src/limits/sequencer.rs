@@ -18,8 +18,9 @@ pub const BATCH_EVENTS_MAX: usize = 512;
 /// Throttled accounts that one batch lets in, or looks at, because there is room for them; the next
 /// batch goes on. Those behind them wait some milliseconds longer, and so do the events beside them.
 pub const BATCH_LET_IN_MAX: usize = 1_000;
-/// Bytes of one batch.
-pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Bytes of one batch, which may be more by the last event: what large events cost is the delay of all that are
+/// in a batch with them, or wait for its end.
+pub const BATCH_BYTES_MAX: usize = 2 << 20;
 
 /// Changes of the collection index in one batch, more or less; the next batch goes on. One event can
 /// be as many as an account may have collections.

@@ -1,12 +1,13 @@
 //! The program as an operator meets it: how it refuses to start, and what it says of itself.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     process::{Command, Output},
 };
 
 use crate::{
-    site::{PASSWORD, Site, bare_command},
+    site::{PASSWORD, Relay, Site, bare_command},
     subscriber::Subscriber,
 };
 
@@ -127,4 +128,42 @@ fn the_password_is_never_said() {
     let (status, log) = relay.ended();
     assert!(status.success() && !log.is_empty());
     assert!(!log.iter().any(|line| line.contains(PASSWORD)));
+}
+
+/// How nice each of its threads is that has one of these names, by the name.
+fn niceness(relay: &Relay, names: &[&str]) -> BTreeMap<String, i32> {
+    let tasks = format!("/proc/{}/task", relay.pid().as_raw_nonzero());
+    let mut found = BTreeMap::new();
+    for task in std::fs::read_dir(tasks).unwrap() {
+        // Whoever has ended meanwhile is not there.
+        let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else {
+            continue;
+        };
+        let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(") ").unwrap();
+        let name = name.split(':').next().unwrap();
+        // Behind the name the state is the third field of proc_pid_stat(5), and this the 19th.
+        let nice = rest.split(' ').nth(19 - 3).unwrap().parse().unwrap();
+        if names.contains(&name) {
+            found.insert(name.to_owned(), nice);
+        }
+    }
+    found
+}
+
+/// Who is served through a thread that stands back does not for that stand back too.
+#[test]
+fn what_strangers_ask_for_comes_behind_what_happens_now() {
+    let mut site = Site::new(1);
+    let relay = site.start_crawling();
+    let mut subscriber = Subscriber::from_the_beginning(&relay);
+    let mut account = site.account(0);
+    let event = site.publish_post(&mut account);
+    subscriber.expect(&[&event]);
+    let names = ["host", "http", "sequencer", "subscriber"];
+    let niceness = niceness(&relay, &names);
+    let own = niceness["sequencer"];
+    let back = own.max(10);
+    let wanted = [back, back, own, own];
+    let wanted = names.map(str::to_owned).into_iter().zip(wanted);
+    assert_eq!(niceness, wanted.collect());
 }

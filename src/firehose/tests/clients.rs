@@ -334,7 +334,8 @@ fn messages_without_end_change_nothing() {
     let mut giant = relay.connect(None);
     let begun = masked(0x82, i64::MAX as u64);
     giant.0.get_mut().write_all(&begun).unwrap();
-    for n in 1..=200 {
+    // As many as are listened to at once.
+    for n in 1..=30 {
         // Begun again and again, and gone on with what was never begun.
         for first in [0x01, 0x00, 0x02, 0x80, 0x00] {
             let frame = [masked(first, 300), vec![b'x'; 300]].concat();

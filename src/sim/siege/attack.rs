@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::process::setpriority_process;
+
 use super::field::Field;
 use crate::threads::Stop;
 
@@ -24,6 +26,13 @@ pub(super) trait Attack: Send {
 
     /// What the relay says of it after the last round, and what was done to it.
     fn seen(&mut self, field: &Field) -> io::Result<Seen>;
+}
+
+/// Lets this thread come behind all others, and those that it spawns: who attacks is on machines of its own, and
+/// is not to take the processor from the relay or from those who behave otherwise than through the relay.
+pub(super) fn stand_back() -> io::Result<()> {
+    const NICE: i32 = 19;
+    Ok(setpriority_process(None, NICE)?)
 }
 
 /// What came of an attack, as the relay tells it to those who ask.

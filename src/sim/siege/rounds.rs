@@ -91,13 +91,7 @@ impl Rounds {
             seen.amiss = Some(format!("the relay has panicked {panics} times so far"));
         }
         let rss_before = rss_before.unwrap_or_default();
-        Ok(Row::new(
-            name,
-            about,
-            [&mut calm, &mut attacked],
-            rss_before,
-            seen,
-        ))
+        Ok(Row::new(name, about, [&calm, &attacked], rss_before, seen))
     }
 
     /// One round of attack.

@@ -7,17 +7,14 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::setpriority_process;
 use socket2::{Domain, Socket, Type};
 
 use super::super::{
-    attack::{Attack, Seen},
+    attack::{Attack, Seen, stand_back},
     field::Field,
 };
 use crate::threads::Stop;
 
-/// How far the thread that attacks stands back.
-const NICE: i32 = 19;
 /// A connection that the relay does not take in this time is tried again later.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The receive buffer of who does not read: small, so that the relay notices soon.
@@ -198,7 +195,7 @@ impl Attack for Crowd {
     }
 
     fn run(&mut self, field: &Field, stop: &Stop) -> io::Result<()> {
-        setpriority_process(None, NICE)?;
+        stand_back()?;
         let relay = address(field)?;
         let mut places: Vec<Option<Client>> = (0..self.manner.clients).map(|_| None).collect();
         while !stop.requested() {

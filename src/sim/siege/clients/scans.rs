@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use super::{
     super::{
-        attack::{Attack, Seen},
+        attack::{Attack, Seen, stand_back},
         field::Field,
     },
     crowd::panics,
@@ -79,6 +79,7 @@ impl Attack for Scans {
     }
 
     fn run(&mut self, field: &Field, stop: &Stop) -> io::Result<()> {
+        stand_back()?;
         while !stop.requested() {
             let sinks = Sinks::connect(field.client.address(), CLIENTS, Some(0))?;
             let window = (COMMITS * TEXT_BYTES) as u64;

@@ -15,6 +15,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tungstenite::handshake::derive_accept_key;
 
 use super::{
+    super::attack::stand_back,
     Behaviour,
     gate::Gate,
     wire::{Link, Wire},
@@ -83,6 +84,8 @@ impl Hostile {
         });
         let serving = shared.clone();
         let accepting = threads::spawn(Role::Simulator, "hostile", STACK_BYTES, move || {
+            // The threads of its connections do too. Who may not is only louder.
+            let _ = stand_back();
             for stream in listener.incoming().map_while(Result::ok) {
                 if serving.gate.is_over() {
                     return;
