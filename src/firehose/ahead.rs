@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -29,26 +30,36 @@ pub(super) struct Ahead {
     _turn: Turn,
 }
 
-/// How many subscribers are read ahead for; the others read for themselves.
-#[derive(Clone, Default, Debug)]
-pub(super) struct Turns(Arc<AtomicUsize>);
+/// How many subscribers are read ahead for, one for each core within the limits; the others read for themselves.
+#[derive(Clone, Debug)]
+pub(super) struct Turns {
+    taken: Arc<AtomicUsize>,
+    most: usize,
+}
 
 struct Turn(Turns);
 
 impl Turns {
+    pub(super) fn new() -> Turns {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Turns {
+            taken: Arc::default(),
+            most: cores.clamp(limits::READ_AHEADS_MIN, limits::READ_AHEADS_MAX),
+        }
+    }
+
     fn take(&self) -> Option<Turn> {
+        let one_more = |n| (n < self.most).then_some(n + 1);
         let taken = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                (n < limits::READ_AHEADS_MAX).then_some(n + 1)
-            });
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         taken.ok().map(|_| Turn(self.clone()))
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -104,10 +115,8 @@ mod tests {
 
     #[test]
     fn turns_are_few_and_come_back() {
-        let turns = Turns::default();
-        let mut taken: Vec<_> = (0..limits::READ_AHEADS_MAX)
-            .map(|_| turns.take().unwrap())
-            .collect();
+        let turns = Turns::new();
+        let mut taken: Vec<_> = (0..turns.most).map(|_| turns.take().unwrap()).collect();
         assert!(turns.take().is_none());
         taken.pop();
         assert!(turns.take().is_some());

@@ -163,7 +163,7 @@ impl Firehose {
             settings,
             admissions: Arc::new(Admissions::new(total, per_address)),
             registry: Arc::default(),
-            turns: Turns::default(),
+            turns: Turns::new(),
             crew: Crew::start(Role::Replay)?,
             spawner: Spawner::start(Role::Ticker)?,
             news,

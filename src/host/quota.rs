@@ -9,8 +9,8 @@
 use std::time::{Duration, Instant};
 
 use crate::limits::{
-    HOST_ACCOUNTS_PER_EVENT_A_SECOND, HOST_EVENTS_A_DAY_PER_ACCOUNT, HOST_THROTTLED_CALM,
-    HOST_THROTTLED_SHOWN,
+    HOST_ACCOUNTS_PER_EVENT_A_SECOND, HOST_BYTES_PER_EVENT, HOST_EVENTS_A_DAY_PER_ACCOUNT,
+    HOST_LARGE_BYTES_PER_EVENT, HOST_LARGE_EVENT_BYTES, HOST_THROTTLED_CALM, HOST_THROTTLED_SHOWN,
 };
 
 /// The time in which events are counted.
@@ -89,6 +89,13 @@ impl Limits {
     pub fn get(&self, span: Span) -> Option<u64> {
         self.0[span as usize]
     }
+}
+
+/// As how many events one of so many bytes counts.
+pub fn counts_as(bytes: usize) -> u32 {
+    let beyond = bytes.saturating_sub(HOST_LARGE_EVENT_BYTES);
+    let more = (bytes - beyond) / HOST_BYTES_PER_EVENT + beyond / HOST_LARGE_BYTES_PER_EVENT;
+    u32::try_from(1 + more).unwrap_or(u32::MAX)
 }
 
 /// A host is over a limit.
@@ -253,6 +260,12 @@ mod tests {
         assert!(quota.take(until, &limits).is_err());
         let later = start + MINUTE;
         assert!((0..50).all(|_| quota.take(later, &limits).is_ok()));
+    }
+
+    #[test]
+    fn large_events_count_as_many() {
+        let counts = [0, 65_535, 65_536, 1 << 20, 2_000_000, 5_000_000].map(counts_as);
+        assert_eq!(counts, [1, 1, 2, 17, 133, 499]);
     }
 
     /// Rule 54: <https://atproto.com/specs/sync>

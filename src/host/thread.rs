@@ -15,7 +15,7 @@ use super::{
     dial::{self, Connection, DialError, Plug, Timed},
     lane::{Frame, Lane, Position},
     now_ms,
-    quota::{Limits, Quota, Throttled},
+    quota::{self, Limits, Quota, Throttled},
     server_frames::Violation,
     state::State,
     stream::{Message, ReadError},
@@ -24,8 +24,8 @@ use super::{
 use crate::{
     atproto::hostname::Endpoint,
     limits::{
-        HOST_BYTES_PER_EVENT, HOST_CONTROL_FRAMES_AN_HOUR_MAX, HOST_MESSAGE_TIMEOUT,
-        HOST_PING_INTERVAL, HOST_POISON_DROPS_MAX, HOST_SILENT_INTERVALS_MAX, HOST_THROTTLED_CALM,
+        HOST_CONTROL_FRAMES_AN_HOUR_MAX, HOST_MESSAGE_TIMEOUT, HOST_PING_INTERVAL,
+        HOST_POISON_DROPS_MAX, HOST_SILENT_INTERVALS_MAX, HOST_THROTTLED_CALM,
     },
     metrics::labels::{Connect, Disconnect, FrameType, Wait},
     sequencer::event::Input,
@@ -367,7 +367,7 @@ impl HostThread {
     /// The connection stays open: a wait is seconds at most, unless the operator has set a very low
     /// limit, and the host notices it only by TCP, as of any reader that is slow.
     fn keep_to_limits(&mut self, timed: &Timed, bytes: usize) -> bool {
-        let counts = 1 + (bytes / HOST_BYTES_PER_EVENT) as u32;
+        let counts = quota::counts_as(bytes);
         let mut waits = false;
         while let Err(over) = self
             .quota

@@ -24,9 +24,11 @@ pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
 /// Bytes that a subscriber takes at once from the ring or the disk, and so holds in memory when it
 /// does not read.
 pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 256 << 10;
-/// Subscribers for which the store is read ahead at the same time; the others have each page read when they
-/// need it, which is slower.
+/// Subscribers for which the store is read ahead at the same time, where there are as many cores; the others have
+/// each page read when they need it, which is slower.
 pub const READ_AHEADS_MAX: usize = 8;
+/// The same where there are fewer cores.
+pub const READ_AHEADS_MIN: usize = 2;
 /// Pages that are read ahead of one subscriber, beside the one that is being read.
 pub const READ_AHEAD_PAGES: usize = 2;
 /// Bytes of such a page: larger than those of [`SUBSCRIBER_PAGE_BYTES_MAX`], because a page begins and

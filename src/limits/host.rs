@@ -74,9 +74,14 @@ pub const HOST_PARKED_BYTES_FAIR: usize = 128 << 10;
 pub const HOST_EVENTS_A_SECOND_MAX: u64 = 50;
 /// Accounts that give their host one more event a second.
 pub const HOST_ACCOUNTS_PER_EVENT_A_SECOND: u64 = 1_000;
-/// An event counts once more towards the limits of its host for every so many bytes: one of the
-/// largest as much as seventy-seven. Nearly all have a few thousand bytes.
+/// An event counts once more towards the limits of its host for every so many bytes. Nearly all have a few
+/// thousand bytes.
 pub const HOST_BYTES_PER_EVENT: usize = 64 << 10;
+/// Beyond so many bytes, which hardly any has, once more for every [`HOST_LARGE_BYTES_PER_EVENT`]: all events that
+/// come meanwhile wait until it is on the disk.
+pub const HOST_LARGE_EVENT_BYTES: usize = 1 << 20;
+/// See [`HOST_LARGE_EVENT_BYTES`]. One of the largest counts as five hundred.
+pub const HOST_LARGE_BYTES_PER_EVENT: usize = 8 << 10;
 /// Events of one host in an hour, and one more for every account of it.
 pub const HOST_EVENTS_AN_HOUR_MAX: u64 = 2_500;
 /// Events of one host in a day, and [`HOST_EVENTS_A_DAY_PER_ACCOUNT`] more for every account.

@@ -11,15 +11,15 @@ pub const HOST_NICE: i32 = 10;
 pub const CREW_MIN: usize = 4;
 /// See [`CREW_MIN`].
 pub const CREW_MAX: usize = 16;
-/// How nice the threads are that read the past for subscribers: what happens now goes before, and hosts come
-/// after, or a subscriber that has fallen behind would never catch up with a relay that is busy.
-pub const REPLAY_NICE: i32 = 5;
+/// How nice the threads are that read the past for subscribers: what happens now goes before, and each takes no
+/// more from the hosts than another host would.
+pub const REPLAY_NICE: i32 = HOST_NICE;
 /// How nice the threads are that serve connections of the public port: as many strangers as there may be ask at
 /// once, and each takes no more from the hosts than another host would.
 pub const HTTP_NICE: i32 = HOST_NICE;
 /// How nice the threads are that make pages of lists. Any nicer, and one page in a hundred waits for tens of
 /// milliseconds for its turn beside the threads of hosts.
-pub const LIST_NICE: i32 = REPLAY_NICE;
+pub const LIST_NICE: i32 = 5;
 
 /// How old the memory breakdown in `/metrics` may be: taking it reads the page tables of every stack.
 /// Less than the interval at which metrics are usually read, so that each reading shows a new one.
@@ -72,4 +72,4 @@ pub const SERVICE_START_MAX: Duration = Duration::from_secs(3600);
 pub const SERVICE_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const _: () = assert!(SERVICE_REPORT_INTERVAL.as_secs() * 4 < SERVICE_EXTENSION.as_secs());
-const _: () = assert!(0 < REPLAY_NICE && REPLAY_NICE < HOST_NICE);
+const _: () = assert!(0 < LIST_NICE && LIST_NICE < HOST_NICE);

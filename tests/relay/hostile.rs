@@ -155,17 +155,17 @@ fn a_host_that_goes_again_and_again_is_left_alone_a_little_longer() {
     assert!(stage.relay.rejects().is_empty());
 }
 
-/// Valid events of five megabytes count as many: they are all forwarded, and the host waits.
+/// Valid events of megabytes count as many: they are all forwarded, and the host waits.
 #[test]
 fn large_events_count_as_many() {
     let (mut stage, host, account) = siege();
     let mut events = Vec::new();
-    for seq in 1..=3 {
+    for (seq, bytes) in [(1, 2_000_000), (2, 2_000_000), (3, 4_900_000)] {
         let mut out = Writer::append_to(event::header("#identity"));
         out.map(4).text("did").text(account.did());
         out.text("seq").uint(seq);
         out.text("time").text("2026-01-02T03:04:05.678Z");
-        out.text("filler").bytes(&vec![seq as u8; 4_900_000]);
+        out.text("filler").bytes(&vec![seq as u8; bytes]);
         let bytes = out.into_bytes();
         host.say_raw(seq, Bytes::from(bytes.clone()));
         events.push(bytes);
