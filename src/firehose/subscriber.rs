@@ -20,7 +20,7 @@ use super::{
     cursor::{Cursor, Start},
     ear::{Ear, READ_BYTES},
     frame::{self, CloseCode},
-    outbox::Outbox,
+    outbox::{Outbox, Written},
     registry::Registration,
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(super) fn spawn(firehose: &Arc<Firehose>, subscription: Subscription) -> io:
         firehose: Arc::clone(firehose),
         registration,
         admission: subscription.admission,
-        socket: subscription.stream,
+        socket: Arc::new(subscription.stream),
         parser: Parser::default(),
         cursor: subscription.cursor,
         position: 0,
@@ -87,7 +87,7 @@ struct Subscriber {
     firehose: Arc<Firehose>,
     registration: Registration,
     admission: Admission,
-    socket: TcpStream,
+    socket: Arc<TcpStream>,
     parser: Parser,
     cursor: Cursor,
     /// The last seq taken from the ring or the store.
@@ -310,7 +310,7 @@ impl Subscriber {
     fn fill_from_store(&mut self) -> Result<(), End> {
         self.firehose.metrics.replay_reads.inc(Tier::Store);
         self.pages_behind += 1;
-        if self.ahead.is_none() && self.pages_behind >= limits::READ_AHEAD_AFTER_PAGES {
+        if self.ahead.is_none() && self.is_far_behind() {
             self.ahead = self.start_ahead();
         }
         let next = self.ahead.as_ref().and_then(Ahead::next).transpose()?;
@@ -340,7 +340,7 @@ impl Subscriber {
         let store = &self.firehose.store;
         let last = store.last_seq();
         let bytes = self.firehose.settings.page_bytes_max;
-        let page = if self.pages_behind < limits::READ_AHEAD_AFTER_PAGES {
+        let page = if !self.is_far_behind() {
             store.read_after(self.position, bytes, &mut self.page)?
         } else {
             let (store, after) = (Arc::clone(store), self.position);
@@ -371,7 +371,7 @@ impl Subscriber {
     /// writes.
     fn listen(&mut self) -> Result<(), End> {
         let mut bytes = [0; READ_BYTES];
-        let read = self.socket.read(&mut bytes);
+        let read = (&*self.socket).read(&mut bytes);
         // There may be more where it was as much as was asked for.
         self.has_words = matches!(&read, Ok(n) if *n == bytes.len());
         match read {
@@ -428,7 +428,7 @@ impl Subscriber {
 
     /// Writes what the socket takes at once; false when it takes nothing now.
     fn send(&mut self, now: Instant) -> Result<bool, End> {
-        let written = match self.outbox.write(&mut self.socket) {
+        let written = match self.write()? {
             Ok(written) => written,
             Err(error) if is_later(&error) => return Ok(false),
             Err(error) => return Err(error.into()),
@@ -449,6 +449,28 @@ impl Subscriber {
             entry.position.store(seq, Ordering::Relaxed);
         }
         Ok(true)
+    }
+
+    /// One call to the socket. While this is far behind, the call is made by those who read the store for it too:
+    /// what a replay costs is mostly the sending, and comes behind what happens now.
+    fn write(&mut self) -> Result<io::Result<Written>, End> {
+        if !self.is_far_behind() {
+            return Ok(self.outbox.write(&mut &*self.socket));
+        }
+        let (socket, mut outbox) = (Arc::clone(&self.socket), std::mem::take(&mut self.outbox));
+        let done = self.firehose.crew.run(move || {
+            let written = outbox.write(&mut &*socket);
+            (outbox, written)
+        });
+        // A panic was counted and logged where it happened.
+        let (outbox, written) = done.ok_or(End::Vanished)?;
+        self.outbox = outbox;
+        Ok(written)
+    }
+
+    /// Whether so many pages came from the store that others take turns with it.
+    fn is_far_behind(&self) -> bool {
+        self.pages_behind >= limits::READ_AHEAD_AFTER_PAGES
     }
 
     /// Waits until there is something to do: news, room in the socket, words of the client, a
@@ -476,7 +498,7 @@ impl Subscriber {
         }
         let timeout = deadline.saturating_duration_since(now);
         let ready = wait(
-            &[(&self.socket, interest), (&entry.bell, PollFlags::IN)],
+            &[(&*self.socket, interest), (&entry.bell, PollFlags::IN)],
             timeout,
         )?;
         entry.wake_up();
@@ -539,15 +561,15 @@ impl Subscriber {
             if left.is_zero() {
                 return Ok(());
             }
-            wait(&[(&self.socket, interest)], left)?;
+            wait(&[(&*self.socket, interest)], left)?;
             if is_open {
-                match self.outbox.write(&mut self.socket) {
+                match self.outbox.write(&mut &*self.socket) {
                     Ok(_) => {}
                     Err(error) if is_later(&error) => {}
                     Err(error) => return Err(error),
                 }
             }
-            match self.socket.read(&mut [0; READ_BYTES]) {
+            match (&*self.socket).read(&mut [0; READ_BYTES]) {
                 Ok(0) => return Ok(()),
                 Ok(n) => thrown_away += n,
                 Err(error) if is_later(&error) => {}
