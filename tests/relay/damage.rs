@@ -119,11 +119,10 @@ fn a_damaged_file_of_events_is_never_skipped() {
         let count = replayed(&relay, &events);
         assert!((1..events.len()).contains(&count), "{count}");
     }
-    let said = relay.said("a subscriber ends");
-    assert!(
-        said.iter().any(|line| line.contains(name_of(file))),
-        "{said:#?}"
-    );
+    let is_it = |line: &String| line.contains(name_of(file));
+    wait_until("the log says it", || {
+        relay.said("a subscriber ends").iter().any(is_it)
+    });
     assert_eq!(
         relay.metric("relay_subscriber_disconnects_total{reason=\"failed\"}"),
         2
@@ -155,9 +154,12 @@ fn a_damaged_file_of_accounts_fails_queries_and_ends_the_relay() {
             "{body}"
         );
     }
-    let said = relay.said("a query can not be answered");
+    // The log may be read a moment after the answers.
+    let said = || relay.said("a query can not be answered");
+    wait_until("both are in the log", || said().len() == 2);
+    let said = said();
     assert!(
-        said.iter().all(|line| line.contains(name_of(&file))) && said.len() == 2,
+        said.iter().all(|line| line.contains(name_of(&file))),
         "{said:#?}"
     );
     site.wait_until_connected();
@@ -293,11 +295,10 @@ fn a_disk_that_does_not_read_fails_who_reads() {
     faults.fail("read", ".sst");
     // What the start has looked at is in memory.
     assert!(replayed(&relay, &events) < events.len() - 1);
-    let said = relay.said("a subscriber ends");
-    assert!(
-        said.iter().any(|line| line.contains("Input/output error")),
-        "{said:#?}"
-    );
+    let is_it = |line: &String| line.contains("Input/output error");
+    wait_until("the log says it", || {
+        relay.said("a subscriber ends").iter().any(is_it)
+    });
     // A merge that meets the same ends the relay; either way nothing is lost.
     relay.kill();
     faults.mend();

@@ -244,7 +244,9 @@ fn a_database_that_is_killed_under_load_costs_no_event() {
     // Of what was refused nothing is done in the end.
     let acts = relay.look("/admin/audit")["entries"].clone();
     assert_eq!(acts.as_array().unwrap().len(), 1, "{acts}");
-    assert!(!relay.said("what had to wait is kept").is_empty());
+    wait_until("the log says so", || {
+        !relay.said("what had to wait is kept").is_empty()
+    });
 }
 
 /// Reads up to this event; of which accounts came something before it.
@@ -309,7 +311,9 @@ fn what_the_data_directory_has_lost_comes_back_from_the_database() {
         host.say(said + 1, &missed);
         std::fs::remove_dir_all(stage.site.data()).unwrap();
         stage.relay = stage.site.start();
-        assert!(!stage.relay.said("the data directory is new").is_empty());
+        wait_until("the log says so", || {
+            !stage.relay.said("the data directory is new").is_empty()
+        });
         host.wait_until_asked(asked + 1);
         let from = host.asked()[asked].unwrap();
         stage.subscriber = Subscriber::from_the_beginning(&stage.relay);
