@@ -9,16 +9,19 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     thread,
+    time::Duration,
 };
 
-use rustix::process::setpriority_process;
+use rustix::process::{getpriority_process, setpriority_process};
 
 pub use self::{
+    slice::run_when_idle,
     spawner::Spawner,
     stop::{Stop, Stopper, stop_pair},
 };
 use crate::memory::stacks::Registered;
 
+mod slice;
 mod spawner;
 mod stop;
 
@@ -121,6 +124,15 @@ impl Role {
         }
     }
 
+    /// Whether its threads run as long at a time as the system has them: those that do what takes long, and
+    /// that nobody's events wait for. All others have [`crate::limits::PROMPT_SLICE`].
+    const fn is_patient(self) -> bool {
+        matches!(
+            self,
+            Role::Replay | Role::Http | Role::List | Role::Retention | Role::Memory
+        )
+    }
+
     /// Whether a panic ends only the connection that the thread serves.
     const fn is_expendable(self) -> bool {
         matches!(
@@ -187,10 +199,7 @@ struct Running {
 impl Running {
     fn new(role: Role) -> Running {
         RUNNING[role as usize].fetch_add(1, Ordering::Relaxed);
-        if role.nice() > 0 {
-            // Of the calling thread alone, on Linux. Whoever may not do this only runs less evenly.
-            let _ = setpriority_process(None, role.nice());
-        }
+        stand_in_line(role);
         Running {
             role,
             _stack: Registered::this_thread(role),
@@ -202,6 +211,24 @@ impl Drop for Running {
     fn drop(&mut self) {
         RUNNING[self.role as usize].fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Says to the system how far the calling thread stands back, and for how long at a time it runs. Where that can
+/// not be said, the relay only runs less evenly.
+fn stand_in_line(role: Role) {
+    // Of the calling thread alone, on Linux.
+    if role.nice() > 0 {
+        let _ = setpriority_process(None, role.nice());
+    }
+    let Ok(nice) = getpriority_process(None) else {
+        return;
+    };
+    // It has what the thread has that spawned it.
+    let slice = match role.is_patient() {
+        true => Duration::ZERO,
+        false => crate::limits::PROMPT_SLICE,
+    };
+    let _ = slice::set(slice, nice);
 }
 
 /// Starts so many threads. Where not all of them can be, those that run are not waited for: what they
@@ -283,8 +310,6 @@ pub const EXIT_PANIC: i32 = 70;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -310,7 +310,7 @@ impl Subscriber {
     fn fill_from_store(&mut self) -> Result<(), End> {
         self.firehose.metrics.replay_reads.inc(Tier::Store);
         self.pages_behind += 1;
-        if self.ahead.is_none() && self.is_far_behind() {
+        if self.ahead.is_none() && self.pages_behind >= limits::READ_AHEAD_AFTER_PAGES {
             self.ahead = self.start_ahead();
         }
         let next = self.ahead.as_ref().and_then(Ahead::next).transpose()?;
@@ -340,20 +340,15 @@ impl Subscriber {
         let store = &self.firehose.store;
         let last = store.last_seq();
         let bytes = self.firehose.settings.page_bytes_max;
-        let page = if !self.is_far_behind() {
-            store.read_after(self.position, bytes, &mut self.page)?
-        } else {
-            let (store, after) = (Arc::clone(store), self.position);
-            let mut frames = std::mem::take(&mut self.page);
-            let read = self.firehose.crew.run(move || {
-                let page = store.read_after(after, bytes, &mut frames);
-                page.map(|page| (page, frames))
-            });
-            // A panic was counted and logged where it happened.
-            let (page, frames) = read.ok_or(End::Vanished)??;
-            self.page = frames;
-            page
-        };
+        let (of, after) = (Arc::clone(store), self.position);
+        let mut frames = std::mem::take(&mut self.page);
+        let read = self.firehose.crew.run(move || {
+            let page = of.read_after(after, bytes, &mut frames);
+            page.map(|page| (page, frames))
+        });
+        // A panic was counted and logged where it happened.
+        let (page, frames) = read.ok_or(End::Vanished)??;
+        self.page = frames;
         match page {
             Page::Frames if self.page.is_empty() => {
                 // Nothing lies between here and the last seq: the ring begins beyond a jump.
@@ -451,10 +446,10 @@ impl Subscriber {
         Ok(true)
     }
 
-    /// One call to the socket. While this is far behind, the call is made by those who read the store for it too:
+    /// One call to the socket. While this is behind the ring, the call is made by those who read the store for it:
     /// what a replay costs is mostly the sending, and comes behind what happens now.
     fn write(&mut self) -> Result<io::Result<Written>, End> {
-        if !self.is_far_behind() {
+        if self.pages_behind == 0 {
             return Ok(self.outbox.write(&mut &*self.socket));
         }
         let (socket, mut outbox) = (Arc::clone(&self.socket), std::mem::take(&mut self.outbox));
@@ -466,11 +461,6 @@ impl Subscriber {
         let (outbox, written) = done.ok_or(End::Vanished)?;
         self.outbox = outbox;
         Ok(written)
-    }
-
-    /// Whether so many pages came from the store that others take turns with it.
-    fn is_far_behind(&self) -> bool {
-        self.pages_behind >= limits::READ_AHEAD_AFTER_PAGES
     }
 
     /// Waits until there is something to do: news, room in the socket, words of the client, a

@@ -38,6 +38,7 @@ use crate::{
         HOST_ACCOUNTS_INTERVAL, HOST_REPORT_INTERVAL, HOST_REVIVE_INTERVAL, HOST_SEEN_INTERVAL,
     },
     logging,
+    memory::stacks::Shedding,
     sequencer::event::Input,
     store::{Store, account::HostId},
     threads::{self, Role, Thread},
@@ -362,6 +363,7 @@ impl Crawler {
             throttled: Throttled::default(),
             connected_ms: 0,
             could_not_connect: false,
+            shedding: Shedding::new(Role::Host),
         };
         let stack = self.shared.policy.stack_bytes;
         match threads::spawn(Role::Host, name.as_str(), stack, move || thread.run()) {

@@ -27,6 +27,7 @@ use crate::{
         HOST_CONTROL_FRAMES_AN_HOUR_MAX, HOST_MESSAGE_TIMEOUT, HOST_PING_INTERVAL,
         HOST_POISON_DROPS_MAX, HOST_SILENT_INTERVALS_MAX, HOST_THROTTLED_CALM,
     },
+    memory::stacks::Shedding,
     metrics::labels::{Connect, Disconnect, FrameType, Wait},
     sequencer::event::Input,
     store::account::HostId,
@@ -65,6 +66,7 @@ pub(super) struct HostThread {
     pub(super) connected_ms: u64,
     /// The last attempt led to no connection.
     pub(super) could_not_connect: bool,
+    pub(super) shedding: Shedding,
 }
 
 /// One attempt at listening.
@@ -235,6 +237,7 @@ impl HostThread {
             if future && !self.restart() {
                 return;
             }
+            self.shedding.shed(Instant::now());
             if !self.wait(delay) {
                 return;
             }
@@ -306,7 +309,10 @@ impl HostThread {
         poison: &mut Poison,
     ) -> Ended {
         let mut silent = 0;
+        // The handshake took more of the stack than what comes.
+        self.shedding.shed(Instant::now());
         loop {
+            self.shedding.when_due(Instant::now());
             // Pings between its pieces give a message no further time.
             if !connection.is_within_message() {
                 let timed = connection.socket().timed();

@@ -20,6 +20,9 @@ pub const HTTP_NICE: i32 = HOST_NICE;
 /// How nice the threads are that make pages of lists. Any nicer, and one page in a hundred waits for tens of
 /// milliseconds for its turn beside the threads of hosts.
 pub const LIST_NICE: i32 = 5;
+/// For how long at a time a thread runs that an event waits for, where others want the core too; the least that
+/// Linux has.
+pub const PROMPT_SLICE: Duration = Duration::from_micros(100);
 
 /// How old the memory breakdown in `/metrics` may be: taking it reads the page tables of every stack.
 /// Less than the interval at which metrics are usually read, so that each reading shows a new one.
@@ -55,6 +58,9 @@ pub const OPEN_FILES_WANTED: u64 = 8_192;
 /// allows very few, half.
 pub const DESCRIPTORS_KEPT: u64 = 256;
 
+/// How often a host's thread gives back what of its stack it has needed once and does not need now: so seldom that
+/// it costs nothing, and often enough that what seldom happens does not stay in memory for every host.
+pub const STACK_SHED_INTERVAL: Duration = Duration::from_secs(600);
 /// The stack of threads that are neither hosts nor subscribers.
 pub const SERVICE_STACK_BYTES: usize = 1 << 20;
 /// How long a stop may take before the process ends all the same.

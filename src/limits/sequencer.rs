@@ -1,5 +1,7 @@
 //! Bounds of the inbox, of a batch and of the collection index.
 
+use std::time::Duration;
+
 use super::RING_BYTES_MAX;
 
 /// Events in the sequencer's inbox; beyond, host threads wait, and TCP with them.
@@ -13,13 +15,19 @@ pub const INBOX_HOST_BYTES_MAX: usize = 8 << 20;
 pub const INBOX_COMMANDS_MAX: usize = 4_096;
 /// Bytes of events in the sequencer's inbox; beyond, host threads wait, and TCP with them.
 pub const INBOX_BYTES_MAX: usize = 64 << 20;
+/// Bytes for which a host has one turn at the sequencer: so often others come first, for each time that an event is
+/// as large.
+pub const TURN_BYTES: usize = 16 << 10;
+/// How long it may take until it is written how far a host is processed of which nothing was published; what is
+/// published meanwhile, of whatever host, takes it along.
+pub const PROGRESS_DELAY: Duration = Duration::from_millis(100);
 /// Events of one batch.
 pub const BATCH_EVENTS_MAX: usize = 512;
 /// Throttled accounts that one batch lets in, or looks at, because there is room for them; the next
 /// batch goes on. Those behind them wait some milliseconds longer, and so do the events beside them.
 pub const BATCH_LET_IN_MAX: usize = 1_000;
-/// Bytes of one batch, which may be more by the last event: what large events cost is the delay of all that are
-/// in a batch with them, or wait for its end.
+/// Bytes of one batch, but for an event that has more and is in one alone: what large events cost is the delay of
+/// all that are in a batch with them, or wait for its end.
 pub const BATCH_BYTES_MAX: usize = 2 << 20;
 
 /// Changes of the collection index in one batch, more or less; the next batch goes on. One event can

@@ -22,6 +22,26 @@ pub(super) fn stack_of_this_thread() -> Option<Range<usize>> {
     (failed == 0).then(|| start..start.saturating_add(bytes))
 }
 
+/// Gives back to the system what of a stack is below the caller's own frame. `stack` is that of the thread that
+/// calls this.
+#[inline(never)]
+pub(super) fn release_stack_below(stack: &Range<usize>) {
+    /// What this function and the call that it makes have below the variable whose address is taken.
+    const OWN_BYTES: usize = 1 << 10;
+    let own = 0u8;
+    let own = ptr::addr_of!(own) as usize;
+    let page = rustix::param::page_size();
+    let end = own.saturating_sub(OWN_BYTES) / page * page;
+    // Not of this thread, which would be somebody else's frames.
+    if !stack.contains(&own) || end <= stack.start || !stack.start.is_multiple_of(page) {
+        return;
+    }
+    let start = ptr::without_provenance_mut(stack.start);
+    // SAFETY: the range lies in the stack of this thread and below every frame that is live, so nobody reads what
+    // is lost; when it is needed again there are pages of zeros.
+    unsafe { libc::madvise(start, end - stack.start, libc::MADV_DONTNEED) };
+}
+
 /// What glibc's allocator holds, in bytes.
 #[cfg(target_env = "gnu")]
 #[derive(Clone, Copy, Debug)]

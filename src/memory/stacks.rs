@@ -2,7 +2,8 @@
 //!
 //! A thread with a stack of 2 MiB has 2 MiB of addresses; the kernel gives it a page when one is
 //! touched and does not take it back, so what is resident of a stack is what the thread has needed
-//! at most until now.
+//! at most. A TLS handshake takes more than all that comes after it, and what goes wrong takes more than what
+//! does not: threads of which there are thousands give back now and then what they do not need ([`Shedding`]).
 //!
 //! `/proc/self/pagemap` says of every page of a range of addresses whether it is there, and takes no
 //! privilege for that. It is exact where `smaps` is not: the kernel merges mappings that lie next to
@@ -23,12 +24,13 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use serde::Serialize;
 
 use super::ffi;
-use crate::threads::Role;
+use crate::{limits::STACK_SHED_INTERVAL, threads::Role};
 
 /// Bits of an entry of the page map
 /// (<https://docs.kernel.org/admin-guide/mm/pagemap.html>).
@@ -72,6 +74,44 @@ impl Drop for Registered {
     }
 }
 
+/// How deep the stacks of a role had been when something of them was given back, in bytes.
+static DEEPEST: [AtomicU64; Role::ALL.len()] = [const { AtomicU64::new(0) }; Role::ALL.len()];
+
+/// The part of a thread's stack that it has needed once and does not need any more, given back from time to time.
+#[derive(Debug)]
+pub struct Shedding {
+    role: Role,
+    next: Option<Instant>,
+}
+
+impl Shedding {
+    /// Of a thread of this role. What was never given back is due.
+    pub fn new(role: Role) -> Shedding {
+        Shedding { role, next: None }
+    }
+
+    /// Gives it back where it is due. To be called where the thread is about to wait, and little of its stack is in
+    /// use.
+    pub fn when_due(&mut self, now: Instant) {
+        if self.next.is_none_or(|next| now >= next) {
+            self.shed(now);
+        }
+    }
+
+    /// Gives it back.
+    pub fn shed(&mut self, now: Instant) {
+        self.next = Some(now + STACK_SHED_INTERVAL);
+        let Some(stack) = ffi::stack_of_this_thread() else {
+            return;
+        };
+        // What can not be measured is given back all the same.
+        if let Ok(used) = PageMap::open().and_then(|mut map| map.used(&stack)) {
+            DEEPEST[self.role as usize].fetch_max(used.high_water_bytes, Ordering::Relaxed);
+        }
+        ffi::release_stack_below(&stack);
+    }
+}
+
 fn stacks() -> MutexGuard<'static, BTreeMap<u64, Stack>> {
     STACKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -87,8 +127,8 @@ pub struct RoleStacks {
     pub reserved_bytes: u64,
     /// Of this, what is in memory; none where the page map is not to be read.
     pub resident_bytes: Option<u64>,
-    /// The most that one of these stacks was ever in use, from its upper end to the lowest page that
-    /// was touched; none where the page map is not to be read.
+    /// The most that the stack of a thread of this role was ever in use, from its upper end to the lowest page
+    /// that was touched; none where the page map is not to be read.
     pub high_water_bytes: Option<u64>,
 }
 
@@ -110,7 +150,7 @@ pub fn by_role() -> Vec<RoleStacks> {
             threads: 0,
             reserved_bytes: 0,
             resident_bytes: Some(0),
-            high_water_bytes: Some(0),
+            high_water_bytes: Some(DEEPEST[role as usize].load(Ordering::Relaxed)),
         };
         for stack in running.iter().filter(|stack| stack.role == role) {
             let used = map.as_mut().and_then(|map| map.used(&stack.range).ok());
@@ -258,6 +298,39 @@ mod tests {
         drop(go_on);
         drop(thread);
         assert!(!stacks().contains_key(&id), "it has ended");
+    }
+
+    #[test]
+    fn what_was_needed_once_is_given_back_and_not_forgotten() {
+        const DEPTH: usize = 300 << 10;
+        let used = || {
+            let stack = ffi::stack_of_this_thread().unwrap();
+            PageMap::open().unwrap().used(&stack).unwrap()
+        };
+        let body = move || {
+            let now = Instant::now();
+            let mut shedding = Shedding::new(Role::Simulator);
+            let before = black_box([7u8; 5_000]);
+            dig(DEPTH);
+            assert!(used().resident_bytes > DEPTH as u64);
+            shedding.when_due(now);
+            let left = used().resident_bytes;
+            assert!(left < DEPTH as u64 / 4, "{left}");
+            // What is in use is as it was, and the stack can be used as before.
+            assert_eq!(before, [7; 5_000]);
+            dig(DEPTH);
+            shedding.when_due(now);
+            assert!(used().resident_bytes > DEPTH as u64, "not yet due");
+            shedding.when_due(now + STACK_SHED_INTERVAL);
+            assert!(used().resident_bytes < DEPTH as u64 / 4);
+        };
+        drop(spawn(Role::Simulator, "sheds", RESERVED, body).unwrap());
+        let roles = by_role();
+        // Of other tests' threads of the role there may be none any more.
+        let deepest = DEEPEST[Role::Simulator as usize].load(Ordering::Relaxed);
+        assert!(deepest > DEPTH as u64);
+        let mut of_role = roles.iter().filter(|of| of.role == Role::Simulator.name());
+        assert!(of_role.all(|of| of.high_water_bytes.unwrap() >= deepest));
     }
 
     #[test]

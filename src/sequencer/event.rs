@@ -111,7 +111,7 @@ pub enum Input {
         /// Whether it is.
         banned: bool,
     },
-    /// Somebody waits until everything that was sent before is dealt with.
+    /// Somebody waits until everything that was decided before is in force.
     Reached {
         /// Told when that is so, and stored.
         done: Sender<()>,
@@ -150,7 +150,33 @@ pub enum Input {
     },
 }
 
+/// When a message has its turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// Before everything that hosts say.
+    Decision,
+    /// When the host has.
+    Host(HostId),
+    /// As often as a host.
+    Other,
+}
+
 impl Input {
+    /// When it has its turn.
+    pub fn turn(&self) -> Turn {
+        match self {
+            Input::Event(event) => Turn::Host(event.host),
+            Input::Progress { host, .. } => Turn::Host(*host),
+            Input::Status { .. } | Input::Import { .. } => Turn::Other,
+            Input::AccountLimit { .. }
+            | Input::Ban { .. }
+            | Input::Reached { .. }
+            | Input::Restart { .. }
+            | Input::Reset { .. }
+            | Input::Rule { .. } => Turn::Decision,
+        }
+    }
+
     /// What it counts in the inbox, in bytes.
     pub fn bytes(&self) -> usize {
         match self {

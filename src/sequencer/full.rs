@@ -53,16 +53,13 @@ impl Sequencer {
         };
         self.metrics.disk_full.set(1);
         let mut report_at = Instant::now();
-        // It was received before whatever is aside.
-        let mut next = first;
-        if next.as_ref().is_some_and(waits) {
-            self.outbox.aside.extend(next.take());
-            self.outbox.aside.rotate_right(1);
+        if let Some(first) = first {
+            self.outbox.turns.put_back(first);
         }
         loop {
             let space = self.look();
-            if let Some(input) = next.take() {
-                self.take_while_full(input, space)?;
+            while let Some(decision) = self.outbox.turns.decision() {
+                self.take_while_full(decision, space)?;
             }
             if space.is_none_or(|space| space.free >= space.needed()) && self.can_write()? {
                 self.metrics.disk_full.set(0);
@@ -82,7 +79,7 @@ impl Sequencer {
             }
             select! {
                 recv(self.outbox.receiver) -> input => match input {
-                    Ok(input) => next = Some(input),
+                    Ok(input) => self.outbox.turns.push(input),
                     Err(_) => break,
                 },
                 recv(leaving) -> _ => {
@@ -107,50 +104,31 @@ impl Sequencer {
         }
     }
 
-    /// A message while there is no room for those of hosts.
+    /// A decision while there is no room for what hosts say.
     fn take_while_full(
         &mut self,
-        input: Input,
+        decision: Input,
         space: Option<Space>,
     ) -> Result<(), SequencerError> {
-        if waits(&input) {
-            self.outbox.aside.push_back(input);
-            return Ok(());
-        }
         let is_spent = space.is_some_and(Space::is_spent);
         let mut forming = self.forming();
-        match input {
+        match decision {
             // Nothing has to be written for these.
             Input::Reached { done } => {
                 let _ = done.send(());
             }
-            Input::Ban { .. } | Input::AccountLimit { .. } => self.take(input, &mut forming)?,
+            Input::Ban { .. } | Input::AccountLimit { .. } => self.take(decision, &mut forming)?,
             // The thread of the host waits for the answer, and for nothing else.
-            Input::Restart { .. } if is_spent => self.outbox.aside.push_back(input),
+            Input::Restart { .. } if is_spent => self.outbox.turns.put_off(decision),
             Input::Rule { .. } | Input::Reset { .. } if is_spent => {
                 log::error!("a decision is not taken: the disk is full to the last");
             }
             _ => {
                 forming.inputs = 1;
-                self.take(input, &mut forming)?;
+                self.take(decision, &mut forming)?;
                 self.write(forming)?;
             }
         }
         Ok(())
-    }
-}
-
-/// Whether a message has to wait for room: all that hosts have to say, and what becomes of it.
-fn waits(input: &Input) -> bool {
-    match input {
-        Input::Event(_) | Input::Progress { .. } | Input::Status { .. } | Input::Import { .. } => {
-            true
-        }
-        Input::AccountLimit { .. }
-        | Input::Ban { .. }
-        | Input::Reached { .. }
-        | Input::Restart { .. }
-        | Input::Reset { .. }
-        | Input::Rule { .. } => false,
     }
 }

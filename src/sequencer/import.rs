@@ -209,6 +209,7 @@ impl Sequencer {
             ordinal: self.counters.next_ordinal,
             room: self.has_room(host, forming),
             taken_down: is_new && self.is_taken_down(did, forming)?,
+            processed: false,
         })
     }
 

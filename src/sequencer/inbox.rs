@@ -2,7 +2,7 @@
 //! and TCP with them: nothing is ever dropped here.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     ops::{AddAssign, SubAssign},
     sync::Arc,
     time::{Duration, Instant},
@@ -10,7 +10,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::event::{Import, Imported, Input};
+use super::{
+    event::{Import, Imported, Input, Turn},
+    turns::Turns,
+};
 use crate::{
     limits::{
         INBOX_BYTES_MAX, INBOX_COMMANDS_MAX, INBOX_EVENTS_MAX, INBOX_HOST_BYTES_MAX,
@@ -36,15 +39,22 @@ pub struct Inbox {
 pub(super) struct Outbox {
     pub(super) receiver: Receiver<Input>,
     pub(super) budget: Arc<Budget>,
-    /// What was received and could not be dealt with: it comes before everything else.
-    pub(super) aside: VecDeque<Input>,
+    /// What was received and not dealt with.
+    pub(super) turns: Turns,
 }
 
 impl Outbox {
     /// The next message, if there is one now.
     pub(super) fn next(&mut self) -> Option<Input> {
-        let aside = self.aside.pop_front();
-        aside.or_else(|| self.receiver.try_recv().ok())
+        self.next_within(usize::MAX)
+    }
+
+    /// The same, if it has no more than so many bytes.
+    pub(super) fn next_within(&mut self, bytes_max: usize) -> Option<Input> {
+        while let Ok(input) = self.receiver.try_recv() {
+            self.turns.push(input);
+        }
+        self.turns.next(bytes_max)
     }
 }
 
@@ -87,7 +97,7 @@ impl Inbox {
             Outbox {
                 receiver,
                 budget,
-                aside: VecDeque::new(),
+                turns: Turns::default(),
             },
         )
     }
@@ -181,10 +191,9 @@ impl Taken {
 
 /// The host that has said what is in a message.
 fn host_of(input: &Input) -> Option<HostId> {
-    match input {
-        Input::Event(event) => Some(event.host),
-        Input::Progress { host, .. } => Some(*host),
-        _ => None,
+    match input.turn() {
+        Turn::Host(host) => Some(host),
+        Turn::Decision | Turn::Other => None,
     }
 }
 

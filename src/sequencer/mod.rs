@@ -8,12 +8,14 @@ mod held;
 mod import;
 mod inbox;
 mod index;
+mod progress;
 mod published;
 mod room;
 pub mod rules;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -22,17 +24,18 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crossbeam_channel::{Sender, select};
+use crossbeam_channel::{Sender, after, never, select};
 
 pub use self::inbox::{Closed, Inbox};
 #[doc(hidden)]
 pub use self::published::published;
 use self::{
-    event::{Event, Imported, Input, Kind, Ruled, Ruling},
+    event::{Event, Imported, Input, Kind, Ruled, Ruling, Upstream},
     full::Disk,
     held::Held,
     inbox::{Outbox, Taken},
     index::{Collections, IndexForming},
+    progress::Progress,
     room::Rooms,
     rules::{Change, Terms, Verdict},
     status::Cause,
@@ -41,7 +44,7 @@ use crate::{
     atproto::{did::Did, seq::Seq},
     crash::{self, Point},
     firehose::{Frame, frame},
-    limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX},
+    limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, PROGRESS_DELAY},
     logging::{HostName, REJECTED},
     metrics::{Metrics, hosts::Refusal, labels::Deferral, micros},
     reject::Reject,
@@ -111,6 +114,15 @@ pub struct Sequencer {
     questions: Option<Sender<Did>>,
     /// Where it is looked whether there is room.
     disk: Option<Disk>,
+    progress: Progress,
+}
+
+/// What the sequencer has waited for.
+enum Waited {
+    Message(Input),
+    /// How far hosts are processed is to be written.
+    Due,
+    Stop,
 }
 
 /// An answer to a command, and who waits for it.
@@ -140,6 +152,11 @@ impl Forming {
     /// Whether there is nothing to write, and nobody to answer.
     fn is_empty(&self) -> bool {
         self.inputs == 0 && self.accounts.is_empty() && self.batch.is_empty()
+    }
+
+    /// Whether there is nothing to write but how far hosts are processed.
+    fn is_progress(&self) -> bool {
+        self.accounts.is_empty() && self.batch.is_empty()
     }
 
     /// Notes a takedown, or its end.
@@ -179,6 +196,7 @@ impl Sequencer {
             held: Held::default(),
             questions: None,
             disk: None,
+            progress: Progress::default(),
         };
         Ok((sequencer, inbox))
     }
@@ -192,6 +210,7 @@ impl Sequencer {
     /// Works until the stop is asked for, and then until the inbox is empty. Whoever sends must
     /// have ended before, or what it sends last may not be read.
     pub fn run(mut self, stop: &Stop) -> Result<(), SequencerError> {
+        self.progress.may_wait(PROGRESS_DELAY);
         if self.finds_disk_full() && !self.wait_for_room(None, stop)? {
             return Ok(());
         }
@@ -199,8 +218,9 @@ impl Sequencer {
             let first = match self.outbox.next() {
                 None if self.rooms.has_work() && !stop.requested() => None,
                 None => match self.wait(stop) {
-                    None => return Ok(()),
-                    first => first,
+                    Waited::Message(first) => Some(first),
+                    Waited::Due => None,
+                    Waited::Stop => break,
                 },
                 first => first,
             };
@@ -212,14 +232,22 @@ impl Sequencer {
             }
             self.work(first)?;
         }
+        match self.progress.is_written() {
+            true => Ok(()),
+            false => self.write(self.forming()),
+        }
     }
 
-    /// The next message; none when the stop is asked for and there is no further one.
-    fn wait(&self, stop: &Stop) -> Option<Input> {
-        select! {
+    /// Waits for the next message; the stop counts when there is no further one.
+    fn wait(&self, stop: &Stop) -> Waited {
+        let due = self.progress.due_in(Instant::now());
+        let due = due.map_or_else(never, after);
+        let message = select! {
             recv(self.outbox.receiver) -> input => input.ok(),
+            recv(due) -> _ => return Waited::Due,
             recv(stop.channel()) -> _ => self.outbox.receiver.try_recv().ok(),
-        }
+        };
+        message.map_or(Waited::Stop, Waited::Message)
     }
 
     /// One batch of what waits, if anything does. Public for `fuzz/` only.
@@ -239,13 +267,27 @@ impl Sequencer {
             forming.inputs += 1;
             forming.taken.add(&input);
             self.take(input, &mut forming)?;
-            let full = forming.inputs >= BATCH_EVENTS_MAX
-                || forming.taken.bytes() >= BATCH_BYTES_MAX
-                || forming.index.is_full();
-            next = if full { None } else { self.outbox.next() };
+            let full = forming.inputs >= BATCH_EVENTS_MAX || forming.index.is_full();
+            let room = BATCH_BYTES_MAX.saturating_sub(forming.taken.bytes());
+            // What is larger than what is left is the first of the next batch.
+            next = if full {
+                None
+            } else {
+                self.outbox.next_within(room)
+            };
         }
-        if forming.is_empty() {
+        if forming.is_empty() && !self.progress.is_due(Instant::now()) {
             return Ok(());
+        }
+        if forming.is_progress() && self.replies.is_empty() {
+            // Nobody waits for it, and each batch is a sync.
+            self.progress.note(&forming.hosts, Instant::now());
+            if !self.progress.is_due(Instant::now()) {
+                self.hosts.extend(forming.hosts);
+                self.outbox.budget.release(forming.taken);
+                self.metrics.held_bytes.set(self.held.bytes() as u64);
+                return Ok(());
+            }
         }
         self.write(forming)
     }
@@ -338,6 +380,7 @@ impl Sequencer {
             ordinal: self.counters.next_ordinal,
             room: self.has_room(event.host, forming),
             taken_down: known.is_none() && self.is_taken_down(&event.did, forming)?,
+            processed: self.is_processed(&event, forming),
         };
         match rules::judge(known.as_ref(), &event, terms) {
             Verdict::Reject { ask: true, .. } if self.ask(&event, forming.now_ms) => {
@@ -361,6 +404,14 @@ impl Sequencer {
         let upstream = event.upstream;
         self.advance(forming, event.host, upstream.epoch, upstream.cursor);
         Ok(())
+    }
+
+    /// Whether the stream of an event's host was processed up to it, or further, before.
+    fn is_processed(&self, event: &Event, forming: &Forming) -> bool {
+        let records = [&forming.hosts, &self.hosts];
+        let record = records.iter().find_map(|hosts| hosts.get(&event.host));
+        let Upstream { epoch, seq, .. } = event.upstream;
+        record.is_some_and(|record| record.epoch == epoch && seq <= record.cursor)
     }
 
     /// Counts an event that is not forwarded.
@@ -609,7 +660,11 @@ impl Sequencer {
         for (did, account) in &accounts {
             batch.put_account(did, account);
         }
-        for (host, record) in &hosts {
+        let progress = self.progress.take();
+        let others = progress
+            .iter()
+            .filter(|(host, _)| !hosts.contains_key(host));
+        for (host, record) in hosts.iter().chain(others) {
             batch.put_host(*host, record);
         }
         for (ordinal, pairs) in index.changed() {

@@ -51,6 +51,8 @@ pub struct Terms {
     pub room: bool,
     /// Whether a new account is taken down already: the operator's word outlives what is known of it.
     pub taken_down: bool,
+    /// Whether the host's stream was processed up to here, or further, before.
+    pub processed: bool,
 }
 
 impl Verdict {
@@ -74,8 +76,10 @@ pub fn judge(known: Option<&Account>, event: &Event, terms: Terms) -> Verdict {
         known.is_some_and(|account| account.host != event.host && at < account.authority_at)
     };
     let Some(authority_at) = event.authority_at.filter(|at| !outdated(*at)) else {
-        // Anybody may say that an identity has changed; it moves nothing.
+        // Anybody may say that an identity has changed; it moves nothing, so that no account tells whether it is
+        // said again, which some hosts do with the event of the cursor.
         return match event.kind {
+            Kind::Identity if terms.processed => Verdict::reject(Reject::Duplicate),
             Kind::Identity => Verdict::Forward {
                 change: None,
                 discontinuous: false,
@@ -272,6 +276,7 @@ mod tests {
         ordinal: 99,
         room: true,
         taken_down: false,
+        processed: false,
     };
     const FULL: Terms = Terms {
         room: false,
@@ -432,6 +437,11 @@ mod tests {
                     discontinuous: false
                 }
             );
+        }
+        for processed in [false, true] {
+            let terms = Terms { processed, ..ROOM };
+            let again = judge(Some(&after(3)), &foreign, terms);
+            assert_eq!(again == Verdict::reject(Reject::Duplicate), processed);
         }
         for kind in [
             Kind::Account(Status::ACTIVE),

@@ -77,7 +77,7 @@ impl Fixture {
     /// Everything that waits, in as many batches as it takes.
     fn work(&mut self) {
         loop {
-            let first = self.sequencer.outbox.receiver.try_recv().ok();
+            let first = self.sequencer.outbox.next();
             if first.is_none() && !self.sequencer.rooms.has_work() {
                 break;
             }
@@ -598,8 +598,10 @@ fn a_host_has_its_share_of_the_inbox_and_others_find_room() {
 impl Fixture {
     /// What waits now, while somebody may still be sending.
     fn work_some(&mut self) {
-        if let Ok(first) = self.sequencer.outbox.receiver.recv() {
-            self.sequencer.work(Some(first)).unwrap();
+        let outbox = &mut self.sequencer.outbox;
+        let first = outbox.next().or_else(|| outbox.receiver.recv().ok());
+        if first.is_some() {
+            self.sequencer.work(first).unwrap();
         }
     }
 }

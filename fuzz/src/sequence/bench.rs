@@ -313,7 +313,7 @@ impl Bench {
     fn work(&mut self) {
         self.process.sequencer.step().expect("a store that works");
         self.model.let_in();
-        for told in std::mem::take(&mut self.waiting) {
+        for told in in_turns(std::mem::take(&mut self.waiting)) {
             if let Some(holds) = self.model.take(&told) {
                 let ruled = self.rulings.pop_front().expect("a ruling that was sent");
                 let expected = if holds { Ruled::Holds } else { Ruled::Unknown };
@@ -343,6 +343,7 @@ impl Bench {
             let record = hosts.iter().find(|(id, _)| *id == host_id(host));
             let cursor = record.map_or(0, |(_, record)| record.cursor);
             self.model.streams[host].offered = cursor;
+            self.model.streams[host].read = cursor;
             self.told[host] = cursor;
             let again: Vec<Said> = self.streams[host]
                 .range(cursor + 1..)
@@ -355,4 +356,36 @@ impl Bench {
             }
         }
     }
+}
+
+/// The order in which one batch takes what waits: what was decided, then of each host one thing at a time, as of what no
+/// host has said; those begin that were there first. Nothing that is sent here is so large that it waits for more
+/// than one turn.
+fn in_turns(waiting: Vec<Told>) -> Vec<Told> {
+    let whose = |told: &Told| match told {
+        Told::Event(Said { host, .. }) | Told::Progress(host, ..) => Some(*host),
+        _ => None,
+    };
+    let is_decision = |told: &Told| match told {
+        Told::Limit(..) | Told::Ban(..) | Told::Restart(_) | Told::Reset(..) | Told::Rule(..) => true,
+        Told::Event(_)
+        | Told::Progress(..)
+        | Told::Status(..)
+        | Told::Pairs(..)
+        | Told::Listed { .. } => false,
+    };
+    let (mut taken, said): (Vec<Told>, Vec<Told>) = waiting.into_iter().partition(is_decision);
+    let mut rows: Vec<(Option<usize>, VecDeque<Told>)> = Vec::new();
+    for told in said {
+        let whose = whose(&told);
+        match rows.iter_mut().find(|(of, _)| *of == whose) {
+            Some((_, row)) => row.push_back(told),
+            None => rows.push((whose, VecDeque::from([told]))),
+        }
+    }
+    while !rows.is_empty() {
+        taken.extend(rows.iter_mut().filter_map(|(_, row)| row.pop_front()));
+        rows.retain(|(_, row)| !row.is_empty());
+    }
+    taken
 }

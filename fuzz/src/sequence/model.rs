@@ -3,7 +3,10 @@
 //!
 //! <https://atproto.com/specs/sync>, <https://atproto.com/specs/account>
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+};
 
 use super::input::{ACTIVE, Content, HOSTS, Said, Told, What, Word};
 
@@ -73,8 +76,8 @@ pub(super) struct Stream {
     pub(super) epoch: u32,
     /// Up to where it would be read if nothing were held.
     pub(super) offered: u64,
-    /// It was banned in this epoch: then less may count as read.
-    pub(super) was_banned: bool,
+    /// Up to where it counts as read.
+    pub(super) read: u64,
 }
 
 #[derive(Default, Debug)]
@@ -98,6 +101,8 @@ pub(super) struct Memory {
     /// Hosts at which somebody may be let in, in turn.
     turns: VecDeque<usize>,
     pub(super) held: BTreeMap<usize, Vec<Said>>,
+    /// Up to where a stream, in an epoch, counts as read once something that is held is let go.
+    owed: BTreeMap<usize, (u32, u64)>,
     asked: BTreeSet<usize>,
     asking: BTreeMap<usize, usize>,
     questions: [u32; HOSTS],
@@ -193,7 +198,7 @@ impl Model {
             }
             Told::Ban(host, true) => {
                 self.memory.banned.insert(*host);
-                self.streams[*host].was_banned = true;
+                self.memory.owed.remove(host);
             }
             Told::Ban(host, false) => drop(self.memory.banned.remove(host)),
             Told::Restart(host) => self.begin_epoch(*host, 0),
@@ -224,18 +229,35 @@ impl Model {
     }
 
     fn begin_epoch(&mut self, host: usize, offered: u64) {
-        let banned = self.memory.banned.contains(&host);
         self.streams[host] = Stream {
             epoch: self.streams[host].epoch + 1,
             offered,
-            was_banned: banned,
+            read: offered,
         };
     }
 
     fn advance(&mut self, host: usize, epoch: u32, cursor: u64) {
+        if self.memory.banned.contains(&host) {
+            return;
+        }
+        let held = self.memory.held.values().flatten();
+        let held = held.filter(|said| said.host == host && said.epoch == epoch);
+        let read = match held.map(|said| said.seq - 1).min() {
+            Some(limit) if limit < cursor => {
+                let owed = self.memory.owed.entry(host).or_default();
+                *owed = match owed.0.cmp(&epoch) {
+                    Ordering::Less => (epoch, cursor),
+                    Ordering::Equal => (epoch, cursor.max(owed.1)),
+                    Ordering::Greater => *owed,
+                };
+                limit
+            }
+            _ => cursor,
+        };
         let stream = &mut self.streams[host];
-        if stream.epoch == epoch && !self.memory.banned.contains(&host) {
+        if stream.epoch == epoch {
             stream.offered = stream.offered.max(cursor);
+            stream.read = stream.read.max(read);
         }
     }
 
@@ -317,8 +339,14 @@ impl Model {
             }
             self.keep(who, account);
         }
+        let hosts: Vec<usize> = events.iter().map(|said| said.host).collect();
         for said in events {
             self.event(said);
+        }
+        for host in hosts {
+            if let Some((epoch, cursor)) = self.memory.owed.remove(&host) {
+                self.advance(host, epoch, cursor);
+            }
         }
     }
 
@@ -352,7 +380,9 @@ impl Model {
                 .is_some_and(|a| !is_home(a) && at < a.authority)
         };
         let Some(at) = said.authority.filter(|at| speaks(*at)) else {
-            if said.what == What::Identity {
+            let stream = &self.streams[said.host];
+            let is_read = stream.epoch == said.epoch && said.seq <= stream.read;
+            if said.what == What::Identity && !is_read {
                 self.published.push(Published::Event(said.id, None));
             }
             return;

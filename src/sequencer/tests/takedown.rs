@@ -92,16 +92,24 @@ fn an_account_that_was_never_seen_is_not_taken_down() {
 }
 
 #[test]
-fn a_ruling_finds_the_account_that_the_same_batch_has_brought() {
+fn a_ruling_comes_before_what_waits_of_hosts() {
     let dir = TempDir::new().unwrap();
     let mut f = Fixture::open(dir.path());
     let alice = person(1);
     f.send(proven(&alice, &alice.identity(), 1));
-    assert_eq!(f.rule(&alice, Ruling::Takedown), Ruled::Holds);
-    f.send(proven(&alice, &alice.identity(), 2));
-    assert_eq!(f.rule(&alice, Ruling::Reversal), Ruled::Holds);
-    assert_eq!(f.metrics.batches.get(), 2);
-    assert_eq!(f.told(), (4, Status::ACTIVE));
+    assert_eq!(f.rule(&alice, Ruling::Takedown), Ruled::Unknown);
+    assert_eq!(f.seqs(), [1]);
+    for (said, ruling, seq, told) in [
+        (2, Ruling::Takedown, 2, Status::inactive("takendown")),
+        (3, Ruling::Reversal, 4, Status::ACTIVE),
+    ] {
+        f.send(proven(&alice, &alice.identity(), said));
+        assert_eq!(f.rule(&alice, ruling), Ruled::Holds);
+        // Its frame, and behind it that of the event.
+        assert_eq!(f.told_at(seq), (did(&alice), told));
+        assert_eq!(f.seqs().last(), Some(&(seq + 1)));
+    }
+    assert_eq!(f.metrics.batches.get(), 3);
     f.close();
 }
 

@@ -2,10 +2,8 @@
 
 use std::io;
 
-use rustix::process::setpriority_process;
-
 use super::field::Field;
-use crate::threads::Stop;
+use crate::threads::{self, Stop};
 
 /// Somebody who is up to no good. One value is made for each run; it is used by one thread at a
 /// time, and dropped when it is over, which ends whatever it has started.
@@ -28,11 +26,10 @@ pub(super) trait Attack: Send {
     fn seen(&mut self, field: &Field) -> io::Result<Seen>;
 }
 
-/// Lets this thread come behind all others, and those that it spawns: who attacks is on machines of its own, and
+/// Lets this thread run only when nothing else wants to, and those that it spawns: who attacks is on machines of its own, and
 /// is not to take the processor from the relay or from those who behave otherwise than through the relay.
 pub(super) fn stand_back() -> io::Result<()> {
-    const NICE: i32 = 19;
-    Ok(setpriority_process(None, NICE)?)
+    threads::run_when_idle()
 }
 
 /// What came of an attack, as the relay tells it to those who ask.

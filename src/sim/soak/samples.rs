@@ -49,6 +49,9 @@ pub(super) struct Inside {
     pub(super) memtables: u64,
     pub(super) block_cache: u64,
     pub(super) ring: u64,
+    /// What the allocators keep beyond what is in use, and what is resident of stacks.
+    pub(super) retained: u64,
+    pub(super) stacks: u64,
 }
 
 impl Sample {
@@ -96,6 +99,8 @@ impl Inside {
             memtables: value("relay_memory_bytes{kind=\"memtable\"}"),
             block_cache: value("relay_memory_bytes{kind=\"block_cache\"}"),
             ring: value("relay_memory_bytes{kind=\"ring\"}"),
+            retained: value("relay_memory_heap_retained_bytes"),
+            stacks: value("relay_memory_bytes{kind=\"stack\"}"),
         }
     }
 
@@ -203,7 +208,7 @@ pub(super) fn csv(samples: &[Sample]) -> String {
     let mut text = String::from(
         "seconds,cpu_seconds,sim_cpu_seconds,rss,threads,open_files,disk,sim_rss,sent,received,\
          to_come,hosts_connected,seq,oldest_seq,pruned_seq,identities,subscribers,heap_in_use,\
-         memtables,block_cache,ring\n",
+         memtables,block_cache,ring,retained,stacks\n",
     );
     for s in samples {
         let numbers = [
@@ -225,6 +230,8 @@ pub(super) fn csv(samples: &[Sample]) -> String {
             s.inside.memtables,
             s.inside.block_cache,
             s.inside.ring,
+            s.inside.retained,
+            s.inside.stacks,
         ];
         let (relay, simulator) = (s.cpu_seconds, s.sim_cpu_seconds);
         let _ = write!(text, "{:.1},{relay:.2},{simulator:.2}", s.at);
@@ -271,6 +278,8 @@ pub(super) fn picture(samples: &[Sample]) -> String {
                 series.push(("heap in use", in_use));
                 let rest = points(&|s| mib(s.inside.rest_of_heap()));
                 series.push(("beyond RocksDB, ring", rest));
+                let stacks = points(&|s| mib(s.inside.stacks));
+                series.push(("stacks", stacks));
             }
             picture(name, unit, &series)
         })
@@ -341,7 +350,7 @@ mod tests {
         assert!(lines.iter().all(|line| columns(line) == columns(lines[0])));
         assert!(lines[2].starts_with("60.0,0.00,0.00,20971520,100,51,"));
         let svg = picture(&samples);
-        assert_eq!(svg.matches("<polyline").count(), 10);
+        assert_eq!(svg.matches("<polyline").count(), 11);
         let rates = rates(&samples, |s| s.sent as f64);
         assert_eq!(rates.len(), 2);
         assert!((rates[1].1 - 1_000.0 / 60.0).abs() < 1e-9);

@@ -6,6 +6,7 @@ pub(crate) const INBOX_EVENTS_MAX: usize = 2;
 pub(crate) const INBOX_HOST_EVENTS_MAX: usize = 1;
 pub(crate) const INBOX_HOST_BYTES_MAX: usize = 1 << 20;
 pub(crate) const INBOX_COMMANDS_MAX: usize = 1;
+pub(crate) const TURN_BYTES: usize = 16;
 pub(crate) const INBOX_BYTES_MAX: usize = 1 << 20;
 pub(crate) const HOST_BYTES_PER_EVENT: usize = 1;
 pub(crate) const HOST_LARGE_EVENT_BYTES: usize = 1;

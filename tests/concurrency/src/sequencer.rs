@@ -4,6 +4,8 @@
 mod inbox;
 #[path = "sequencer_models.rs"]
 pub mod models;
+#[path = "../../../src/sequencer/turns.rs"]
+mod turns;
 
 /// In the place of `src/sequencer/event.rs`.
 pub(crate) mod event {
@@ -36,7 +38,21 @@ pub(crate) mod event {
         },
     }
 
+    #[derive(Clone, Copy)]
+    pub(crate) enum Turn {
+        Decision,
+        Host(HostId),
+        Other,
+    }
+
     impl Input {
+        pub(crate) fn turn(&self) -> Turn {
+            match self {
+                Input::Event(Event { host, .. }) | Input::Progress { host } => Turn::Host(*host),
+                Input::Import { .. } => Turn::Other,
+            }
+        }
+
         pub(crate) fn bytes(&self) -> usize {
             1
         }
