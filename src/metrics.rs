@@ -25,6 +25,7 @@ use crate::{
     store::account::HostId,
 };
 
+pub mod account_name;
 pub mod family;
 pub mod histogram;
 pub mod hosts;

@@ -15,12 +15,14 @@ use std::{
 use rustix::process::{getpriority_process, setpriority_process};
 
 pub use self::{
+    servants::Servants,
     slice::run_when_idle,
     spawner::Spawner,
     stop::{Stop, Stopper, stop_pair},
 };
 use crate::memory::stacks::Registered;
 
+mod servants;
 mod slice;
 mod spawner;
 mod stop;

@@ -23,7 +23,7 @@ const READ_BYTES: usize = 4 << 10;
 /// A connection and what was read from it but not yet used. The buffer never holds more than a
 /// head, a body and one read.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     buffer: Vec<u8>,
     wake: Arc<Wake>,
     times: Times,
@@ -48,7 +48,7 @@ impl Connection {
         // Megabytes of answers that nobody reads would lie in the kernel otherwise.
         SockRef::from(&stream).set_tcp_notsent_lowat(HTTP_UNSENT_BYTES_MAX)?;
         Ok(Connection {
-            stream,
+            stream: Arc::new(stream),
             buffer: Vec::new(),
             wake,
             times,
@@ -117,7 +117,7 @@ impl Connection {
     /// another few bytes in for hours.
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.stream.write(bytes) {
+            match (&*self.stream).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => bytes = &bytes[n..],
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -128,7 +128,7 @@ impl Connection {
                         .get_or_insert_with(|| Instant::now() + patience);
                     // A socket can be said to be ready and take nothing.
                     if Instant::now() >= deadline
-                        || self.wake.writable(&self.stream, deadline)? == Woken::Late
+                        || self.wake.writable(&*self.stream, deadline)? == Woken::Late
                     {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
@@ -159,7 +159,16 @@ impl Connection {
     /// The socket, blocking again, and what the client has sent beyond the last request.
     pub(super) fn into_parts(self) -> io::Result<(TcpStream, Vec<u8>)> {
         self.stream.set_nonblocking(false)?;
-        Ok((self.stream, self.buffer))
+        let stream = match Arc::try_unwrap(self.stream) {
+            Ok(stream) => stream,
+            Err(shared) => shared.try_clone()?,
+        };
+        Ok((stream, self.buffer))
+    }
+
+    /// The other end, as others may look at it.
+    pub(super) fn line(&self) -> Line {
+        Line(Arc::clone(&self.stream))
     }
 
     /// Clients may send empty lines before a request
@@ -177,7 +186,7 @@ impl Connection {
     fn fill(&mut self, deadline: Instant) -> Result<(), Unread> {
         let mut chunk = [0; READ_BYTES];
         loop {
-            match self.stream.read(&mut chunk) {
+            match (&*self.stream).read(&mut chunk) {
                 Ok(0) => return Err(Unread::Over),
                 Ok(n) => {
                     self.buffer.extend_from_slice(&chunk[..n]);
@@ -195,7 +204,7 @@ impl Connection {
                     if Instant::now() >= deadline {
                         return Err(Unread::Late);
                     }
-                    match self.wake.readable(&self.stream, Some(deadline)) {
+                    match self.wake.readable(&*self.stream, Some(deadline)) {
                         Ok(Woken::Ready) => {}
                         Ok(Woken::Late) => return Err(Unread::Late),
                         Ok(Woken::Stop) | Err(_) => return Err(Unread::Over),
@@ -203,6 +212,24 @@ impl Connection {
                 }
                 Err(_) => return Err(Unread::Over),
             }
+        }
+    }
+}
+
+/// The line to a client.
+#[derive(Clone, Debug)]
+pub(super) struct Line(Arc<TcpStream>);
+
+impl Line {
+    /// Whether nobody is there any more. Who has only said that it asks for nothing further can not be told from who
+    /// has gone; no client says so that then waits for an answer.
+    pub(super) fn is_dead(&self) -> bool {
+        match self.0.peek(&mut [0]) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+            ),
         }
     }
 }
@@ -242,5 +269,59 @@ pub(super) fn refuse(stream: TcpStream, wake: Arc<Wake>, answer: &Response, pati
     let bytes = answer.encode(head_only, true, std::time::SystemTime::now());
     if connection.write(&bytes).is_ok() {
         connection.finish(patience);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    fn pair() -> (TcpStream, Line) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (client, Line(Arc::new(stream)))
+    }
+
+    /// What the client has done arrives a moment later, in another thread of the kernel perhaps.
+    fn dies(line: &Line) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !line.is_dead() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        line.is_dead()
+    }
+
+    #[test]
+    fn a_line_is_dead_when_the_client_has_gone() {
+        let (client, line) = pair();
+        assert!(!line.is_dead());
+        drop(client);
+        assert!(dies(&line));
+        let (client, line) = pair();
+        SockRef::from(&client)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(client);
+        assert!(dies(&line), "it was reset");
+    }
+
+    #[test]
+    fn who_says_more_is_there() {
+        let (mut client, line) = pair();
+        client.write_all(b"GET").unwrap();
+        let mut read = [0; 3];
+        while line.0.peek(&mut read).is_err() {
+            std::thread::yield_now();
+        }
+        assert!(!line.is_dead());
+        let mut stream = &*line.0;
+        assert_eq!(stream.read(&mut read).unwrap(), 3, "it was only looked at");
+        assert!(!line.is_dead());
     }
 }

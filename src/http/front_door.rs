@@ -1,6 +1,6 @@
 //! The public listener: strangers reach it, so that everything has a deadline and a bound.
 //!
-//! One thread accepts and one thread serves each connection; pages of lists are made by a few others
+//! One thread accepts and one thread serves each connection, and then the next; pages of lists are made by a few others
 //! ([`Crew`]). Who is over a cap is told so by a
 //! third kind of thread, one for all, which never waits long. A connection that becomes a
 //! subscription leaves the front door with its socket.
@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     app::App,
-    connection::{Connection, End, refuse},
+    connection::{Connection, End, Line, refuse},
     gate::{Gate, Pass},
     head::Head,
     rate::Pace,
@@ -34,15 +34,19 @@ use crate::{
     limits::{
         HTTP_ACCEPT_RETRY, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX,
         HTTP_HEAD_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_LINGER, HTTP_REFUSAL_TIMEOUT, HTTP_REFUSALS_MAX,
-        HTTP_RETRY_AFTER, HTTP_STACK_BYTES, HTTP_STOP_TIMEOUT, HTTP_WRITE_TIMEOUT, LISTEN_BACKLOG,
+        HTTP_RETRY_AFTER, HTTP_STACK_BYTES, HTTP_STOP_TIMEOUT, HTTP_THREAD_IDLE,
+        HTTP_WRITE_TIMEOUT, LISTEN_BACKLOG,
     },
     metrics::{
         Metrics,
         labels::{Code, Route},
         micros,
     },
-    threads::{self, Role, Thread},
+    threads::{self, Role, Servants, Thread},
 };
+
+/// What is counted where the client has gone before it was answered; it is never sent.
+const CLIENT_GONE: u16 = 499;
 
 /// Errors of the listener are written to the log at most this often.
 const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -105,19 +109,25 @@ struct Shared {
 }
 
 impl Shared {
-    /// Answers a request for a page of a list.
-    fn list(&self, request: &Arc<Request>) -> Response {
+    /// Answers a request for a page of a list; nothing where the client has gone before its turn came.
+    fn list(&self, request: &Arc<Request>, line: Line) -> Option<Response> {
         let (app, request) = (Arc::clone(&self.app), Arc::clone(request));
         let wake = Arc::clone(&self.wake);
         let made = self.crew.run(move || {
             // Who has waited until the stop has waited for nothing.
             if wake.rest(Duration::ZERO) {
-                return Response::error(503, "InternalServerError", "The relay stops");
+                return Some(Response::error(
+                    503,
+                    "InternalServerError",
+                    "The relay stops",
+                ));
             }
-            router::route(&app, Port::Public, &request)
+            // A page costs a thousand times what it costs to ask for it.
+            (!line.is_dead()).then(|| router::route(&app, Port::Public, &request))
         });
         made.unwrap_or_else(|| {
-            Response::error(500, "InternalServerError", "The page could not be made")
+            let failed = Response::error(500, "InternalServerError", "The page could not be made");
+            Some(failed)
         })
     }
 }
@@ -188,13 +198,14 @@ impl Drop for FrontDoor {
 /// Accepts until the stop. No error ends it: running out of file descriptors passes.
 fn accept_all(listener: &TcpListener, shared: &Arc<Shared>, refused: &Sender<TcpStream>) {
     let mut last_logged: Option<Instant> = None;
+    let servants = Servants::new(Role::Http, HTTP_STACK_BYTES, HTTP_THREAD_IDLE);
     loop {
         let error = match shared.wake.readable(listener, None) {
             Ok(Woken::Stop) => return,
             Ok(_) => match listener.accept() {
                 Ok((stream, peer)) => {
                     // Without this thread nobody is let in any more.
-                    threads::survive(|| take_in(stream, peer, shared, refused));
+                    threads::survive(|| take_in(stream, peer, shared, &servants, refused));
                     continue;
                 }
                 Err(error) if is_passing(&error) => continue,
@@ -224,7 +235,13 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-fn take_in(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, refused: &Sender<TcpStream>) {
+fn take_in(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    servants: &Servants,
+    refused: &Sender<TcpStream>,
+) {
     // The store needs descriptors more than strangers do.
     let pass = match descriptors::is_kept(&stream) {
         true => None,
@@ -237,16 +254,11 @@ fn take_in(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, refused: &
         return;
     };
     let connection_shared = Arc::clone(shared);
-    let thread = threads::spawn(Role::Http, "", HTTP_STACK_BYTES, move || {
-        serve(stream, peer, pass, &connection_shared);
-    });
-    match thread {
-        // The gate counts it, and the switch ends it.
-        Ok(thread) => thread.detach(),
-        Err(error) => {
-            shared.app.metrics.http_refused.inc();
-            log::warn!(error:% = error; "no thread for a connection of the public port");
-        }
+    // The gate counts it, and the switch ends it.
+    let begun = servants.run(move || serve(stream, peer, pass, &connection_shared));
+    if let Err(error) = begun {
+        shared.app.metrics.http_refused.inc();
+        log::warn!(error:% = error; "no thread for a connection of the public port");
     }
 }
 
@@ -298,7 +310,13 @@ fn serve(stream: TcpStream, peer: SocketAddr, pass: Pass, shared: &Shared) {
                 }
                 Err(full) => Response::too_many(&full.to_string(), HTTP_RETRY_AFTER),
             },
-            None if xrpc::is_list(&request.path) => shared.list(&request),
+            None if xrpc::is_list(&request.path) => {
+                let Some(page) = shared.list(&request, connection.line()) else {
+                    metrics.http_requests.inc((route, Code::of(CLIENT_GONE)));
+                    return;
+                };
+                page
+            }
             None => router::route(&shared.app, Port::Public, &request),
         };
         let head_only = request.method == Method::Head;

@@ -16,7 +16,10 @@ use crate::{
         timeline::{Entry, Timeline},
     },
     limits::HOST_BEHIND_SHOWN,
-    metrics::hosts::{EventKind, Refusal, Tally},
+    metrics::{
+        account_name::AccountName,
+        hosts::{EventKind, Refusal, Tally},
+    },
 };
 
 /// Every page of a host begins with this, and ends with [`SUFFIX`].
@@ -206,7 +209,7 @@ fn events(tally: Option<&Tally>, since_ms: u64) -> Value {
 pub(super) fn refusal(refusal: &Refusal) -> Value {
     json!({
         "reason": refusal.reject.name(),
-        "did": refusal.did,
+        "did": refusal.did.as_ref().map(AccountName::text),
         "seq": refusal.seq,
         "time": datetime::from_millis(refusal.at_ms),
     })

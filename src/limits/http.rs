@@ -47,6 +47,8 @@ pub const HTTP_RETRY_AFTER: Duration = Duration::from_secs(10);
 pub const HTTP_ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long connections may take to end at a stop.
 pub const HTTP_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a thread that has served a connection waits for the next one.
+pub const HTTP_THREAD_IDLE: Duration = Duration::from_secs(2);
 /// The stack of a connection of the public port: TLS to a host that asks to be crawled included.
 pub const HTTP_STACK_BYTES: usize = 512 << 10;
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// What is kept of the DID of a host's last refused event, in characters.
 pub const REFUSAL_DID_CHARS_MAX: usize = 128;
+/// For so many further reasons there is room at once where a host's last refusal of each is kept.
+pub const HOST_REFUSALS_STEP: usize = 8;
 /// Accounts whose last refused event is remembered, for their pages; beyond, the oldest of the host that
 /// has the most is forgotten. Some 300 bytes each.
 pub const REFUSED_ACCOUNTS_MAX: usize = 10_000;

@@ -5,9 +5,9 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
 
-use super::{Counter, Delays, Gauge, Rejects};
+use super::{Counter, Delays, Gauge, Rejects, account_name::AccountName};
 use crate::{
-    atproto::envelope::Body, limits::REFUSAL_DID_CHARS_MAX, reject::Reject, store::account::HostId,
+    atproto::envelope::Body, limits::HOST_REFUSALS_STEP, reject::Reject, store::account::HostId,
 };
 
 /// The tallies of all hosts.
@@ -143,8 +143,8 @@ struct Refusals {
 pub struct Refusal {
     /// Why.
     pub reject: Reject,
-    /// The account, as far as it is known, and cut off where it is long.
-    pub did: Option<Box<str>>,
+    /// The account, as far as it is known.
+    pub did: Option<AccountName>,
     /// Its upstream seq, where it has one.
     pub seq: Option<u64>,
     /// When it was refused, in milliseconds since 1970.
@@ -154,10 +154,9 @@ pub struct Refusal {
 impl Refusal {
     /// Of an event that could be read. An empty DID and a seq of 0 are none.
     pub fn new(reject: Reject, did: &str, seq: u64, at_ms: u64) -> Refusal {
-        let did: String = did.chars().take(REFUSAL_DID_CHARS_MAX).collect();
         Refusal {
             reject,
-            did: (!did.is_empty()).then(|| did.into()),
+            did: AccountName::new(did),
             seq: (seq > 0).then_some(seq),
             at_ms,
         }
@@ -171,6 +170,9 @@ impl Tally {
         refusals.by_reason.inc(refusal.reject);
         let mut last = refusals.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.retain(|before| before.reject != refusal.reject);
+        if last.len() == last.capacity() {
+            last.reserve_exact(HOST_REFUSALS_STEP);
+        }
         last.push(refusal);
     }
 
@@ -237,7 +239,7 @@ mod tests {
         );
         let last = two.last_refusal().unwrap();
         assert_eq!((last.did, last.seq, last.at_ms), (None, None, 2_000));
-        assert_eq!(refusal.did.as_deref(), Some("did:web:a.b"));
+        assert_eq!(refusal.did.unwrap().text(), "did:web:a.b");
     }
 
     #[test]
@@ -271,8 +273,7 @@ mod tests {
 
     #[test]
     fn what_a_stranger_calls_an_account_takes_little_room() {
-        let refusal = Refusal::new(Reject::DidInvalid, &"é".repeat(1 << 20), 1, 1);
-        assert_eq!(refusal.did.unwrap().chars().count(), REFUSAL_DID_CHARS_MAX);
+        assert!(size_of::<Refusal>() <= 64, "{}", size_of::<Refusal>());
         assert!(size_of::<Tally>() <= 160, "{}", size_of::<Tally>());
         let refusals = size_of::<Refusals>();
         assert!(refusals <= 512, "{refusals}");

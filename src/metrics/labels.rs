@@ -258,9 +258,10 @@ impl Route {
 pub struct Code(usize);
 
 /// What the relay answers; anything else would be shown as the last one.
-const CODES: [&str; 26] = [
+const CODES: [&str; 27] = [
     "101", "200", "204", "302", "303", "304", "400", "401", "403", "404", "405", "408", "409",
-    "411", "413", "414", "417", "426", "429", "431", "500", "501", "502", "503", "505", "other",
+    "411", "413", "414", "417", "426", "429", "431", "499", "500", "501", "502", "503", "505",
+    "other",
 ];
 
 impl Code {

@@ -3,10 +3,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
-use super::hosts::Refusal;
+use super::{account_name::AccountName, hosts::Refusal};
 use crate::{
     limits::{REFUSAL_DID_CHARS_MAX, REFUSED_ACCOUNTS_MAX},
     store::account::HostId,
@@ -22,9 +22,9 @@ pub struct RefusedAccounts {
 
 #[derive(Default, Debug)]
 struct Inner {
-    by_did: HashMap<Arc<str>, Known>,
+    by_did: HashMap<AccountName, Known>,
     /// The accounts that each host has brought in, oldest first.
-    brought: HashMap<HostId, VecDeque<Arc<str>>>,
+    brought: HashMap<HostId, VecDeque<AccountName>>,
 }
 
 /// What is known of one account.
@@ -53,7 +53,7 @@ impl RefusedAccounts {
     /// Remembers a refusal. What is refused only because it came twice does not take the place of
     /// anything worse.
     pub fn note(&self, host: HostId, refusal: &Refusal) {
-        let Some(did) = refusal.did.as_deref().filter(|did| is_whole(did)) else {
+        let Some(did) = refusal.did.as_ref().filter(|did| is_whole(&did.text())) else {
             return;
         };
         let known = Known {
@@ -67,9 +67,9 @@ impl RefusedAccounts {
             }
             return;
         }
-        let did: Arc<str> = did.into();
         inner.by_did.insert(did.clone(), known);
-        inner.brought.entry(host).or_default().push_back(did);
+        let brought = inner.brought.entry(host).or_default();
+        brought.push_back(did.clone());
         if inner.by_did.len() > self.accounts_max {
             inner.forget_one(host, self.accounts_max);
         }
@@ -78,7 +78,7 @@ impl RefusedAccounts {
     /// What is remembered of an account.
     pub fn of(&self, did: &str) -> Option<Known> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.by_did.get(did).cloned()
+        inner.by_did.get(&AccountName::new(did)?).cloned()
     }
 }
 

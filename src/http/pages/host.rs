@@ -520,7 +520,7 @@ fn rejected(main: &mut Html, tally: &Tally, now: u64) {
         if let Some(last) = last.iter().find(|last| last.reject == reject) {
             main.add(&when(last.at_ms, now));
             if let Some(did) = &last.did {
-                main.put("<br>{}", &[&account(did)]);
+                main.put("<br>{}", &[&account(&did.text())]);
             }
             if let Some(seq) = last.seq {
                 main.put("<br><span class=\"dim small\">seq {}</span>", &[&seq]);
