@@ -6,8 +6,8 @@ use super::RING_BYTES_MAX;
 
 /// Events in the sequencer's inbox; beyond, host threads wait, and TCP with them.
 pub const INBOX_EVENTS_MAX: usize = 4_096;
-/// Events of one host in the sequencer's inbox; beyond, its thread waits, so that who floods fills
-/// neither the inbox nor the batch that others wait for.
+/// Events of one host in the sequencer's inbox; beyond, its thread waits, so that who floods does not fill it for
+/// others.
 pub const INBOX_HOST_EVENTS_MAX: usize = 256;
 /// The same in bytes.
 pub const INBOX_HOST_BYTES_MAX: usize = 8 << 20;
@@ -21,8 +21,9 @@ pub const TURN_BYTES: usize = 16 << 10;
 /// How long it may take until it is written how far a host is processed of which nothing was published; what is
 /// published meanwhile, of whatever host, takes it along.
 pub const PROGRESS_DELAY: Duration = Duration::from_millis(100);
-/// Events of one batch.
-pub const BATCH_EVENTS_MAX: usize = 512;
+/// Events of one batch. An event waits for the one that is being written when it comes, and for its own: with so many
+/// that is a few milliseconds also while hosts flood, and the sync of each is still a small part of its cost.
+pub const BATCH_EVENTS_MAX: usize = 128;
 /// Throttled accounts that one batch lets in, or looks at, because there is room for them; the next
 /// batch goes on. Those behind them wait some milliseconds longer, and so do the events beside them.
 pub const BATCH_LET_IN_MAX: usize = 1_000;
@@ -50,7 +51,7 @@ pub const SEQ_JUMP: u64 = 10_000_000;
 
 const _: () = assert!(BATCH_BYTES_MAX <= INBOX_BYTES_MAX);
 const _: () = assert!(BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);
-const _: () = assert!(INBOX_HOST_EVENTS_MAX < BATCH_EVENTS_MAX);
+const _: () = assert!(INBOX_HOST_EVENTS_MAX < INBOX_EVENTS_MAX);
 const _: () = assert!(INBOX_HOST_BYTES_MAX < INBOX_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < RING_BYTES_MAX);
 const _: () = assert!(COLLECTIONS_MAX < u32::MAX as u64);

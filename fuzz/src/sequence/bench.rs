@@ -18,6 +18,7 @@ use super::{
 use crate::{
     atproto::did::Did,
     firehose::Frame,
+    limits::BATCH_EVENTS_MAX,
     metrics::Metrics,
     sequencer::{Inbox, Publication, Sequencer, event::Ruled},
     store::{Store, Takedown},
@@ -309,15 +310,19 @@ impl Bench {
         self.send(Told::Status(who, word));
     }
 
-    /// Everything that waits is one batch.
+    /// Everything that waits is taken, in as many batches as that is.
     fn work(&mut self) {
-        self.process.sequencer.step().expect("a store that works");
-        self.model.let_in();
-        for told in in_turns(std::mem::take(&mut self.waiting)) {
-            if let Some(holds) = self.model.take(&told) {
-                let ruled = self.rulings.pop_front().expect("a ruling that was sent");
-                let expected = if holds { Ruled::Holds } else { Ruled::Unknown };
-                assert_eq!(ruled.try_recv(), Ok(expected));
+        let waiting = in_turns(std::mem::take(&mut self.waiting));
+        let batches = waiting.chunks(BATCH_EVENTS_MAX).chain([&[][..]]);
+        for batch in batches {
+            self.process.sequencer.step().expect("a store that works");
+            self.model.let_in();
+            for told in batch {
+                if let Some(holds) = self.model.take(told) {
+                    let ruled = self.rulings.pop_front().expect("a ruling that was sent");
+                    let expected = if holds { Ruled::Holds } else { Ruled::Unknown };
+                    assert_eq!(ruled.try_recv(), Ok(expected));
+                }
             }
         }
         self.compare();
@@ -367,7 +372,9 @@ fn in_turns(waiting: Vec<Told>) -> Vec<Told> {
         _ => None,
     };
     let is_decision = |told: &Told| match told {
-        Told::Limit(..) | Told::Ban(..) | Told::Restart(_) | Told::Reset(..) | Told::Rule(..) => true,
+        Told::Limit(..) | Told::Ban(..) | Told::Restart(_) | Told::Reset(..) | Told::Rule(..) => {
+            true
+        }
         Told::Event(_)
         | Told::Progress(..)
         | Told::Status(..)
