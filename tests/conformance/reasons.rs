@@ -168,14 +168,25 @@ fn a_commit_while_inactive(stage: &mut Stage) {
 
 fn a_replay_with_what_is_known(stage: &mut Stage) {
     let mut account = stage.known_account();
-    let host = stage.site.network.host(0).clone();
+    comes_again(stage, 0);
+    stage.pass(&[&next_commit(&mut account)]);
+    // Anybody may say that an identity has changed, which leaves no trace in the account.
+    let identity = event::identity(account.did(), None, clock::micros());
+    stage.pass_from(1, &[&identity]);
+    comes_again(stage, 1);
+    stage.sentinel();
+}
+
+/// The host is cut off, and sends the event of the cursor once more.
+fn comes_again(stage: &Stage, host: usize) {
+    let before = stage.refused(Reject::Duplicate);
+    let host = stage.site.network.host(host);
     host.set_inclusive(true);
     host.inject(Once::Cut);
     wait_until("the event of the cursor comes again", || {
-        stage.refused(Reject::Duplicate) == 1
+        stage.refused(Reject::Duplicate) == before + 1
     });
     host.set_inclusive(false);
-    stage.pass(&[&next_commit(&mut account)]);
 }
 
 /// The host of a `did:web`, which closes every connection until it is told to answer.
