@@ -12,7 +12,10 @@ use std::{path::Path, sync::Mutex, time::Duration};
 use crossbeam_channel::bounded;
 use tempfile::TempDir;
 
-use super::{event::Upstream, *};
+use super::{
+    event::{Imported, Upstream},
+    *,
+};
 use crate::{
     atproto::{
         crypto::PublicKey,
@@ -20,7 +23,7 @@ use crate::{
         envelope::{Body, Event as Parsed, Message},
         prove::Workspace,
     },
-    limits::{FRAME_BYTES_MAX, INBOX_HOST_EVENTS_MAX},
+    limits::{BATCH_EVENTS_MAX, FRAME_BYTES_MAX, INBOX_HOST_EVENTS_MAX},
     sim::{account::Account as Person, event},
     store::{Options, account::Status},
     threads::{self, Role, stop_pair},
