@@ -462,6 +462,24 @@ fn a_purge_that_is_put_off_leaves_an_answer_for_a_while() {
 }
 
 #[test]
+fn who_asks_once_a_purge_is_due_does_not_have_what_was_under_way_before() {
+    let mut lookups = Lookups::new(4, 2);
+    let did = plc('a');
+    lookups.add(&did, asker("a"), Some(1), false, 0);
+    assert!(next(&mut lookups).is_some());
+    lookups.put_off(&did, 7000);
+    lookups.add(&did, asker("a"), Some(2), false, 6999);
+    assert_eq!(lookups.satisfied(&did, 6999), [1, 2]);
+    lookups.add(&did, asker("a"), Some(3), false, 7000);
+    lookups.add(&did, asker("a"), Some(4), false, 7001);
+    assert!(lookups.satisfied(&did, 7001).is_empty());
+    assert!(lookups.next(7001).is_some_and(|next| next.anew));
+    assert_eq!(lookups.satisfied(&did, 7001), [3, 4]);
+    assert!(lookups.satisfied(&did, 7001).is_empty());
+    assert_eq!(lookups.len(), 0);
+}
+
+#[test]
 fn who_is_to_wait_does_not_have_what_is_under_way() {
     let mut lookups = Lookups::new(4, 2);
     let did = plc('a');
