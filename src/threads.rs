@@ -222,11 +222,16 @@ fn stand_in_line(role: Role) {
     if role.nice() > 0 {
         let _ = setpriority_process(None, role.nice());
     }
+    // It has what the thread has that spawned it.
+    run_patiently(role.is_patient());
+}
+
+/// Has the calling thread run as long at a time as the system has it, or only for [`crate::limits::PROMPT_SLICE`].
+pub fn run_patiently(is_patient: bool) {
     let Ok(nice) = getpriority_process(None) else {
         return;
     };
-    // It has what the thread has that spawned it.
-    let slice = match role.is_patient() {
+    let slice = match is_patient {
         true => Duration::ZERO,
         false => crate::limits::PROMPT_SLICE,
     };

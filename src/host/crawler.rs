@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     thread::ThreadId,
+    time::Instant,
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick, unbounded};
@@ -22,6 +23,7 @@ use super::{
     now_ms,
     policy::Policy,
     quota::{Quota, Throttled},
+    rush::Rush,
     state::State,
     table::HostTable,
     thread::{HostThread, Start},
@@ -360,6 +362,7 @@ impl Crawler {
             reports: self.reports.0.clone(),
             quota: Quota::default(),
             chatter: Quota::default(),
+            rush: Rush::new(Instant::now()),
             throttled: Throttled::default(),
             connected_ms: 0,
             could_not_connect: false,

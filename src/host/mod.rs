@@ -9,6 +9,7 @@ pub mod discovery;
 mod lane;
 pub mod policy;
 pub mod quota;
+mod rush;
 mod server_frames;
 pub mod state;
 pub mod status;

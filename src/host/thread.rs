@@ -16,6 +16,7 @@ use super::{
     lane::{Frame, Lane, Position},
     now_ms,
     quota::{self, Limits, Quota, Throttled},
+    rush::Rush,
     server_frames::Violation,
     state::State,
     stream::{Message, ReadError},
@@ -61,6 +62,7 @@ pub(super) struct HostThread {
     pub(super) quota: Quota,
     /// Pings and pongs among it.
     pub(super) chatter: Quota,
+    pub(super) rush: Rush,
     pub(super) throttled: Throttled,
     /// When the connection was made, in milliseconds since 1970.
     pub(super) connected_ms: u64,
@@ -325,6 +327,9 @@ impl HostThread {
             match read {
                 Ok(message) => {
                     silent = 0;
+                    if let Some(is_on) = self.rush.count(Instant::now()) {
+                        threads::run_patiently(is_on);
+                    }
                     let bytes = connection.payload().len();
                     let timed = connection.socket().timed();
                     match message {

@@ -4,6 +4,11 @@ use std::time::Duration;
 
 /// Recent frames kept in memory for subscribers, in bytes; who is behind them reads from disk.
 pub const RING_BYTES_MAX: usize = 32 << 20;
+/// Frames lie one behind the other in blocks of this size, in bytes, each with a mapping of its own
+/// ([`super::MMAP_THRESHOLD_BYTES`]), which goes back to the system when the last of its frames is gone.
+pub const PACK_BYTES: usize = super::MMAP_THRESHOLD_BYTES;
+/// A longer frame has a block of its own, so that the end of a block that is left free is short.
+pub const PACK_FRAME_BYTES_MAX: usize = 32 << 10;
 /// After sleeping subscribers were woken, frames gather this long before they are woken again.
 pub const WAKE_GATHER: Duration = Duration::from_millis(3);
 /// The same where [`WAKE_MANY`] were woken: a wake-up costs as much as sending several frames.
@@ -19,6 +24,11 @@ pub const SUBSCRIBER_SAID_BYTES_BURST: usize = 1 << 18;
 pub const SUBSCRIBER_SAID_BYTES_A_SECOND: usize = 16 << 10;
 /// Bytes that each of its frames counts as beyond those it has: 256 pings at once, and 16 a second.
 pub const SUBSCRIBER_SAID_FRAME_BYTES: usize = 1 << 10;
+/// How often frames are looked for on behalf of a subscriber that says too much: it is not woken for each of them, as
+/// others are.
+pub const SUBSCRIBER_OWN_PACE: Duration = Duration::from_millis(100);
+/// For how long the place of a subscriber that broke the protocol stays taken for its address.
+pub const SUBSCRIBER_FORFEIT: Duration = Duration::from_secs(10);
 /// Frames of one vectored write to a subscriber.
 pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
 /// Bytes that a subscriber takes at once from the ring or the disk, and so holds in memory when it

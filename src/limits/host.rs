@@ -29,6 +29,11 @@ pub const HOST_MESSAGE_PIECES_MAX: u32 = 4_096;
 /// Pings and pongs of one host in an hour; all of them may come at once. The connection of a host
 /// that sends more is ended: it would keep a core busy with answers.
 pub const HOST_CONTROL_FRAMES_AN_HOUR_MAX: u64 = 3_600;
+/// A host that sends so many messages in [`HOST_RUSH_SPAN`] is in a rush: its thread runs for longer at a time, and
+/// so comes after those of others.
+pub const HOST_RUSH_MESSAGES: u32 = 100;
+/// See [`HOST_RUSH_MESSAGES`].
+pub const HOST_RUSH_SPAN: Duration = Duration::from_millis(100);
 /// A write (a ping, a pong) to a host that does not read.
 pub const HOST_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that lasted this long was no failure, also when nothing happened on it.

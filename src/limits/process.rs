@@ -11,15 +11,16 @@ pub const HOST_NICE: i32 = 10;
 pub const CREW_MIN: usize = 4;
 /// See [`CREW_MIN`].
 pub const CREW_MAX: usize = 16;
-/// How nice the threads are that read the past for subscribers: what happens now goes before, and each takes no
-/// more from the hosts than another host would.
-pub const REPLAY_NICE: i32 = HOST_NICE;
+/// How nice the threads are that read the past for subscribers: what happens now goes before. A third of what a host
+/// gets: the thread of a host that has run for its slice waits until as much has gone to all others that want to
+/// run, by what each gets.
+pub const REPLAY_NICE: i32 = HOST_NICE + 5;
 /// How nice the threads are that serve connections of the public port: as many strangers as there may be ask at
-/// once, and each takes no more from the hosts than another host would.
-pub const HTTP_NICE: i32 = HOST_NICE;
-/// How nice the threads are that make pages of lists. Any nicer, and one page in a hundred waits for tens of
-/// milliseconds for its turn beside the threads of hosts.
-pub const LIST_NICE: i32 = 5;
+/// once, and events go before their questions.
+pub const HTTP_NICE: i32 = HOST_NICE + 5;
+/// How nice the threads are that make pages of lists: few, for all who ask, and who asks for one waits for many
+/// slices of theirs.
+pub const LIST_NICE: i32 = HOST_NICE + 2;
 /// For how long at a time a thread runs that an event waits for, where others want the core too; the least that
 /// Linux has.
 pub const PROMPT_SLICE: Duration = Duration::from_micros(100);
@@ -78,4 +79,4 @@ pub const SERVICE_START_MAX: Duration = Duration::from_secs(3600);
 pub const SERVICE_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const _: () = assert!(SERVICE_REPORT_INTERVAL.as_secs() * 4 < SERVICE_EXTENSION.as_secs());
-const _: () = assert!(0 < LIST_NICE && LIST_NICE < HOST_NICE);
+const _: () = assert!(HOST_NICE < LIST_NICE && LIST_NICE < HTTP_NICE);
