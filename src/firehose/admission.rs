@@ -1,10 +1,11 @@
 //! How many subscribers there may be, in all and of one address.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use crate::limits;
@@ -21,6 +22,8 @@ pub struct Admissions {
 struct Counts {
     total: usize,
     by_address: HashMap<IpAddr, usize>,
+    /// Until when a place stays taken for an address although nobody has it any more, the first to end first.
+    forfeited: VecDeque<(Instant, IpAddr)>,
 }
 
 /// A subscriber's slot; dropping it frees it.
@@ -29,6 +32,7 @@ struct Counts {
 pub struct Admission {
     counts: Arc<Admissions>,
     address: IpAddr,
+    is_forfeited: bool,
     /// The last seq when the subscriber was admitted: what comes later is live for it, also what
     /// comes before its thread runs.
     pub(super) last_seq: u64,
@@ -73,7 +77,8 @@ impl Admissions {
     /// A slot for a subscriber at `address`, where the last seq is `last_seq`.
     pub fn admit(self: &Arc<Self>, address: IpAddr, last_seq: u64) -> Result<Admission, TooMany> {
         let address = network(address);
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.lock();
+        counts.end_forfeits(Instant::now());
         if counts.total >= self.total_max {
             return Err(TooMany::Relay);
         }
@@ -86,21 +91,54 @@ impl Admissions {
         Ok(Admission {
             counts: Arc::clone(self),
             address,
+            is_forfeited: false,
             last_seq,
         })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    /// Frees what has stayed taken for long enough.
+    fn end_forfeits(&mut self, now: Instant) {
+        while let Some((until, address)) = self.forfeited.front().copied()
+            && until <= now
+        {
+            self.forfeited.pop_front();
+            self.free(address);
+        }
+    }
+
+    fn free(&mut self, address: IpAddr) {
+        if let Some(of_address) = self.by_address.get_mut(&address) {
+            *of_address -= 1;
+            if *of_address == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl Admission {
+    /// When this is dropped, the slot stays taken for its address for [`limits::SUBSCRIBER_FORFEIT`]: who breaks the
+    /// protocol and comes again at once costs as much as many who do not.
+    pub(super) fn forfeit(&mut self) {
+        self.is_forfeited = true;
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let counts = &self.counts.counts;
-        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
         counts.total -= 1;
-        if let Some(of_address) = counts.by_address.get_mut(&self.address) {
-            *of_address -= 1;
-            if *of_address == 0 {
-                counts.by_address.remove(&self.address);
-            }
+        if self.is_forfeited {
+            let until = Instant::now() + limits::SUBSCRIBER_FORFEIT;
+            counts.forfeited.push_back((until, self.address));
+        } else {
+            counts.free(self.address);
         }
     }
 }
@@ -137,5 +175,23 @@ mod tests {
         drop(mapped);
         let left = admissions.counts.lock().unwrap().total;
         assert_eq!(left, 2);
+    }
+
+    #[test]
+    fn the_place_of_who_broke_the_protocol_stays_taken_for_its_address() {
+        let admissions = Arc::new(Admissions::new(3, 2));
+        let admit = |text: &str| admissions.admit(text.parse().unwrap(), 0);
+        for _ in 0..2 {
+            admit("192.0.2.1").unwrap().forfeit();
+        }
+        assert_eq!(admit("192.0.2.1").unwrap_err(), TooMany::Address);
+        let others = [admit("192.0.2.2"), admit("192.0.2.3"), admit("192.0.2.4")];
+        assert!(others.iter().all(Result::is_ok), "the relay has room");
+        drop(others);
+        let later = Instant::now() + limits::SUBSCRIBER_FORFEIT;
+        admissions.lock().end_forfeits(later);
+        drop(admit("192.0.2.1").unwrap());
+        let counts = admissions.lock();
+        assert!(counts.by_address.is_empty() && counts.forfeited.is_empty());
     }
 }

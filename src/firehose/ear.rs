@@ -24,6 +24,8 @@ pub(super) struct Ear {
     bytes: i64,
     at: Instant,
     is_closed: bool,
+    /// It was closed, and has not been silent since for so long that all may come at once again.
+    is_tired: bool,
 }
 
 impl Ear {
@@ -32,6 +34,7 @@ impl Ear {
             bytes: BURST,
             at: now,
             is_closed: false,
+            is_tired: false,
         }
     }
 
@@ -51,7 +54,13 @@ impl Ear {
             READ_BYTES
         };
         self.is_closed = self.bytes < needed as i64;
+        self.is_tired = self.is_closed || (self.is_tired && self.bytes < BURST);
         !self.is_closed
+    }
+
+    /// Whether the client has said too much lately.
+    pub(super) fn is_tired(&self) -> bool {
+        self.is_tired
     }
 
     /// When it is open again, where it is not.
@@ -103,8 +112,10 @@ mod tests {
         );
         // Nothing is saved up beyond the burst.
         let later = now + Duration::from_secs(3_600);
+        assert!(ear.is_tired());
         assert!(ear.is_open(later));
         assert_eq!(ear.bytes, BURST);
+        assert!(!ear.is_tired());
     }
 
     /// A ping is ten bytes, and an answer is as much work whatever its length.

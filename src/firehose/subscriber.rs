@@ -206,6 +206,9 @@ impl Subscriber {
             Err(end) => end,
         };
         self.report(&end);
+        if matches!(end, End::Violation) {
+            self.admission.forfeit();
+        }
         // Whether the client hears the last words is its own affair.
         let _ = self.finish(end);
     }
@@ -470,12 +473,15 @@ impl Subscriber {
         let entry = &self.registration.entry;
         let (mut interest, mut deadline) = if self.outbox.is_empty() {
             let ring = &self.firehose.ring;
-            if !entry.falls_asleep(|| ring.head() > self.position) {
+            let has_own_pace = self.ear.is_tired();
+            if !has_own_pace && !entry.falls_asleep(|| ring.head() > self.position) {
                 return Ok(());
             }
+            let look_at = has_own_pace.then(|| now + limits::SUBSCRIBER_OWN_PACE);
             let ping_at = self.sent_at + timing.ping_interval;
             let silent_at = self.asked_at.map(|at| at + timing.silent_max);
-            let deadline = silent_at.map_or(ping_at, |at| at.min(ping_at));
+            let deadlines = [silent_at, look_at].into_iter().flatten();
+            let deadline = deadlines.fold(ping_at, Instant::min);
             (PollFlags::IN, deadline)
         } else {
             let deadline = self.moved_at + timing.stall_max;

@@ -261,6 +261,24 @@ fn one_more_than_the_limit_is_not_admitted() {
     wait_until("a slot is free", || relay.firehose.admit(address).is_ok());
 }
 
+/// Who breaks the protocol leaves its place taken for a while, for its own address alone.
+#[test]
+fn who_breaks_the_protocol_comes_again_only_so_often() {
+    let mut settings = settings();
+    settings.subscribers_max = (10, 2);
+    let relay = Relay::new(settings);
+    let address = "127.0.0.1".parse().unwrap();
+    for _ in 0..2 {
+        let mut client = relay.connect(None);
+        client.0.get_mut().write_all(&[0x89, 0x00]).unwrap();
+        client.until_close();
+        drop(client);
+        wait_until("it is gone", || relay.firehose.subscribers().is_empty());
+    }
+    assert_eq!(relay.firehose.admit(address).unwrap_err(), TooMany::Address);
+    assert!(relay.firehose.admit("127.0.0.2".parse().unwrap()).is_ok());
+}
+
 /// Waits until so many are counted that left for this reason, which comes a moment after they are gone.
 fn left(relay: &Relay, leave: Leave, count: u64) {
     wait_until("they are counted", || {
@@ -379,6 +397,25 @@ fn a_flood_of_pings_delays_nobody() {
     flood.join().unwrap();
     relay.emit([2_001], 10);
     quick.expect([2_001], 10);
+}
+
+/// Who says more than is listened to is not woken for each frame any more, and misses none; nor does it stay longer
+/// than others when the relay stops.
+#[test]
+fn who_says_too_much_gets_every_frame_at_its_own_pace() {
+    let mut relay = Relay::new(settings());
+    let mut talking = relay.connect(None);
+    let words = limits::SUBSCRIBER_SAID_BYTES_BURST + (64 << 10);
+    let socket = talking.0.get_mut();
+    socket.write_all(&masked(0x82, words as u64)).unwrap();
+    socket.write_all(&vec![0; words]).unwrap();
+    for seq in 1..=20 {
+        relay.emit([seq], 100);
+        talking.expect([seq], 100);
+    }
+    relay.stopper.take();
+    let (messages, code, _) = talking.until_close();
+    assert_eq!((messages.len(), code), (0, CloseCode::Away));
 }
 
 /// A client that says goodbye and then neither closes nor reads holds its slot no longer than the
