@@ -19,6 +19,7 @@
 
 use std::{collections::VecDeque, io::Write, net::TcpStream, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use criterion::{BatchSize, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use zlay::{
@@ -51,7 +52,7 @@ const FRAMES: usize = 256;
 
 /// Frames without end, whose bytes are shared.
 struct Frames {
-    bytes: Vec<Arc<[u8]>>,
+    bytes: Vec<Bytes>,
     last: u64,
 }
 
@@ -72,7 +73,7 @@ impl Frames {
         self.last += count as u64;
         seqs.map(|seq| Frame {
             seq: Seq::new(seq).unwrap(),
-            bytes: Arc::clone(&self.bytes[seq as usize % FRAMES]),
+            bytes: self.bytes[seq as usize % FRAMES].clone(),
         })
         .collect()
     }

@@ -25,6 +25,7 @@ use zlay::{
         prove::{Proven, Workspace},
         seq::Seq,
     },
+    firehose::Packer,
     sequencer::{
         self,
         event::{Event, Kind, Upstream},
@@ -212,8 +213,9 @@ fn parts(c: &mut Criterion) {
                 frame: frame.as_slice().into(),
                 seq_at: event.layout.seq.clone(),
             };
+            let mut packer = Packer::default();
             group.bench_function("6 splice", |b| {
-                b.iter(|| sequencer::published(black_box(&event), None, Seq::MAX));
+                b.iter(|| sequencer::published(black_box(&event), None, Seq::MAX, &mut packer));
             });
         }
         group.finish();

@@ -2,7 +2,7 @@
 //! unfragmented, and the few messages that are the relay's own
 //! (<https://www.rfc-editor.org/rfc/rfc6455#section-5.2>).
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 use crate::{
     atproto::{
@@ -16,13 +16,13 @@ use crate::{
 };
 
 /// A published frame: the complete websocket bytes (header and payload, unmasked), built once and
-/// shared by every subscriber and the store.
+/// shared by every subscriber and the store. It lies in one block with others ([`super::Packer`]).
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// Its place in the stream.
     pub seq: Seq,
     /// Websocket header and payload.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Bytes,
 }
 
 /// The opcode of a binary message, with the bit of a last fragment.
@@ -60,7 +60,7 @@ pub const fn ws_header(payload_len: usize) -> ([u8; 10], usize) {
 }
 
 /// The websocket bytes of a binary message whose payload is `parts`, one after the other.
-pub fn ws_message(parts: &[&[u8]]) -> Arc<[u8]> {
+pub fn ws_message(parts: &[&[u8]]) -> Bytes {
     let len = parts.iter().map(|part| part.len()).sum();
     let (header, header_len) = ws_header(len);
     let mut out = Vec::with_capacity(header_len + len);
@@ -70,29 +70,29 @@ pub fn ws_message(parts: &[&[u8]]) -> Arc<[u8]> {
 }
 
 /// A control frame. A payload that is longer than control frames may be is cut.
-fn control(opcode: u8, payload: &[u8]) -> Arc<[u8]> {
+fn control(opcode: u8, payload: &[u8]) -> Bytes {
     let payload = &payload[..payload.len().min(CONTROL_BYTES_MAX)];
     let mut out = vec![0x80 | opcode, payload.len() as u8];
     out.extend_from_slice(payload);
     out.into()
 }
 
-pub(super) fn ping() -> Arc<[u8]> {
+pub(super) fn ping() -> Bytes {
     control(0x9, b"")
 }
 
-pub(super) fn pong(payload: &[u8]) -> Arc<[u8]> {
+pub(super) fn pong(payload: &[u8]) -> Bytes {
     control(0xa, payload)
 }
 
-pub(super) fn close(code: CloseCode, reason: &str) -> Arc<[u8]> {
+pub(super) fn close(code: CloseCode, reason: &str) -> Bytes {
     let mut payload = (code as u16).to_be_bytes().to_vec();
     payload.extend_from_slice(reason.as_bytes());
     control(0x8, &payload)
 }
 
 /// The answer to a client's close: its own code, as the RFC suggests.
-pub(super) fn close_reply(payload: &[u8]) -> Arc<[u8]> {
+pub(super) fn close_reply(payload: &[u8]) -> Bytes {
     control(0x8, payload.get(..2).unwrap_or_default())
 }
 
@@ -110,7 +110,7 @@ pub(super) enum CloseCode {
 
 /// An `#account` of the relay's own: a status that no host has said, at a time in milliseconds since
 /// 1970 (<https://atproto.com/specs/account#hosting-status-propagation>).
-pub fn account(seq: Seq, did: &Did, now_ms: u64, status: &Status) -> Arc<[u8]> {
+pub fn account(seq: Seq, did: &Did, now_ms: u64, status: &Status) -> Bytes {
     let mut out = Writer::new();
     out.map(2).text("t").text("#account").text("op").int(1);
     out.map(4 + usize::from(status.reason.is_some()));
@@ -157,7 +157,7 @@ pub(super) fn account_of(message: &[u8]) -> Option<&str> {
 
 /// The info message for a cursor that is older than the window
 /// (<https://atproto.com/specs/event-stream#sequence-numbers>).
-pub(super) fn outdated_cursor() -> Arc<[u8]> {
+pub(super) fn outdated_cursor() -> Bytes {
     let mut out = Writer::new();
     out.map(2).text("t").text("#info").text("op").int(1);
     out.map(2);
@@ -169,7 +169,7 @@ pub(super) fn outdated_cursor() -> Arc<[u8]> {
 
 /// An error message; the stream is closed after it
 /// (<https://atproto.com/specs/event-stream#error-frames>).
-pub(super) fn error(name: &str, message: &str) -> Arc<[u8]> {
+pub(super) fn error(name: &str, message: &str) -> Bytes {
     let mut out = Writer::new();
     out.map(1).text("op").int(-1);
     out.map(2);
@@ -201,7 +201,7 @@ mod tests {
     /// Rule 12: <https://atproto.com/specs/event-stream#error-frames>
     #[test]
     fn the_relays_own_messages_have_the_exact_bytes() {
-        let hex = |message: Arc<[u8]>| HEXLOWER.encode(ws_payload(&message).unwrap());
+        let hex = |message: Bytes| HEXLOWER.encode(ws_payload(&message).unwrap());
         assert_eq!(
             hex(error("FutureCursor", "Cursor in the future.")),
             "a1626f7020a2656572726f726c467574757265437572736f72676d65737361676575437572736f7220696e\
@@ -246,7 +246,7 @@ mod tests {
     }
 
     /// A message of this type with a payload of these pairs.
-    fn message(t: &str, pairs: &[(&str, &str)]) -> Arc<[u8]> {
+    fn message(t: &str, pairs: &[(&str, &str)]) -> Bytes {
         let mut out = Writer::new();
         out.map(2).text("t").text(t).text("op").int(1);
         out.map(pairs.len());

@@ -17,6 +17,7 @@ mod ear;
 pub mod frame;
 mod hidden;
 mod outbox;
+mod packer;
 mod registry;
 mod ring;
 mod subscriber;
@@ -35,6 +36,7 @@ pub use self::{
     admission::{Admission, Admissions, TooMany},
     cursor::{BadCursor, Cursor},
     frame::Frame,
+    packer::Packer,
     registry::SubscriberInfo,
     ring::{Answer, Ring},
 };

@@ -3,8 +3,9 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice, Write},
-    sync::Arc,
 };
+
+use bytes::Bytes;
 
 use super::Frame;
 use crate::limits;
@@ -16,14 +17,14 @@ use crate::limits;
 pub(super) struct Outbox {
     /// Partly written, and how many bytes of it.
     begun: Option<(Chunk, usize)>,
-    urgent: VecDeque<Arc<[u8]>>,
+    urgent: VecDeque<Bytes>,
     /// What the stream brings; filled by the subscriber.
     pub(super) frames: VecDeque<Frame>,
 }
 
 #[derive(Debug)]
 struct Chunk {
-    bytes: Arc<[u8]>,
+    bytes: Bytes,
     /// Of a frame of the stream.
     seq: Option<u64>,
 }
@@ -45,7 +46,7 @@ impl Outbox {
 
     /// Queues a frame that goes first. Of many that wait for a client which does not read, the
     /// oldest is dropped: only the last ping needs an answer.
-    pub(super) fn push_urgent(&mut self, bytes: Arc<[u8]>) {
+    pub(super) fn push_urgent(&mut self, bytes: Bytes) {
         if self.urgent.len() >= limits::SUBSCRIBER_URGENT_FRAMES_MAX {
             self.urgent.pop_front();
         }

@@ -25,6 +25,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use crossbeam_channel::Sender;
 
 pub use self::inbox::{Closed, Inbox};
@@ -44,7 +45,7 @@ use self::{
 };
 use crate::{
     atproto::{did::Did, seq::Seq},
-    firehose::{Frame, frame},
+    firehose::{Frame, Packer, frame},
     logging::{HostName, REJECTED},
     metrics::{Metrics, hosts::Refusal, labels::Deferral},
     reject::Reject,
@@ -114,6 +115,7 @@ pub struct Sequencer {
     /// Where it is looked whether there is room.
     disk: Option<Disk>,
     progress: Progress,
+    packer: Packer,
 }
 
 impl Sequencer {
@@ -147,6 +149,7 @@ impl Sequencer {
             questions: None,
             disk: None,
             progress: Progress::default(),
+            packer: Packer::default(),
         };
         Ok((sequencer, inbox))
     }
@@ -293,7 +296,7 @@ impl Sequencer {
         let announces = change.as_ref().is_some_and(|change| change.announce);
         let seq = self.seq_after(u64::from(announces))?;
         let account = change.as_ref().map(|change| &change.account);
-        let Some(bytes) = published(event, account, seq) else {
+        let Some(bytes) = published(event, account, seq, &mut self.packer) else {
             self.refuse(event, Reject::FrameMalformed, forming.now_ms);
             return Ok(());
         };
@@ -400,7 +403,7 @@ impl Sequencer {
     }
 
     /// Adds a frame to the batch.
-    fn append(&mut self, seq: Seq, bytes: Arc<[u8]>, forming: &mut Forming) {
+    fn append(&mut self, seq: Seq, bytes: Bytes, forming: &mut Forming) {
         self.last_seq = seq.get();
         forming.batch.put_event(seq, forming.now_ms, &bytes);
         forming.frames.push(Frame { seq, bytes });

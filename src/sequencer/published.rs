@@ -1,18 +1,23 @@
 //! The bytes of an event as subscribers get them.
 
-use std::{iter, sync::Arc};
+use bytes::Bytes;
 
 use super::event::{Event, Kind};
 use crate::{
     atproto::{envelope::Message, seq::Seq, splice},
-    firehose::frame,
+    firehose::{Packer, frame},
     limits::FRAME_BYTES_MAX,
     store::account::Account,
 };
 
 /// The websocket bytes of an event under its seq; none where that would be over the limit of a
 /// frame. Public for the benchmarks only.
-pub fn published(event: &Event, account: Option<&Account>, seq: Seq) -> Option<Arc<[u8]>> {
+pub fn published(
+    event: &Event,
+    account: Option<&Account>,
+    seq: Seq,
+    packer: &mut Packer,
+) -> Option<Bytes> {
     let overridden = match (&event.kind, account) {
         (Kind::Account(said), Some(account)) if account.effective() != said => {
             Some(with_status(&event.frame, account)?)
@@ -28,12 +33,11 @@ pub fn published(event: &Event, account: Option<&Account>, seq: Seq) -> Option<A
         return None;
     }
     let (header, header_len) = frame::ws_header(len);
-    // Written in place: a vector would have to be copied once more to be shared.
-    let mut bytes: Arc<[u8]> = iter::repeat_n(0, header_len + len).collect();
-    let (head, rest) = Arc::get_mut(&mut bytes)?.split_at_mut(header_len);
-    head.copy_from_slice(&header[..header_len]);
-    splice::write_seq(payload, place, seq, rest);
-    Some(bytes)
+    Some(packer.pack(header_len + len, |bytes| {
+        let (head, rest) = bytes.split_at_mut(header_len);
+        head.copy_from_slice(&header[..header_len]);
+        splice::write_seq(payload, place, seq, rest);
+    }))
 }
 
 /// An `#account` that says what this relay says.

@@ -1,7 +1,5 @@
 //! Reading the event log, and freeing what has left the window.
 
-use std::sync::Arc;
-
 use super::{
     Family, Meta, Store, StoreError, event_key,
     family::{event_parts, event_seq},
@@ -10,7 +8,7 @@ use super::{
 use crate::{
     atproto::seq::Seq,
     crash::{self, Point},
-    firehose::Frame,
+    firehose::{Frame, Packer},
 };
 
 /// What a read of the log found.
@@ -64,6 +62,7 @@ impl Store {
         let readahead = options::scan(bytes_max.min(192 << 10));
         let mut events = self.db.rocks.raw_iterator_cf_opt(&family, readahead);
         events.seek(event_key(after.saturating_add(1)));
+        let mut packer = Packer::default();
         let mut bytes = 0;
         while bytes < bytes_max {
             let Some((key, value)) = events.item() else {
@@ -82,7 +81,7 @@ impl Store {
             bytes += frame.len();
             frames.push(Frame {
                 seq,
-                bytes: Arc::from(frame),
+                bytes: packer.pack(frame.len(), |out| out.copy_from_slice(frame)),
             });
             events.next();
         }

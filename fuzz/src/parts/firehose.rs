@@ -10,6 +10,8 @@ mod client_frames;
 pub mod cursor;
 #[path = "../../../src/firehose/frame.rs"]
 pub mod frame;
+#[path = "../../../src/firehose/packer.rs"]
+mod packer;
 #[path = "../../../src/firehose/registry.rs"]
 mod registry;
 #[path = "../../../src/firehose/ring.rs"]
@@ -22,6 +24,7 @@ pub(crate) mod targets;
 mod ticker;
 
 pub use frame::Frame;
+pub(crate) use packer::Packer;
 
 /// As in `src/firehose/mod.rs`.
 #[derive(Clone, Copy, Debug)]

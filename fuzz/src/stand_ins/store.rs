@@ -4,8 +4,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use bytes::Bytes;
 
 use self::{
     account::{Account, HostId, HostRecord},
@@ -139,7 +141,7 @@ impl std::error::Error for StoreError {}
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Content {
     /// The bytes of each event.
-    pub events: BTreeMap<u64, Arc<[u8]>>,
+    pub events: BTreeMap<u64, Bytes>,
     /// By DID.
     pub accounts: BTreeMap<String, Vec<u8>>,
     /// By ordinal.
@@ -176,7 +178,7 @@ impl Batch {
 
     /// Adds an event, whose seq must be the next one: without gaps, and none twice.
     pub fn put_event(&mut self, seq: Seq, _: u64, bytes: &[u8]) {
-        let (seq, bytes) = (seq.get(), Arc::from(bytes));
+        let (seq, bytes) = (seq.get(), Bytes::copy_from_slice(bytes));
         self.put(move |content| {
             let last = content.events.last_key_value().map_or(0, |(last, _)| *last);
             assert_eq!(seq, last + 1, "seqs have no gaps");

@@ -60,7 +60,7 @@ pub(super) struct SiegeArgs {
     #[arg(long, default_value_t = 10)]
     accounts: usize,
     /// Events a second of all hosts that behave.
-    #[arg(long, default_value_t = 200.0)]
+    #[arg(long, default_value_t = 600.0)]
     rate: f64,
     /// An attack may make the 99th percentile of the delay so many times as long.
     #[arg(long, default_value_t = 2.0)]

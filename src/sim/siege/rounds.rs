@@ -69,6 +69,8 @@ impl Rounds {
     ) -> io::Result<Row> {
         let (name, about) = (attack.name(), attack.about());
         attack.prepare(&self.field)?;
+        // What this has left to be written would come in the way of the round's own writes.
+        rustix::fs::sync();
         stop.wait(REST);
         let attack = Arc::new(Mutex::new(attack));
         let (mut calm, mut attacked) = (Measured::default(), Measured::default());
