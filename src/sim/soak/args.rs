@@ -100,8 +100,9 @@ pub(crate) struct SoakArgs {
     /// Between two samples of the relay's process and data directory.
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
     pub(super) sample: Duration,
-    /// The share of the run after which it is steady.
-    #[arg(long, default_value_t = 0.3, value_name = "SHARE")]
+    /// The share of the run after which it is steady. With the load of the defaults the store's cache of blocks takes
+    /// twenty minutes to fill, and what lies between blocks of the heap ten more to find its measure.
+    #[arg(long, default_value_t = 0.5, value_name = "SHARE")]
     pub(super) warm_up: f64,
     /// How much memory, threads, open files and disk may grow in an hour, as a share of their median:
     /// more is not flat.
