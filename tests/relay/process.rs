@@ -162,8 +162,7 @@ fn what_strangers_ask_for_comes_behind_what_happens_now() {
     let names = ["host", "http", "sequencer", "subscriber"];
     let niceness = niceness(&relay, &names);
     let own = niceness["sequencer"];
-    let back = own.max(10);
-    let wanted = [back, back, own, own];
+    let wanted = [own.max(10), own.max(15), own, own];
     let wanted = names.map(str::to_owned).into_iter().zip(wanted);
     assert_eq!(niceness, wanted.collect());
 }

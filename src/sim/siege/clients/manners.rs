@@ -75,16 +75,20 @@ pub(super) fn all() -> Vec<Manner> {
                 }
             },
         ),
-        subscribers(
-            "bad-frames",
-            "subscribers that break the protocol at once, and come again",
-            HURRY,
-            live,
-            |client| {
-                client.hear_all()?;
-                client.say(BAD[client.number as usize % BAD.len()])
-            },
-        ),
+        Manner {
+            // Where the upgrade is refused, what they say is taken for a request.
+            statuses: &[101, 400, 429],
+            ..subscribers(
+                "bad-frames",
+                "subscribers that break the protocol at once, and come again",
+                HURRY,
+                live,
+                |client| {
+                    client.hear_all()?;
+                    client.say(BAD[client.number as usize % BAD.len()])
+                },
+            )
+        },
         plain(
             "connection-flood",
             "connections from many addresses, thousands at once, that come again when refused",
