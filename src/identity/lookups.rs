@@ -194,9 +194,9 @@ impl<W> Lookups<W> {
     ) {
         if let Some(job) = self.jobs.get_mut(did) {
             // Who is to wait does not have what was asked for before.
-            let is_outdated = job.put_off.is_some_and(|put_off| put_off <= now_ms);
+            // Nor does who asks once a purge is due that was put off.
+            let is_outdated = job.put_off.take_if(|due| *due <= now_ms).is_some();
             if anew || is_outdated || (job.running && due > now_ms) {
-                job.put_off = job.put_off.filter(|_| !is_outdated);
                 job.purge();
             }
             let purges = job.purges;
