@@ -16,7 +16,7 @@ use rustix::process::{getpriority_process, setpriority_process};
 
 pub use self::{
     servants::Servants,
-    slice::run_when_idle,
+    slice::{run_first, run_when_idle},
     spawner::Spawner,
     stop::{Stop, Stopper, stop_pair},
 };

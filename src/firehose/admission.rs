@@ -124,7 +124,7 @@ impl Counts {
 
 impl Admission {
     /// When this is dropped, the slot stays taken for its address for [`limits::SUBSCRIBER_FORFEIT`]: who breaks the
-    /// protocol and comes again at once costs as much as many who do not.
+    /// protocol, or goes at once, and comes again costs as much as many who do not.
     pub(super) fn forfeit(&mut self) {
         self.is_forfeited = true;
     }

@@ -201,13 +201,17 @@ impl Subscriber {
         firehose.metrics.subscribers.add(1);
         firehose.metrics.subscribers_accepted.inc();
         let _counted = Counted(&firehose);
+        let began = Instant::now();
         let end = match self.stream(leftover) {
             Ok(never) => match never {},
             Err(end) => end,
         };
         self.report(&end);
-        if matches!(end, End::Violation) {
-            self.admission.forfeit();
+        let has_gone_at_once = || began.elapsed() < limits::SUBSCRIBER_STAY_MIN;
+        match end {
+            End::Violation => self.admission.forfeit(),
+            End::Vanished if has_gone_at_once() => self.admission.forfeit(),
+            _ => {}
         }
         // Whether the client hears the last words is its own affair.
         let _ = self.finish(end);

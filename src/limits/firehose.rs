@@ -27,8 +27,11 @@ pub const SUBSCRIBER_SAID_FRAME_BYTES: usize = 1 << 10;
 /// How often frames are looked for on behalf of a subscriber that says too much: it is not woken for each of them, as
 /// others are.
 pub const SUBSCRIBER_OWN_PACE: Duration = Duration::from_millis(100);
-/// For how long the place of a subscriber that broke the protocol stays taken for its address.
+/// For how long the place of a subscriber that broke the protocol, or went at once, stays taken for its address.
 pub const SUBSCRIBER_FORFEIT: Duration = Duration::from_secs(10);
+/// Who has gone before this, without a farewell, has gone at once: its subscription has cost the start and the end of
+/// a thread and was of no use to it.
+pub const SUBSCRIBER_STAY_MIN: Duration = Duration::from_secs(1);
 /// Frames of one vectored write to a subscriber.
 pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
 /// Bytes that a subscriber takes at once from the ring or the disk, and so holds in memory when it

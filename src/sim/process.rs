@@ -67,6 +67,28 @@ pub fn mappings(pid: u32) -> io::Result<u64> {
     Ok(read(pid, "maps")?.lines().count() as u64)
 }
 
+/// Processor time that this machine wanted since it started and others on the same hardware got. The kernel counts in
+/// steps of 10 ms; none where it is not told.
+pub fn stolen() -> io::Result<Duration> {
+    let text = fs::read_to_string("/proc/stat")?;
+    parse_stolen(&text, rustix::param::clock_ticks_per_second()).ok_or_else(|| {
+        let message = "/proc/stat is not as expected";
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
+}
+
+fn parse_stolen(stat: &str, ticks_per_second: u64) -> Option<Duration> {
+    let mut all = stat
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_whitespace();
+    let stolen: u64 = all.nth(7)?.parse().ok()?;
+    Some(Duration::from_secs_f64(
+        stolen as f64 / ticks_per_second as f64,
+    ))
+}
+
 fn read(pid: u32, file: &str) -> io::Result<String> {
     let path = PathBuf::from(format!("/proc/{pid}/{file}"));
     fs::read_to_string(&path)
@@ -112,6 +134,16 @@ fn parse_rollup(text: &str) -> Option<Memory> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_got_is_the_eighth_number_of_the_first_line() {
+        let text =
+            "cpu  1419454 139877 342940 1097214 28223 0 60041 9545 1 2\ncpu0 1 2 3 4 5 6 7 8\n";
+        assert_eq!(parse_stolen(text, 100), Some(Duration::from_millis(95_450)));
+        assert_eq!(parse_stolen("cpu 1 2 3", 100), None);
+        assert_eq!(parse_stolen("intr 1", 100), None);
+        stolen().unwrap();
+    }
 
     #[test]
     fn stat_is_read_behind_a_name_with_parentheses() {

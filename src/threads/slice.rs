@@ -6,6 +6,8 @@
 
 use std::{io, time::Duration};
 
+use rustix::process::getpriority_process;
+
 /// `struct sched_attr` in its first form (<https://man7.org/linux/man-pages/man2/sched_setattr.2.html>).
 #[repr(C)]
 #[derive(Default, Debug)]
@@ -44,6 +46,27 @@ pub fn run_when_idle() -> io::Result<()> {
         nice: 19,
         ..Attributes::default()
     })
+}
+
+/// Runs `body`; the threads that it spawns run before all that are not of this kind, as soon as they have something to do.
+/// Only the privileged may have that; false where they do not, and run like others.
+pub fn run_first<T>(body: impl FnOnce() -> T) -> (T, bool) {
+    let before = Attributes {
+        policy: libc::SCHED_OTHER as u32,
+        nice: getpriority_process(None).unwrap_or_default(),
+        ..Attributes::default()
+    };
+    let first = Attributes {
+        policy: libc::SCHED_FIFO as u32,
+        priority: 1,
+        ..Attributes::default()
+    };
+    let are_first = set_attributes(&first).is_ok();
+    let value = body();
+    if are_first {
+        let _ = set_attributes(&before);
+    }
+    (value, are_first)
 }
 
 fn set_attributes(attributes: &Attributes) -> io::Result<()> {
@@ -112,6 +135,29 @@ mod tests {
                 [0, 100_000].contains(&runtime) || runtime > 500_000,
                 "{runtime}"
             );
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn who_is_spawned_to_run_first_does_and_who_spawned_it_does_not() {
+        let thread = thread::spawn(|| {
+            let before = of_this_thread();
+            let (child, are_first) = run_first(|| {
+                let body = || {
+                    set(Duration::from_micros(100), 0).unwrap();
+                    of_this_thread().policy
+                };
+                thread::spawn(body).join().unwrap()
+            });
+            let after = of_this_thread();
+            assert_eq!((after.policy, after.nice), (before.policy, before.nice));
+            let expected = match are_first {
+                true => libc::SCHED_FIFO as u32,
+                // Not privileged.
+                false => before.policy,
+            };
+            assert_eq!(child, expected);
         });
         thread.join().unwrap();
     }

@@ -3,7 +3,7 @@
 use zlay::limits::SUBSCRIBERS_PER_ADDRESS_MAX;
 
 use crate::{
-    raw::{ACCEPT, Answer, Raw, STREAM, UPGRADE},
+    raw::{ACCEPT, Answer, CLOSE, FINAL, Raw, STREAM, UPGRADE},
     site::{Site, wait_until},
     stage::Stage,
 };
@@ -218,8 +218,32 @@ fn too_many_subscriptions_of_one_address_are_refused_with_a_wait() {
         let answer = Raw::ask(&relay, "GET", &target, &elsewhere);
         assert_eq!(answer.status, 101, "{query}");
     }
-    drop(subscribers.pop());
+    let mut leaver = subscribers.pop().unwrap();
+    leaver.send_frame(FINAL | CLOSE, &1000u16.to_be_bytes());
+    assert_eq!(leaver.close_code(), 1000);
     wait_until("a place is free", || {
         Raw::ask(&relay, "GET", STREAM, UPGRADE).status == 101
     });
+}
+
+/// Who is gone as soon as it is there, again and again, is held back by the limit too, although it has no more than one
+/// subscription at a time; others are not.
+///
+/// Rule 8: <https://atproto.com/specs/event-stream#websocket-transport>
+#[test]
+fn subscribers_that_go_at_once_keep_their_places_taken_for_a_while() {
+    let site = Site::new(1);
+    let relay = site.start();
+    let mut times = 0;
+    let answer = loop {
+        let answer = Raw::ask(&relay, "GET", STREAM, UPGRADE);
+        if answer.status != 101 {
+            break answer;
+        }
+        times += 1;
+    };
+    refused(&answer, 429, "gone at once");
+    assert_eq!(times, SUBSCRIBERS_PER_ADDRESS_MAX);
+    let elsewhere = format!("{UPGRADE}X-Forwarded-For: 203.0.113.9\r\n");
+    assert_eq!(Raw::ask(&relay, "GET", STREAM, &elsewhere).status, 101);
 }

@@ -4,6 +4,8 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use zlay::sim::{account::Account, event::Event};
@@ -17,6 +19,8 @@ use crate::{
 
 /// The exit code where the store fails.
 const EXIT_STORE: i32 = 71;
+/// So many events of half a megabyte are more than the store gathers in memory.
+const EVENTS_OF_A_FILE: usize = 72;
 
 /// Events of one account, each of more than one block of the store.
 fn large(account: &mut Account, count: usize) -> Vec<Event> {
@@ -278,6 +282,38 @@ fn a_disk_that_does_not_write_ends_the_relay() {
         let all: Vec<&Event> = events.iter().collect();
         Subscriber::from_the_beginning(&relay).expect(&all);
     }
+}
+
+/// What was gathered in memory is to become a file, and there is no room, where there was some a moment before: so
+/// nothing held the hosts up.
+#[test]
+fn a_file_for_which_there_is_no_room_costs_nothing() {
+    let mut site = Site::new(1);
+    let faults = Faults::of(&mut site);
+    let mut account = site.account(0);
+    let relay = site.start_crawling();
+    faults.fail("full", ".sst");
+    let mut events = large(&mut account, EVENTS_OF_A_FILE);
+    for event in &events {
+        site.network.publish(0, event);
+    }
+    // It ends with one of the first that are written after that; the others wait.
+    for _ in 0..30 {
+        events.push(site.publish_post(&mut account));
+        thread::sleep(Duration::from_millis(100));
+    }
+    let (status, log) = relay.ended();
+    assert_eq!(status.code(), Some(EXIT_STORE), "{log:#?}");
+    let mut lines = log.iter();
+    let why = lines.find(|line| line.contains("the sequencer ends"));
+    let why = why.unwrap();
+    assert!(
+        why.contains("No space left on device") && why.contains(".sst"),
+        "{why}"
+    );
+    faults.mend();
+    let all: Vec<&Event> = events.iter().collect();
+    Subscriber::from_the_beginning(&site.start()).expect(&all);
 }
 
 /// The disk gives back an error instead of what was written: to whoever asks for just that.

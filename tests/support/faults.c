@@ -1,6 +1,6 @@
 /* Makes calls of a program fail as a broken disk does. Preloaded; the file that FAULTS names says what
- * fails and in which files: "write", "sync" or "read", a space, and a part of their path. Without that
- * file, which a test writes and removes as it likes, nothing does. */
+ * fails and in which files: "write", "full" (writes, for which there is no room), "sync" or "read", a space, and a
+ * part of their path. Without that file, which a test writes and removes as it likes, nothing does. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+/* The error that a call fails with; 0 where it does not. */
 static int fails(const char *what, int fd) {
     const char *orders = getenv("FAULTS");
     char order[512], name[64], path[4096];
@@ -27,14 +28,17 @@ static int fails(const char *what, int fd) {
     if (!part)
         return 0;
     *part++ = 0;
-    if (strcmp(order, what) != 0)
+    int full = strcmp(order, "full") == 0;
+    if (strcmp(full ? "write" : order, what) != 0)
         return 0;
     snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
     length = readlink(name, path, sizeof path - 1);
     if (length <= 0)
         return 0;
     path[length] = 0;
-    return strstr(path, part) != NULL;
+    if (!strstr(path, part))
+        return 0;
+    return full ? ENOSPC : EIO;
 }
 
 #define FAILING(what, type, name, parameters, arguments)                                               \
@@ -42,8 +46,9 @@ static int fails(const char *what, int fd) {
         static type(*real) parameters;                                                                 \
         if (!real)                                                                                     \
             real = (type(*) parameters)dlsym(RTLD_NEXT, #name);                                        \
-        if (fails(what, fd)) {                                                                         \
-            errno = EIO;                                                                               \
+        int error = fails(what, fd);                                                                   \
+        if (error) {                                                                                   \
+            errno = error;                                                                             \
             return -1;                                                                                 \
         }                                                                                              \
         return real arguments;                                                                         \

@@ -34,7 +34,7 @@ impl Faults {
         faults
     }
 
-    /// From now on this (`write`, `sync`, `read`) fails in files with this in their path.
+    /// From now on this (`write`, `full`, `sync`, `read`) fails in files with this in their path.
     pub(crate) fn fail(&self, what: &str, part: &str) {
         let new = self.file("new");
         std::fs::write(&new, format!("{what} {part}")).unwrap();

@@ -10,7 +10,7 @@ use crate::{
         relay::{Client, Launch, Relay},
         tls::Tls,
     },
-    threads::Stop,
+    threads::{self, Stop},
 };
 
 /// Accounts that a host that attacks may have.
@@ -28,6 +28,9 @@ pub(super) struct Field {
     pub(super) pid: u32,
     /// An authority that the relay trusts, and a certificate of it for `localhost`.
     pub(super) tls: Tls,
+    /// Whether those who behave run before everybody else on this machine. They are on machines of their own, and
+    /// what an attack takes of the processor is not to be taken for a delay of the relay.
+    pub(super) runs_first: bool,
     ca_file: PathBuf,
 }
 
@@ -39,7 +42,8 @@ impl Field {
         mut launch: Launch,
         stop: &Stop,
     ) -> io::Result<(Arc<Field>, Relay)> {
-        let network = Arc::new(Network::start(config)?);
+        let (network, runs_first) = threads::run_first(|| Network::start(config));
+        let network = Arc::new(network?);
         let tls = Tls::new()?;
         let name = format!("zlay-siege-{:016x}.pem", fastrand::u64(..));
         let ca_file = std::env::temp_dir().join(name);
@@ -59,6 +63,7 @@ impl Field {
             pid: relay.pid(),
             network,
             tls,
+            runs_first,
             ca_file,
         });
         cli::crawl(&field.network, &field.client, stop)?;

@@ -48,7 +48,7 @@ pub(super) struct SiegeArgs {
     #[arg(long, default_value_t = 8.0)]
     seconds: f64,
     /// How often each attack is made, with a round of calm before each and one after the last.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Hosts, or clients, that attack at the same time.
     #[arg(long, default_value_t = 3)]
@@ -105,8 +105,9 @@ pub(super) fn run(args: &SiegeArgs, stop: &Stop) -> io::Result<bool> {
         environment: args.environment.clone(),
     };
     let (field, relay) = Field::start(&config, launch, stop)?;
+    let runs_first = field.runs_first;
     let mut rounds = Rounds::start(field, relay, args.accounts, args.rate, stop)?;
-    let mut report = Report::new(args);
+    let mut report = Report::new(args, runs_first);
     for attack in attacks {
         eprintln!("{}: {}", attack.name(), attack.about());
         let row = rounds.try_attack(attack, args.rounds, span, stop)?;

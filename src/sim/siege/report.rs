@@ -16,6 +16,7 @@ pub(super) struct Measured {
     delays: Vec<[Vec<u64>; 2]>,
     rss_max: u64,
     cpu: Duration,
+    stolen: Duration,
     time: Duration,
 }
 
@@ -30,9 +31,10 @@ impl Measured {
         self.rss_max
     }
 
-    /// It has used so much processor time in so much time.
-    pub(super) fn add_time(&mut self, cpu: Duration, time: Duration) {
+    /// In so much time it has used so much of the processor, and other machines had so much that this one wanted.
+    pub(super) fn add_time(&mut self, cpu: Duration, stolen: Duration, time: Duration) {
         self.cpu += cpu;
+        self.stolen += stolen;
         self.time += time;
     }
 
@@ -40,6 +42,10 @@ impl Measured {
     pub(super) fn add_delays(&mut self, mut delays: [Vec<u64>; 2]) {
         delays.iter_mut().for_each(|seen| seen.sort_unstable());
         self.delays.push(delays);
+    }
+
+    fn of_each_second(&self, time: Duration) -> f64 {
+        time.as_secs_f64() / self.time.as_secs_f64().max(1e-9)
     }
 
     fn figures(&self) -> Figures {
@@ -60,7 +66,8 @@ impl Measured {
             max_ms: worst(0, 100),
             first_p50_ms: middle(1, 50),
             first_p99_ms: middle(1, 99),
-            cpu: self.cpu.as_secs_f64() / self.time.as_secs_f64().max(1e-9),
+            cpu: self.of_each_second(self.cpu),
+            stolen: self.of_each_second(self.stolen),
             rss_max: self.rss_max,
         }
     }
@@ -82,7 +89,6 @@ fn median(sorted: &[f64]) -> f64 {
 
 /// One side of a comparison. Percentiles are those of the round in the middle: a disk that stands still for
 /// half a second does so beside attacks and without them, and in one round.
-
 #[derive(Clone, Copy, Serialize, Debug)]
 struct Figures {
     events: usize,
@@ -96,6 +102,8 @@ struct Figures {
     first_p99_ms: f64,
     /// Processor time of the relay in each second.
     cpu: f64,
+    /// Processor time in each second that other machines on the same hardware had instead of this one.
+    stolen: f64,
     rss_max: u64,
 }
 
@@ -178,6 +186,8 @@ pub(super) struct Report {
     events_per_second: f64,
     seconds: f64,
     rounds: usize,
+    /// Whether those who behave run before everybody else on the machine.
+    runs_first: bool,
     rows: Vec<Row>,
     /// What is over a bound, or is amiss.
     failures: Vec<String>,
@@ -211,7 +221,7 @@ fn words(differences: &Differences) -> String {
 }
 
 impl Report {
-    pub(super) fn new(args: &SiegeArgs) -> Report {
+    pub(super) fn new(args: &SiegeArgs, runs_first: bool) -> Report {
         Report {
             time: clock::datetime(clock::micros()),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
@@ -220,6 +230,7 @@ impl Report {
             events_per_second: args.rate,
             seconds: args.seconds,
             rounds: args.rounds,
+            runs_first,
             rows: Vec::new(),
             failures: Vec::new(),
             differences: Differences::default(),
@@ -251,8 +262,13 @@ impl Report {
     /// As Markdown.
     pub(super) fn text(&self) -> String {
         let mut text = format!(
-            "{} hosts that behave, {} events/s in all; {} attackers; {} rounds of {} s; {} cores; {}\n\n",
+            "{} hosts that behave{}, {} events/s in all; {} attackers; {} rounds of {} s; {} cores; {}\n\n",
             self.hosts,
+            if self.runs_first {
+                " and run first"
+            } else {
+                " and wait for the processor like all others (only root may have them run first)"
+            },
             self.events_per_second,
             self.attackers,
             self.rounds,
@@ -262,15 +278,15 @@ impl Report {
         );
         text.push_str(
             "| attack | p50 calm → attack, ms | p99 calm → attack, ms | ratio | in the worst rounds, ms \
-             | first events' p99, ms | ratio | relay's cores | MiB over calm | what the relay says |\n\
-             |---|---|---|---|---|---|---|---|---|---|\n",
+             | first events' p99, ms | ratio | relay's cores | stolen cores | MiB over calm | what the relay says |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|\n",
         );
         for row in &self.rows {
             let (calm, attack) = (&row.calm, &row.attack);
             let _ = writeln!(
                 text,
                 "| {} | {:.1} → {:.1} | {:.1} → {:.1} | {:.2} | {:.1} → {:.1} | {:.1} → {:.1} | {:.2} | {:.2} → {:.2} \
-                 | {:.0} | {} |",
+                 | {:.2} → {:.2} | {:.0} | {} |",
                 row.name,
                 calm.p50_ms,
                 attack.p50_ms,
@@ -284,6 +300,8 @@ impl Report {
                 row.first_ratio,
                 calm.cpu,
                 attack.cpu,
+                calm.stolen,
+                attack.stolen,
                 row.rss_over_mib,
                 row.seen,
             );
@@ -313,7 +331,8 @@ mod tests {
         let mut measured = Measured::default();
         measured.add_delays([delays, vec![7_000]]);
         measured.look(3 << 20);
-        measured.add_time(Duration::from_secs(1), Duration::from_secs(2));
+        let second = Duration::from_secs(1);
+        measured.add_time(second, second / 5, 2 * second);
         measured
     }
 
@@ -334,7 +353,10 @@ mod tests {
             (2.0, 1.0, 2.0)
         );
         assert_eq!(row.attack.p99_worst_ms, 9_000.0);
-        assert_eq!((row.calm.events, row.calm.cpu), (101, 0.5));
+        assert_eq!(
+            (row.calm.events, row.calm.cpu, row.calm.stolen),
+            (101, 0.5, 0.1)
+        );
         assert!(row.line().contains("×2.00"));
     }
 }

@@ -13,7 +13,12 @@ use super::{
     traffic::Traffic,
 };
 use crate::{
-    sim::{check::Checker, expected::Differences, process::Usage, relay::Relay},
+    sim::{
+        check::Checker,
+        expected::Differences,
+        process::{self, Usage},
+        relay::Relay,
+    },
     threads::{self, Role, Stop},
 };
 
@@ -46,8 +51,10 @@ impl Rounds {
         stop: &Stop,
     ) -> io::Result<Rounds> {
         let expected = field.network.expected().clone();
-        let checker = Checker::start(field.client.address(), expected)?;
-        let traffic = Traffic::start(field.clone(), accounts, rate, 1)?;
+        let address = field.client.address();
+        let (checker, _) = threads::run_first(|| Checker::start(address, expected));
+        let (traffic, _) = threads::run_first(|| Traffic::start(field.clone(), accounts, rate, 1));
+        let (checker, traffic) = (checker?, traffic?);
         stop.wait(WARM_UP);
         let mut rounds = Rounds {
             traffic: Some(traffic),
@@ -125,11 +132,13 @@ impl Rounds {
     fn measure(&mut self, span: Duration, into: &mut Measured, stop: &Stop) -> io::Result<()> {
         self.checker.stats.take_all_delays();
         let (before, began) = (Usage::of(self.field.pid)?, Instant::now());
+        let stolen_before = process::stolen()?;
         while began.elapsed() < span && !stop.wait(LOOK) {
             into.look(Usage::of(self.field.pid)?.rss);
         }
         let used = Usage::of(self.field.pid)?.cpu - before.cpu;
-        into.add_time(used, began.elapsed());
+        let stolen = process::stolen()?.saturating_sub(stolen_before);
+        into.add_time(used, stolen, began.elapsed());
         self.catch_up(stop)?;
         into.look(Usage::of(self.field.pid)?.rss);
         into.add_delays(self.checker.stats.take_all_delays());
