@@ -26,9 +26,7 @@ struct Attributes {
 /// Has the thread that calls this run so long at a time, and be so nice, if it is a normal one. Who has given the
 /// process another policy has had a reason.
 pub(super) fn set(slice: Duration, nice: i32) -> io::Result<()> {
-    // SAFETY: it takes a number, of which 0 is the thread that calls it, and only tells.
-    let policy = unsafe { libc::sched_getscheduler(0) };
-    if policy != libc::SCHED_OTHER {
+    if !is_normal() {
         return Ok(());
     }
     set_attributes(&Attributes {
@@ -37,6 +35,13 @@ pub(super) fn set(slice: Duration, nice: i32) -> io::Result<()> {
         runtime: u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX),
         ..Attributes::default()
     })
+}
+
+/// Whether nobody has given the thread that calls this, or the process, another policy.
+fn is_normal() -> bool {
+    // SAFETY: it takes a number, of which 0 is the thread that calls it, and only tells.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    policy == libc::SCHED_OTHER
 }
 
 /// Has the thread that calls this, and those that it spawns, run only where nothing else wants to.
@@ -49,7 +54,7 @@ pub fn run_when_idle() -> io::Result<()> {
 }
 
 /// Runs `body`; the threads that it spawns run before all that are not of this kind, as soon as they have something to do.
-/// Only the privileged may have that; false where they do not, and run like others.
+/// Only the privileged may have that, and normal threads ask for it; false where they do not, and run like others.
 pub fn run_first<T>(body: impl FnOnce() -> T) -> (T, bool) {
     let before = Attributes {
         policy: libc::SCHED_OTHER as u32,
@@ -61,7 +66,7 @@ pub fn run_first<T>(body: impl FnOnce() -> T) -> (T, bool) {
         priority: 1,
         ..Attributes::default()
     };
-    let are_first = set_attributes(&first).is_ok();
+    let are_first = is_normal() && set_attributes(&first).is_ok();
     let value = body();
     if are_first {
         let _ = set_attributes(&before);
