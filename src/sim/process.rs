@@ -84,9 +84,11 @@ fn parse_stolen(stat: &str, ticks_per_second: u64) -> Option<Duration> {
         .strip_prefix("cpu ")?
         .split_whitespace();
     let stolen: u64 = all.nth(7)?.parse().ok()?;
-    Some(Duration::from_secs_f64(
-        stolen as f64 / ticks_per_second as f64,
-    ))
+    Some(of_ticks(stolen, ticks_per_second))
+}
+
+fn of_ticks(ticks: u64, per_second: u64) -> Duration {
+    Duration::from_micros(ticks * 1_000_000 / per_second.max(1))
 }
 
 fn read(pid: u32, file: &str) -> io::Result<String> {
@@ -108,7 +110,7 @@ fn parse_stat(text: &str, ticks_per_second: u64, page_bytes: u64) -> Option<Usag
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     let ticks = field(14)? + field(15)?;
     Some(Usage {
-        cpu: Duration::from_micros(ticks * 1_000_000 / ticks_per_second.max(1)),
+        cpu: of_ticks(ticks, ticks_per_second),
         minor_faults: field(10)?,
         major_faults: field(12)?,
         threads: field(20)?,

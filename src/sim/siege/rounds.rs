@@ -51,10 +51,12 @@ impl Rounds {
         stop: &Stop,
     ) -> io::Result<Rounds> {
         let expected = field.network.expected().clone();
-        let address = field.client.address();
-        let (checker, _) = threads::run_first(|| Checker::start(address, expected));
-        let (traffic, _) = threads::run_first(|| Traffic::start(field.clone(), accounts, rate, 1));
-        let (checker, traffic) = (checker?, traffic?);
+        let (started, _) = threads::run_first(|| {
+            let checker = Checker::start(field.client.address(), expected)?;
+            let traffic = Traffic::start(field.clone(), accounts, rate, 1)?;
+            io::Result::Ok((checker, traffic))
+        });
+        let (checker, traffic) = started?;
         stop.wait(WARM_UP);
         let mut rounds = Rounds {
             traffic: Some(traffic),
