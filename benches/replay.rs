@@ -88,7 +88,7 @@ impl Pages {
         let mut frames = Vec::new();
         let page = SUBSCRIBER_PAGE_BYTES_MAX;
         self.store
-            .read_after(self.after, page, &mut frames)
+            .read_after(self.after, page, usize::MAX, &mut frames)
             .unwrap();
         self.after = match frames.last() {
             Some(last) if last.seq.get() < FRAMES as u64 => last.seq.get(),

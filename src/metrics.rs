@@ -437,6 +437,8 @@ metrics! {
     disk_full: Gauge = "relay_disk_full"
         "1 while nothing is taken of hosts because the disk is full, or 0.",
     ring_bytes: Gauge = "relay_ring_bytes" "Bytes of recent frames in memory.",
+    large_frames_bytes: Gauge = "relay_large_frames_bytes"
+        "Bytes of frames over 256 KiB that are kept in memory while subscribers take them.",
     subscribers: Gauge = "relay_subscribers" "Firehose subscribers now.",
     subscribers_accepted: Counter = "relay_subscribers_accepted_total" "Subscribers accepted.",
     subscribers_left: Family<Leave, Counter> = "relay_subscriber_disconnects_total"

@@ -64,13 +64,13 @@ impl Drop for Turn {
 }
 
 impl Ahead {
-    /// Reads pages of about `bytes_max` bytes that follow `after`; nothing where enough are read
+    /// Reads pages that follow `after`, of frames of up to `frame_bytes_max` bytes; nothing where enough are read
     /// ahead for already.
     pub(super) fn start(
         store: Arc<Store>,
         turns: &Turns,
         after: u64,
-        bytes_max: usize,
+        frame_bytes_max: usize,
     ) -> io::Result<Option<Ahead>> {
         let Some(turn) = turns.take() else {
             return Ok(None);
@@ -78,7 +78,7 @@ impl Ahead {
         let (sender, pages) = bounded(limits::READ_AHEAD_PAGES);
         let stack = limits::SERVICE_STACK_BYTES;
         let thread = threads::spawn(Role::Replay, "", stack, move || {
-            run(&store, after, bytes_max, &sender);
+            run(&store, after, frame_bytes_max, &sender);
         })?;
         Ok(Some(Ahead {
             pages,
@@ -87,16 +87,18 @@ impl Ahead {
         }))
     }
 
-    /// The next page; nothing after the last one, which is empty or says why there is no more.
+    /// The next page; nothing after the last one, which is empty or says why there is no more, or that a larger frame
+    /// follows.
     pub(super) fn next(&self) -> Option<Read> {
         self.pages.recv().ok()
     }
 }
 
-fn run(store: &Store, mut after: u64, bytes_max: usize, pages: &Sender<Read>) {
+fn run(store: &Store, mut after: u64, frame_bytes_max: usize, pages: &Sender<Read>) {
+    let bytes = limits::READ_AHEAD_PAGE_BYTES;
     loop {
         let mut frames = Vec::new();
-        let read = store.read_after(after, bytes_max, &mut frames);
+        let read = store.read_after(after, bytes, frame_bytes_max, &mut frames);
         let last = frames.last().map(|frame| frame.seq.get());
         let read = read.map(|page| (page, frames));
         if pages.send(read).is_err() {

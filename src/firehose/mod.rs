@@ -16,6 +16,7 @@ mod cursor;
 mod ear;
 pub mod frame;
 mod hidden;
+mod large;
 mod outbox;
 mod packer;
 mod registry;
@@ -40,7 +41,7 @@ pub use self::{
     registry::SubscriberInfo,
     ring::{Answer, Ring},
 };
-use self::{ahead::Turns, hidden::Hidden, registry::Registry};
+use self::{ahead::Turns, hidden::Hidden, large::LargeFrames, registry::Registry};
 use crate::{
     atproto::did::Did,
     crew::Crew,
@@ -87,9 +88,11 @@ pub struct Settings {
     pub timing: Timing,
     /// Bytes of the ring; [`limits::RING_BYTES_MAX`].
     pub ring_bytes_max: usize,
-    /// Bytes that one subscriber takes at once from the ring or the disk, and so holds in memory;
-    /// [`limits::SUBSCRIBER_PAGE_BYTES_MAX`].
+    /// Bytes that one subscriber takes at once from the ring or the disk, and so holds in memory; a longer frame is a
+    /// large one. [`limits::SUBSCRIBER_PAGE_BYTES_MAX`]
     pub page_bytes_max: usize,
+    /// Bytes of large frames that are kept for subscribers; [`limits::LARGE_FRAMES_BYTES_MAX`].
+    pub large_bytes_max: usize,
     /// The stack of each subscriber's thread, in bytes.
     pub stack_bytes: usize,
     /// Subscribers in all, and of one address.
@@ -103,6 +106,7 @@ impl Settings {
             timing: Timing::default(),
             ring_bytes_max: limits::RING_BYTES_MAX,
             page_bytes_max: limits::SUBSCRIBER_PAGE_BYTES_MAX,
+            large_bytes_max: limits::LARGE_FRAMES_BYTES_MAX,
             stack_bytes,
             subscribers_max: (limits::SUBSCRIBERS_MAX, limits::SUBSCRIBERS_PER_ADDRESS_MAX),
         }
@@ -114,6 +118,7 @@ impl Settings {
 pub struct Firehose {
     ring: Ring,
     hidden: Hidden,
+    large: Arc<LargeFrames>,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
     settings: Settings,
@@ -157,9 +162,12 @@ impl Firehose {
         let (news, heard) = bounded(1);
         let hidden = Hidden::new(store.hiding().map_err(io::Error::other)?);
         let (total, per_address) = settings.subscribers_max;
+        let (bytes, turns) = (settings.large_bytes_max, limits::LARGE_FRAME_TURNS);
+        let large = LargeFrames::new(bytes, turns, Arc::clone(&metrics));
         let firehose = Arc::new(Firehose {
             ring: Ring::new(settings.ring_bytes_max, store.last_seq()),
             hidden,
+            large: Arc::new(large),
             store,
             metrics,
             settings,

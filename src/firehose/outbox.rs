@@ -18,8 +18,18 @@ pub(super) struct Outbox {
     /// Partly written, and how many bytes of it.
     begun: Option<(Chunk, usize)>,
     urgent: VecDeque<Bytes>,
-    /// What the stream brings; filled by the subscriber.
+    /// What the stream brings; filled by the subscriber. One that is large is the last.
     pub(super) frames: VecDeque<Frame>,
+    /// A large frame that comes after all of these, and is not in memory now.
+    aside: Option<Aside>,
+}
+
+/// Where a frame goes on that is not in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Aside {
+    pub(super) seq: u64,
+    /// So many bytes of it were written.
+    pub(super) offset: usize,
 }
 
 #[derive(Debug)]
@@ -41,7 +51,71 @@ pub(super) struct Written {
 
 impl Outbox {
     pub(super) fn is_empty(&self) -> bool {
-        self.begun.is_none() && self.urgent.is_empty() && self.frames.is_empty()
+        self.begun.is_none()
+            && self.urgent.is_empty()
+            && self.frames.is_empty()
+            && self.aside.is_none()
+    }
+
+    /// Whether what follows in the stream may be queued: no frame is, and none of more than `large` bytes is being
+    /// written, or to be.
+    pub(super) fn wants_frames(&mut self, large: usize) -> bool {
+        self.frames.is_empty() && self.aside.is_none() && self.large(large).is_none()
+    }
+
+    /// The frame of more than `large` bytes that is in it: its seq, and its bytes.
+    pub(super) fn large(&mut self, large: usize) -> Option<(u64, &mut Bytes)> {
+        let begun = self.begun.as_mut();
+        let begun = begun.and_then(|(chunk, _)| Some((chunk.seq?, &mut chunk.bytes)));
+        let last = self.frames.back_mut();
+        let last = last.map(|frame| (frame.seq.get(), &mut frame.bytes));
+        let mut both = [begun, last].into_iter().flatten();
+        both.find(|(_, bytes)| bytes.len() > large)
+    }
+
+    /// Takes a frame of more than `large` bytes out of memory; where there is none, nothing.
+    pub(super) fn put_aside(&mut self, large: usize) {
+        let begun = self
+            .begun
+            .take_if(|(chunk, _)| chunk.seq.is_some() && chunk.bytes.len() > large);
+        if let Some((chunk, offset)) = begun {
+            let seq = chunk.seq.unwrap_or_default();
+            self.aside = Some(Aside { seq, offset });
+            return;
+        }
+        let last = self.frames.back().filter(|frame| frame.bytes.len() > large);
+        if let Some(seq) = last.map(|frame| frame.seq.get()) {
+            self.frames.pop_back();
+            self.push_aside(seq);
+        }
+    }
+
+    /// Queues a large frame that was not yet read.
+    pub(super) fn push_aside(&mut self, seq: u64) {
+        self.aside = Some(Aside { seq, offset: 0 });
+    }
+
+    /// What has to be brought back before anything else can be written.
+    pub(super) fn awaits(&self) -> Option<Aside> {
+        let comes_next = self.begun.is_none() && self.frames.is_empty();
+        self.aside.filter(|_| comes_next)
+    }
+
+    /// Puts the frame that was awaited in its place.
+    pub(super) fn bring_back(&mut self, frame: Frame) {
+        let offset = self.aside.take().map_or(0, |aside| aside.offset);
+        if offset == 0 {
+            self.frames.push_back(frame);
+            return;
+        }
+        let seq = Some(frame.seq.get());
+        let bytes = frame.bytes;
+        self.begun = Some((Chunk { bytes, seq }, offset));
+    }
+
+    /// Whether a frame was begun whose end is not in memory: no word can be said before it.
+    pub(super) fn is_torn(&self) -> bool {
+        self.aside.is_some_and(|aside| aside.offset > 0)
     }
 
     /// Queues a frame that goes first. Of many that wait for a client which does not read, the
@@ -57,6 +131,7 @@ impl Outbox {
     pub(super) fn clear(&mut self) {
         self.urgent.clear();
         self.frames.clear();
+        self.aside.take_if(|aside| aside.offset == 0);
     }
 
     /// Writes as much as one call takes.
@@ -187,6 +262,57 @@ mod tests {
         }
         assert_eq!(outbox.urgent.len(), limits::SUBSCRIBER_URGENT_FRAMES_MAX);
         assert_eq!(**outbox.urgent.back().unwrap(), 999u32.to_be_bytes());
+    }
+
+    #[test]
+    fn a_large_frame_is_put_aside_and_brought_back_where_it_was() {
+        const LARGE: usize = 10;
+        let whole = frame(3, LARGE + 1);
+        for sip in 0..=1 {
+            let mut outbox = Outbox::default();
+            outbox.put_aside(LARGE);
+            assert!(outbox.wants_frames(LARGE) && outbox.is_empty());
+            outbox.frames.extend([frame(1, 2), whole.clone()]);
+            let mut socket = Sip(Vec::new(), 2 + sip);
+            outbox.write(&mut socket).unwrap();
+            assert!(!outbox.wants_frames(LARGE));
+            assert_eq!(outbox.large(LARGE).map(|(seq, _)| seq), Some(3));
+            outbox.put_aside(LARGE);
+            let aside = Aside {
+                seq: 3,
+                offset: sip,
+            };
+            assert_eq!(outbox.awaits(), Some(aside));
+            assert_eq!(outbox.large(LARGE), None);
+            assert!(!outbox.wants_frames(LARGE) && !outbox.is_empty());
+            assert_eq!(outbox.is_torn(), sip > 0);
+            // What is urgent waits as long as the frame is torn.
+            outbox.push_urgent(vec![0xaa].into());
+            outbox.bring_back(whole.clone());
+            assert_eq!(outbox.awaits(), None);
+            socket.1 = 100;
+            let written = outbox.write(&mut socket).unwrap();
+            assert_eq!(written.seq, Some(3));
+            assert!(outbox.is_empty());
+            let expected: &[u8] = match sip {
+                0 => b"\x01\x01\xaa\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03",
+                _ => b"\x01\x01\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\xaa",
+            };
+            assert_eq!(socket.0, expected);
+        }
+    }
+
+    #[test]
+    fn an_end_forgets_a_large_frame_that_was_not_begun_and_no_other() {
+        let mut outbox = Outbox::default();
+        outbox.push_aside(7);
+        outbox.clear();
+        assert!(outbox.is_empty());
+        outbox.frames.push_back(frame(7, 3));
+        outbox.write(&mut Sip(Vec::new(), 1)).unwrap();
+        outbox.put_aside(2);
+        outbox.clear();
+        assert!(outbox.is_torn());
     }
 
     proptest! {

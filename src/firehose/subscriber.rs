@@ -2,6 +2,7 @@
 //! clients say.
 
 use std::{
+    collections::VecDeque,
     fmt,
     io::{self, Read},
     net::{Shutdown, TcpStream},
@@ -20,10 +21,12 @@ use super::{
     cursor::{Cursor, Start},
     ear::{Ear, READ_BYTES},
     frame::{self, CloseCode},
-    outbox::{Outbox, Written},
+    large::{Place, Turn},
+    outbox::{Aside, Outbox, Written},
     registry::Registration,
 };
 use crate::{
+    atproto::seq::Seq,
     limits,
     metrics::labels::{Leave, Tier},
     store::{Page, StoreError},
@@ -48,6 +51,8 @@ pub(super) fn spawn(firehose: &Arc<Firehose>, subscription: Subscription) -> io:
         position: 0,
         is_fresh: true,
         outbox: Outbox::default(),
+        has_room: true,
+        large: None,
         page: Vec::new(),
         pages_behind: 0,
         ahead: None,
@@ -95,6 +100,10 @@ struct Subscriber {
     /// Nothing of the stream was taken yet.
     is_fresh: bool,
     outbox: Outbox,
+    /// The socket may take something.
+    has_room: bool,
+    /// What lets it have the large frame of the outbox.
+    large: Option<Large>,
     /// Room for a page of the store.
     page: Vec<Frame>,
     /// Pages in a row that came from the store.
@@ -113,6 +122,15 @@ struct Subscriber {
     heard_at: Instant,
     /// When the first ping since the last sign of life was sent.
     asked_at: Option<Instant>,
+}
+
+/// What lets a subscriber have a large frame in memory, for as long as this is held.
+#[derive(Debug)]
+enum Large {
+    /// It is kept for all who send it.
+    Kept(#[expect(dead_code, reason = "held")] Place),
+    /// Only few have theirs at once, and none of those waits for its socket.
+    Mine(#[expect(dead_code, reason = "held")] Turn),
 }
 
 /// Why a subscription ends.
@@ -259,11 +277,22 @@ impl Subscriber {
             if self.outbox.is_empty() {
                 self.moved_at = now;
             }
-            if self.outbox.frames.is_empty() {
+            if self
+                .outbox
+                .wants_frames(self.firehose.settings.page_bytes_max)
+            {
+                self.large = None;
                 self.fill()?;
             }
+            if let Some(aside) = self.outbox.awaits()
+                && self.has_room
+            {
+                self.bring_back(aside, now)?;
+            }
             self.keep_alive(now)?;
-            if self.outbox.is_empty() || !self.send(now)? {
+            let has_all = !self.outbox.is_empty() && self.outbox.awaits().is_none();
+            if !has_all || !self.send(now)? {
+                self.settle();
                 self.sleep(now)?;
             }
         }
@@ -320,12 +349,17 @@ impl Subscriber {
         if self.ahead.is_none() && self.pages_behind >= limits::READ_AHEAD_AFTER_PAGES {
             self.ahead = self.start_ahead();
         }
-        let next = self.ahead.as_ref().and_then(Ahead::next).transpose()?;
-        if let Some((Page::Frames, frames)) = next
-            && !frames.is_empty()
-        {
-            self.outbox.frames.extend(frames);
-            return Ok(());
+        match self.ahead.as_ref().and_then(Ahead::next).transpose()? {
+            Some((Page::Frames, frames)) if !frames.is_empty() => {
+                self.outbox.frames.extend(frames);
+                return Ok(());
+            }
+            Some((Page::Large(seq), _)) => {
+                self.ahead = None;
+                self.expect_large(seq);
+                return Ok(());
+            }
+            _ => {}
         }
         // At its end there is nothing, and what that means shows here.
         self.ahead = None;
@@ -334,8 +368,8 @@ impl Subscriber {
 
     fn start_ahead(&self) -> Option<Ahead> {
         let Firehose { store, turns, .. } = &*self.firehose;
-        let bytes = limits::READ_AHEAD_PAGE_BYTES;
-        let started = Ahead::start(Arc::clone(store), turns, self.position, bytes);
+        let large = self.firehose.settings.page_bytes_max;
+        let started = Ahead::start(Arc::clone(store), turns, self.position, large);
         // Without a thread it takes longer.
         started.unwrap_or_else(|error| {
             log::warn!(error:% = error; "no thread to read ahead for a subscriber");
@@ -347,16 +381,9 @@ impl Subscriber {
         let store = &self.firehose.store;
         let last = store.last_seq();
         let bytes = self.firehose.settings.page_bytes_max;
-        let (of, after) = (Arc::clone(store), self.position);
-        let mut frames = std::mem::take(&mut self.page);
-        let read = self.firehose.crew.run(move || {
-            let page = of.read_after(after, bytes, &mut frames);
-            page.map(|page| (page, frames))
-        });
-        // A panic was counted and logged where it happened.
-        let (page, frames) = read.ok_or(End::Vanished)??;
-        self.page = frames;
+        let page = self.read_page(self.position, bytes, bytes)?;
         match page {
+            Page::Large(seq) => self.expect_large(seq),
             Page::Frames if self.page.is_empty() => {
                 // Nothing lies between here and the last seq: the ring begins beyond a jump.
                 self.position = self.position.max(last);
@@ -367,6 +394,96 @@ impl Subscriber {
             Page::Pruned => return Err(End::TooSlow),
         }
         Ok(())
+    }
+
+    /// Has a page of the store read.
+    fn read_page(&mut self, after: u64, bytes: usize, frame_bytes: usize) -> Result<Page, End> {
+        let store = Arc::clone(&self.firehose.store);
+        let mut frames = std::mem::take(&mut self.page);
+        let read = self.firehose.crew.run(move || {
+            let page = store.read_after(after, bytes, frame_bytes, &mut frames);
+            page.map(|page| (page, frames))
+        });
+        // A panic was counted and logged where it happened.
+        let (page, frames) = read.ok_or(End::Vanished)??;
+        self.page = frames;
+        Ok(page)
+    }
+
+    /// The frame that follows in the store is a large one.
+    fn expect_large(&mut self, seq: u64) {
+        // What was read ahead has ended here; what comes behind this may be worth it.
+        self.pages_behind = 1;
+        self.outbox.push_aside(seq);
+        self.position = seq;
+        self.is_fresh = false;
+    }
+
+    /// Gets the large frame that is to be written next, if it can be had now.
+    fn bring_back(&mut self, aside: Aside, now: Instant) -> Result<(), End> {
+        let Some(frame) = self.large_frame(aside.seq)? else {
+            // The client could take more: the time that passes is not its own.
+            self.moved_at = now;
+            return Ok(());
+        };
+        self.outbox.bring_back(frame);
+        if aside.offset == 0 {
+            // Before its first byte it can still be hidden.
+            self.firehose.hidden.cover(&mut self.outbox.frames);
+        }
+        Ok(())
+    }
+
+    fn large_frame(&mut self, number: u64) -> Result<Option<Frame>, End> {
+        let firehose = Arc::clone(&self.firehose);
+        let Some(seq) = Seq::new(number) else {
+            return Ok(None);
+        };
+        let kept = |large: &mut Option<Large>, (place, bytes)| {
+            *large = Some(Large::Kept(place));
+            Ok(Some(Frame { seq, bytes }))
+        };
+        if let Some(taken) = firehose.large.take(number) {
+            return kept(&mut self.large, taken);
+        }
+        let (before, mut found) = (number - 1, VecDeque::new());
+        if firehose.ring.read_after(before, 1, 1, &mut found) == Answer::Frames {
+            // The ring has it in memory anyway.
+            return Ok(found.pop_front());
+        }
+        let Some(turn) = firehose.large.turn(limits::LARGE_FRAME_PATIENCE) else {
+            return Ok(None);
+        };
+        if let Some(taken) = firehose.large.take(number) {
+            return kept(&mut self.large, taken);
+        }
+        let page = self.read_page(before, 1, usize::MAX)?;
+        let Some(frame) = self.page.pop().filter(|_| page == Page::Frames) else {
+            // It has left the window.
+            return Err(End::TooSlow);
+        };
+        if let Some(taken) = firehose.large.keep(number, &frame.bytes) {
+            return kept(&mut self.large, taken);
+        }
+        self.large = Some(Large::Mine(turn));
+        Ok(Some(frame))
+    }
+
+    /// Whoever has to wait has no large frame in memory that is not kept for all.
+    fn settle(&mut self) {
+        if matches!(self.large, Some(Large::Kept(_))) {
+            return;
+        }
+        let large = self.firehose.settings.page_bytes_max;
+        if let Some((seq, bytes)) = self.outbox.large(large) {
+            if let Some((place, shared)) = self.firehose.large.keep(seq, bytes) {
+                *bytes = shared;
+                self.large = Some(Large::Kept(place));
+                return;
+            }
+            self.outbox.put_aside(large);
+        }
+        self.large = None;
     }
 
     /// Reads what the client says, a little at a time, so that pings are answered between two
@@ -432,7 +549,10 @@ impl Subscriber {
     fn send(&mut self, now: Instant) -> Result<bool, End> {
         let written = match self.write()? {
             Ok(written) => written,
-            Err(error) if is_later(&error) => return Ok(false),
+            Err(error) if is_later(&error) => {
+                self.has_room = false;
+                return Ok(false);
+            }
             Err(error) => return Err(error.into()),
         };
         self.moved_at = now;
@@ -504,6 +624,7 @@ impl Subscriber {
         entry.wake_up();
         // A socket that is ready for more than frames has words, or is broken.
         self.has_words |= !(ready & !PollFlags::OUT).is_empty();
+        self.has_room |= ready.intersects(PollFlags::OUT | PollFlags::ERR | PollFlags::HUP);
         if ready.intersects(PollFlags::ERR | PollFlags::HUP) {
             self.ear.hear_out();
         }
@@ -513,6 +634,10 @@ impl Subscriber {
     /// Says why, closes, and waits a moment for the client to have read it.
     fn finish(&mut self, end: End) -> io::Result<()> {
         self.outbox.clear();
+        if self.outbox.is_torn() {
+            // No word can be said in the middle of a frame.
+            return Ok(());
+        }
         let (code, reason, error) = match end {
             End::Vanished => return Ok(()),
             End::Closed(payload) => {

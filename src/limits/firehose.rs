@@ -37,6 +37,14 @@ pub const SUBSCRIBER_WRITE_FRAMES_MAX: usize = 64;
 /// Bytes that a subscriber takes at once from the ring or the disk, and so holds in memory when it
 /// does not read.
 pub const SUBSCRIBER_PAGE_BYTES_MAX: usize = 256 << 10;
+/// Bytes of frames longer than that which are kept for subscribers that wait for their sockets, all of them together;
+/// a dozen of the longest.
+pub const LARGE_FRAMES_BYTES_MAX: usize = 64 << 20;
+/// Where those are full: subscribers that have a long frame in memory at the same time while it is written. They give it
+/// back when their socket takes no more, and read it again.
+pub const LARGE_FRAME_TURNS: usize = 4;
+/// How long a subscriber waits for such a turn before it looks at what else there is to do.
+pub const LARGE_FRAME_PATIENCE: Duration = Duration::from_millis(100);
 /// Subscribers for which the store is read ahead at the same time, where there are as many cores; the others have
 /// each page read when they need it, which is slower.
 pub const READ_AHEADS_MAX: usize = 8;

@@ -217,6 +217,7 @@ impl Parts for MemoryPort {
         let waiting = metrics.events_waiting.get();
         vec![
             part("ring", None, Some(metrics.ring_bytes.get())),
+            part("large_frames", None, Some(metrics.large_frames_bytes.get())),
             part("inbox", None, Some(metrics.inbox_bytes.get())),
             part("parked", Some(waiting), Some(metrics.parked_bytes.get())),
             part("held", None, Some(metrics.held_bytes.get())),

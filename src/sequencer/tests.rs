@@ -141,7 +141,9 @@ impl Fixture {
     fn check(&self) {
         let published = self.published.lock().unwrap();
         let mut stored = Vec::new();
-        self.store.read_after(0, 64 << 20, &mut stored).unwrap();
+        self.store
+            .read_after(0, 64 << 20, usize::MAX, &mut stored)
+            .unwrap();
         let own = published.len().min(stored.len());
         let stored = &stored[stored.len() - own..];
         for (a, b) in published.iter().zip(stored) {

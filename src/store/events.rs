@@ -16,6 +16,8 @@ use crate::{
 pub enum Page {
     /// The frames that follow, gap-free; none when the reader has seen everything.
     Frames,
+    /// The frame that follows has this seq and is larger than was asked for.
+    Large(u64),
     /// The reader is behind the window: what follows its position is no longer (all) there.
     Pruned,
 }
@@ -47,16 +49,18 @@ impl Store {
     }
 
     /// Appends the frames that follow `after` to `frames`, in the order of their seq: about
-    /// `bytes_max` bytes of them, and at least one if there is one. Every page has its own
-    /// iterator, because one that lives for minutes keeps deleted files on disk.
+    /// `bytes_max` bytes of them, and at least one if there is one, but none of more than `frame_bytes_max`. Every page
+    /// has its own iterator, because one that lives for minutes keeps deleted files on disk.
     pub fn read_after(
         &self,
         after: u64,
         bytes_max: usize,
+        frame_bytes_max: usize,
         frames: &mut Vec<Frame>,
     ) -> Result<Page, StoreError> {
         let last = self.last_seq();
         let start = frames.len();
+        let mut large = None;
         let family = self.db.family(Family::Events);
         // Below what glibc maps anew for every read (limits::MMAP_THRESHOLD_BYTES).
         let readahead = options::scan(bytes_max.min(192 << 10));
@@ -78,6 +82,10 @@ impl Store {
                 break;
             }
             let (_, frame) = event_parts(seq, value)?;
+            if frame.len() > frame_bytes_max {
+                large = (frames.len() == start).then_some(seq.get());
+                break;
+            }
             bytes += frame.len();
             frames.push(Frame {
                 seq,
@@ -91,7 +99,7 @@ impl Store {
             frames.truncate(start);
             return Ok(Page::Pruned);
         }
-        Ok(Page::Frames)
+        Ok(large.map_or(Page::Frames, Page::Large))
     }
 
     /// When the first event at or above `seq` was written, in milliseconds since 1970; none where there

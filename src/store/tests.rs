@@ -54,7 +54,9 @@ fn read_all(store: &Store, after: u64) -> Vec<u64> {
     loop {
         let mut frames: Vec<Frame> = Vec::new();
         assert_eq!(
-            store.read_after(after, 10_000, &mut frames).unwrap(),
+            store
+                .read_after(after, 10_000, usize::MAX, &mut frames)
+                .unwrap(),
             Page::Frames
         );
         let Some(last) = frames.last() else {
@@ -157,9 +159,32 @@ fn pages_go_on_across_memory_and_files() {
     assert_eq!(read_all(&store, u64::MAX), [0; 0]);
     // One frame at least, however small the page.
     let mut frames = Vec::new();
-    store.read_after(5, 1, &mut frames).unwrap();
+    store.read_after(5, 1, usize::MAX, &mut frames).unwrap();
     assert_eq!(frames.len(), 1);
     assert_eq!(frames[0].seq.get(), 6);
+}
+
+#[test]
+fn a_page_ends_before_a_frame_that_is_too_large_and_names_it() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let mut batch = store.batch();
+    for (seq, len) in [(1, 10), (2, 11), (3, 10)] {
+        batch.put_event(Seq::new(seq).unwrap(), seq, &vec![0; len]);
+    }
+    store.commit(batch).unwrap();
+    let page = |after, frame_bytes_max| {
+        let mut frames = Vec::new();
+        let page = store.read_after(after, 1 << 20, frame_bytes_max, &mut frames);
+        let seqs: Vec<u64> = frames.iter().map(|frame| frame.seq.get()).collect();
+        (page.unwrap(), seqs)
+    };
+    assert_eq!(page(0, 10), (Page::Frames, vec![1]));
+    assert_eq!(page(1, 10), (Page::Large(2), vec![]));
+    assert_eq!(page(1, 11), (Page::Frames, vec![2, 3]));
+    assert_eq!(page(2, 10), (Page::Frames, vec![3]));
+    store.prune(3, None).unwrap();
+    assert_eq!(page(1, 10), (Page::Pruned, vec![]));
 }
 
 #[test]
@@ -260,7 +285,9 @@ fn time_moves_the_window_to_the_event() {
             (pruned + 1..=1000).collect::<Vec<_>>()
         );
         let mut frames = Vec::new();
-        let page = store.read_after(pruned - 1, 1 << 20, &mut frames).unwrap();
+        let page = store
+            .read_after(pruned - 1, 1 << 20, usize::MAX, &mut frames)
+            .unwrap();
         assert_eq!((page, frames.len()), (Page::Pruned, 0));
     }
 }
@@ -344,13 +371,17 @@ fn a_reader_that_races_with_retention_never_sees_a_hole() {
             let (mut after, mut outdated) = (0, 0);
             while after < 4000 {
                 let mut frames = Vec::new();
-                match store.read_after(after, 5_000, &mut frames).unwrap() {
+                match store
+                    .read_after(after, 5_000, usize::MAX, &mut frames)
+                    .unwrap()
+                {
                     Page::Frames => {
                         for frame in frames {
                             assert_eq!(frame.seq.get(), after + 1);
                             after += 1;
                         }
                     }
+                    Page::Large(seq) => panic!("{seq} is not large"),
                     Page::Pruned => {
                         assert!(frames.is_empty());
                         outdated += 1;
@@ -526,7 +557,9 @@ fn a_damaged_file_is_an_error_and_never_a_wrong_frame() {
         Err(error) => assert!(matches!(error, OpenError::Damaged { .. }), "{error}"),
         Ok(store) => {
             let mut frames = Vec::new();
-            let error = store.read_after(0, usize::MAX, &mut frames).unwrap_err();
+            let error = store
+                .read_after(0, usize::MAX, usize::MAX, &mut frames)
+                .unwrap_err();
             assert!(matches!(error, StoreError::Rocks(_)), "{error}");
             assert!(frames.iter().all(|f| *f.bytes == *frame(f.seq.get())));
         }
@@ -573,7 +606,11 @@ fn a_damaged_entry_is_named_and_ends_no_thread() {
     assert!(store.hosts().is_err());
     fill(&store, 1..=3);
     put(Family::Events, &event_key(2), b"short");
-    assert!(store.read_after(0, 1 << 20, &mut Vec::new()).is_err());
+    assert!(
+        store
+            .read_after(0, 1 << 20, usize::MAX, &mut Vec::new())
+            .is_err()
+    );
 }
 
 #[test]

@@ -76,27 +76,8 @@ fn event_of(frame: &Frame) -> Event<'_> {
     event
 }
 
-/// The payload of a frame.
-fn content(frame: &Frame) -> &[u8] {
-    let header_len = match frame.bytes[1] {
-        127 => 10,
-        126 => 4,
-        _ => 2,
-    };
-    &frame.bytes[header_len..]
-}
-
 fn down(did: Did, seq: u64) -> Vec<(Did, Option<Takedown>)> {
     vec![(did, Some(Takedown { seq, at_ms: AT_MS }))]
-}
-
-impl Client {
-    /// Reads these frames, byte for byte, and nothing else.
-    fn expect_frames(&mut self, frames: &[Frame]) {
-        for frame in frames {
-            assert_eq!(*self.message(), *content(frame), "seq {}", frame.seq);
-        }
-    }
 }
 
 /// Rule 143: <https://atproto.com/specs/account#hosting-status-propagation>

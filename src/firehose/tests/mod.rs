@@ -2,6 +2,7 @@
 
 mod clients;
 mod hidden;
+mod large;
 mod stream;
 
 use std::{
@@ -174,6 +175,13 @@ impl Client {
         }
     }
 
+    /// Reads these frames, byte for byte, and nothing else.
+    fn expect_frames(&mut self, frames: &[Frame]) {
+        for frame in frames {
+            assert_eq!(*self.message(), *content(frame), "seq {}", frame.seq);
+        }
+    }
+
     /// Reads up to the close frame; how many messages came before, and the frame.
     fn until_close(&mut self) -> (Vec<Bytes>, CloseCode, String) {
         let mut messages = Vec::new();
@@ -197,6 +205,16 @@ impl Client {
         assert!(last.starts_with(b"\xa1\x62op\x20\xa2\x65error"), "{last:?}");
         assert!(contains(last, name), "{last:?}");
     }
+}
+
+/// The payload of a frame.
+fn content(frame: &Frame) -> &[u8] {
+    let header_len = match frame.bytes[1] {
+        127 => 10,
+        126 => 4,
+        _ => 2,
+    };
+    &frame.bytes[header_len..]
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
