@@ -58,6 +58,8 @@ pub struct Timing {
     pub wake_gather: Duration,
     /// [`limits::WAKE_GATHER_MANY`]
     pub wake_gather_many: Duration,
+    /// [`limits::WAKE_PAUSE`]
+    pub wake_pause: Duration,
     /// [`limits::SUBSCRIBER_STALL_MAX`]
     pub stall_max: Duration,
     /// [`limits::SUBSCRIBER_PING_INTERVAL`]
@@ -73,6 +75,7 @@ impl Default for Timing {
         Timing {
             wake_gather: limits::WAKE_GATHER,
             wake_gather_many: limits::WAKE_GATHER_MANY,
+            wake_pause: limits::WAKE_PAUSE,
             stall_max: limits::SUBSCRIBER_STALL_MAX,
             ping_interval: limits::SUBSCRIBER_PING_INTERVAL,
             silent_max: limits::SUBSCRIBER_SILENT_MAX,

@@ -99,16 +99,22 @@ impl Registry {
         })
     }
 
-    /// Wakes those who wait for frames; how many that were.
-    pub(super) fn wake_sleeping(&self) -> usize {
-        let mut woken = 0;
-        for entry in self.lock().by_id.values() {
-            if entry.sleeping.swap(false, Ordering::SeqCst) {
+    /// Wakes those who wait for frames: `most` of them, from this number on, those who have been here longest first.
+    /// The number of the next one who waits, if there is one.
+    pub(super) fn wake_sleeping(&self, from: u64, most: usize) -> Option<u64> {
+        let mut left = most;
+        for (id, entry) in self.lock().by_id.range(from..) {
+            if left == 0 {
+                // As in `falls_asleep`: not a mere read.
+                if entry.sleeping.fetch_or(false, Ordering::SeqCst) {
+                    return Some(*id);
+                }
+            } else if entry.sleeping.swap(false, Ordering::SeqCst) {
                 entry.bell.ring();
-                woken += 1;
+                left -= 1;
             }
         }
-        woken
+        None
     }
 
     /// Wakes everybody, whatever they wait for.
@@ -201,6 +207,12 @@ impl Entry {
         self.bell.silence();
     }
 
+    /// Whether it does not wait for frames.
+    #[cfg(test)]
+    pub(super) fn is_awake(&self) -> bool {
+        !self.sleeping.load(Ordering::SeqCst)
+    }
+
     fn info(&self) -> SubscriberInfo {
         SubscriberInfo {
             id: self.id,
@@ -260,16 +272,40 @@ mod tests {
         let peer = "192.0.2.1:5".parse().unwrap();
         let one = registry.register(peer, String::new()).unwrap();
         let rings = |entry: &Entry| rustix::io::read(&entry.bell, &mut [0u8; 8]).is_ok();
-        assert_eq!(registry.wake_sleeping(), 0);
+        let wake = || registry.wake_sleeping(0, 9);
+        wake();
         assert!(!rings(&one.entry));
         assert!(one.entry.falls_asleep(|| false));
-        assert_eq!(registry.wake_sleeping(), 1);
-        assert_eq!(registry.wake_sleeping(), 0);
+        wake();
         assert!(rings(&one.entry));
+        wake();
+        assert!(!rings(&one.entry));
         assert!(!one.entry.falls_asleep(|| true), "there is news");
-        registry.wake_sleeping();
+        wake();
         assert!(!rings(&one.entry));
         registry.wake_all();
         assert!(rings(&one.entry));
+    }
+
+    #[test]
+    fn who_was_not_reached_is_named() {
+        let registry = Arc::new(Registry::default());
+        let peer = "192.0.2.1:5".parse().unwrap();
+        let registered: Vec<Registration> = (0..5)
+            .map(|_| registry.register(peer, String::new()).unwrap())
+            .collect();
+        let sleep = |ids: &[usize]| {
+            let asleep = ids
+                .iter()
+                .all(|id| registered[id - 1].entry.falls_asleep(|| false));
+            assert!(asleep);
+        };
+        sleep(&[1, 3, 5]);
+        assert_eq!(registry.wake_sleeping(0, 2), Some(5));
+        assert_eq!(registry.wake_sleeping(4, 1), None);
+        sleep(&[2, 4]);
+        assert_eq!(registry.wake_sleeping(3, 1), None);
+        assert_eq!(registry.wake_sleeping(0, 0), Some(2));
+        assert_eq!(registry.wake_sleeping(0, 1), None);
     }
 }

@@ -601,7 +601,7 @@ impl Subscriber {
             if !has_own_pace && !entry.falls_asleep(|| ring.head() > self.position) {
                 return Ok(());
             }
-            let look_at = has_own_pace.then(|| now + limits::SUBSCRIBER_OWN_PACE);
+            let look_at = has_own_pace.then(|| now + own_pace(entry.id()));
             let ping_at = self.sent_at + timing.ping_interval;
             let silent_at = self.asked_at.map(|at| at + timing.silent_max);
             let deadlines = [silent_at, look_at].into_iter().flatten();
@@ -703,6 +703,12 @@ impl Subscriber {
         }
         Ok(())
     }
+}
+
+/// How often the subscriber of this number looks for frames when it says too much.
+fn own_pace(id: u64) -> Duration {
+    let spread = limits::SUBSCRIBER_OWN_PACE_SPREAD;
+    limits::SUBSCRIBER_OWN_PACE + spread / 64 * (id % 64) as u32
 }
 
 /// Whether a call only has to be made again.

@@ -9,12 +9,17 @@ pub const RING_BYTES_MAX: usize = 32 << 20;
 pub const PACK_BYTES: usize = super::MMAP_THRESHOLD_BYTES;
 /// A longer frame has a block of its own, so that the end of a block that is left free is short.
 pub const PACK_FRAME_BYTES_MAX: usize = 32 << 10;
-/// After sleeping subscribers were woken, frames gather this long before they are woken again.
+/// After the first [`WAKE_FIRST`] sleeping subscribers were woken, frames gather this long before they are woken again.
 pub const WAKE_GATHER: Duration = Duration::from_millis(3);
-/// The same where [`WAKE_MANY`] were woken: a wake-up costs as much as sending several frames.
+/// The same of the others: a wake-up costs as much as sending several frames.
 pub const WAKE_GATHER_MANY: Duration = Duration::from_millis(6);
-/// So many subscribers are woken less often, which they notice as milliseconds.
-pub const WAKE_MANY: usize = 50;
+/// So many subscribers are woken together: those that have been here longest.
+pub const WAKE_FIRST: usize = 50;
+/// So many of the others are woken at once for each core, with [`WAKE_PAUSE`] between: more keep all cores busy for
+/// milliseconds, for which events wait.
+pub const WAKE_PORTION_A_CORE: usize = 16;
+/// See [`WAKE_PORTION_A_CORE`].
+pub const WAKE_PAUSE: Duration = Duration::from_millis(1);
 /// How often a subscriber that is being sent frames is listened to, so that its pings are answered.
 pub const SUBSCRIBER_LISTEN_INTERVAL: Duration = Duration::from_millis(20);
 /// Bytes that a subscriber may say at once, all of which is passed over but for pings: more than any
@@ -27,6 +32,8 @@ pub const SUBSCRIBER_SAID_FRAME_BYTES: usize = 1 << 10;
 /// How often frames are looked for on behalf of a subscriber that says too much: it is not woken for each of them, as
 /// others are.
 pub const SUBSCRIBER_OWN_PACE: Duration = Duration::from_millis(100);
+/// Each of them does so a little less often than another, by up to so much more, so that they do not all come together.
+pub const SUBSCRIBER_OWN_PACE_SPREAD: Duration = Duration::from_millis(50);
 /// For how long the place of a subscriber that broke the protocol, or went at once, stays taken for its address.
 pub const SUBSCRIBER_FORFEIT: Duration = Duration::from_secs(10);
 /// Who has gone before this, without a farewell, has gone at once: its subscription has cost the start and the end of

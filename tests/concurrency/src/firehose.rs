@@ -35,5 +35,6 @@ impl Seq {
 pub(crate) struct Timing {
     pub(crate) wake_gather: Duration,
     pub(crate) wake_gather_many: Duration,
+    pub(crate) wake_pause: Duration,
     pub(crate) close_timeout: Duration,
 }

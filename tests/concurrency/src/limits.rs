@@ -15,4 +15,6 @@ pub(crate) const HOST_ACCOUNTS_PER_EVENT_A_SECOND: u64 = 1;
 pub(crate) const HOST_EVENTS_A_DAY_PER_ACCOUNT: u64 = 1;
 pub(crate) const HOST_THROTTLED_CALM: Duration = Duration::from_secs(1);
 pub(crate) const HOST_THROTTLED_SHOWN: Duration = Duration::from_secs(1);
-pub(crate) const WAKE_MANY: usize = 4;
+/// One together, then one after the other.
+pub(crate) const WAKE_FIRST: usize = 1;
+pub(crate) const WAKE_PORTION_A_CORE: usize = 1;
