@@ -37,6 +37,15 @@ struct Kept {
     holders: usize,
 }
 
+impl State {
+    /// The frame of this seq, if it is kept, for one holder more.
+    fn hold(&mut self, seq: u64) -> Option<Bytes> {
+        let kept = self.kept.get_mut(&seq)?;
+        kept.holders += 1;
+        Some(kept.bytes.clone())
+    }
+}
+
 /// Keeps a frame; when the last is dropped, the frame goes.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -65,33 +74,29 @@ impl LargeFrames {
 
     /// The frame of this seq, if it is kept.
     pub(super) fn take(self: &Arc<Self>, seq: u64) -> Option<(Place, Bytes)> {
-        let mut state = self.lock();
-        let kept = state.kept.get_mut(&seq)?;
-        kept.holders += 1;
+        let bytes = self.lock().hold(seq)?;
         let of = Arc::clone(self);
-        Some((Place { of, seq }, kept.bytes.clone()))
+        Some((Place { of, seq }, bytes))
     }
 
     /// Keeps a frame: as it is kept already, or as it is given, or not at all where there is no room.
     pub(super) fn keep(self: &Arc<Self>, seq: u64, bytes: &Bytes) -> Option<(Place, Bytes)> {
-        if let Some(taken) = self.take(seq) {
-            return Some(taken);
-        }
         let mut state = self.lock();
-        // Another may have been faster since: what it has kept stays.
-        if state.kept.contains_key(&seq) || state.bytes + bytes.len() > self.bytes_max {
-            return None;
-        }
-        let bytes = bytes.clone();
-        let kept = Kept {
-            bytes: bytes.clone(),
-            holders: 1,
-        };
-        state.kept.insert(seq, kept);
-        state.bytes += bytes.len();
-        self.metrics.large_frames_bytes.set(state.bytes as u64);
+        let held = state.hold(seq).or_else(|| {
+            if state.bytes + bytes.len() > self.bytes_max {
+                return None;
+            }
+            let kept = Kept {
+                bytes: bytes.clone(),
+                holders: 1,
+            };
+            state.kept.insert(seq, kept);
+            state.bytes += bytes.len();
+            self.metrics.large_frames_bytes.set(state.bytes as u64);
+            Some(bytes.clone())
+        });
         let of = Arc::clone(self);
-        Some((Place { of, seq }, bytes))
+        held.map(|bytes| (Place { of, seq }, bytes))
     }
 
     /// A turn, if there is one within `patience`.

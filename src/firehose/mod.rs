@@ -14,6 +14,7 @@ mod bell;
 mod client_frames;
 mod cursor;
 mod ear;
+mod end;
 pub mod frame;
 mod hidden;
 mod large;

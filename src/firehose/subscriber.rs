@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     io::{self, Read},
     net::{Shutdown, TcpStream},
     os::fd::AsFd,
@@ -17,21 +16,16 @@ use socket2::{SockRef, TcpKeepalive};
 use super::{
     Admission, Answer, Firehose, Frame, Subscription,
     ahead::Ahead,
-    client_frames::{ClientFrame, Parser, Violation},
+    client_frames::{ClientFrame, Parser},
     cursor::{Cursor, Start},
     ear::{Ear, READ_BYTES},
-    frame::{self, CloseCode},
+    end::End,
+    frame,
     large::{Place, Turn},
     outbox::{Aside, Outbox, Written},
     registry::Registration,
 };
-use crate::{
-    atproto::seq::Seq,
-    limits,
-    metrics::labels::{Leave, Tier},
-    store::{Page, StoreError},
-    threads::Role,
-};
+use crate::{atproto::seq::Seq, limits, metrics::labels::Tier, store::Page, threads::Role};
 
 /// Starts the thread of a subscriber.
 pub(super) fn spawn(firehose: &Arc<Firehose>, subscription: Subscription) -> io::Result<()> {
@@ -133,76 +127,6 @@ enum Large {
     Mine(#[expect(dead_code, reason = "held")] Turn),
 }
 
-/// Why a subscription ends.
-#[derive(Debug)]
-enum End {
-    /// The client said so.
-    Closed(Vec<u8>),
-    /// The connection is gone, or nobody answers on it.
-    Vanished,
-    /// The client takes nothing, or what it needs has left the window.
-    TooSlow,
-    /// The cursor is beyond the last seq.
-    Future,
-    /// The client sent what no client may send.
-    Violation,
-    /// The relay stops.
-    Stopping,
-    /// The operator has sent it away.
-    Dismissed,
-    /// The store can not be read.
-    Failed(StoreError),
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            End::Closed(_) => "closed by the client",
-            End::Vanished => "the connection is gone",
-            End::TooSlow => "too slow",
-            End::Future => "its cursor is in the future",
-            End::Violation => "it broke the protocol",
-            End::Stopping => "the relay stops",
-            End::Dismissed => "sent away by the operator",
-            End::Failed(error) => return fmt::Display::fmt(error, f),
-        })
-    }
-}
-
-impl End {
-    /// What it is counted as.
-    fn reason(&self) -> Leave {
-        match self {
-            End::Closed(_) => Leave::Closed,
-            End::Vanished => Leave::Gone,
-            End::TooSlow => Leave::TooSlow,
-            End::Future => Leave::FutureCursor,
-            End::Violation => Leave::Protocol,
-            End::Stopping => Leave::Stopping,
-            End::Dismissed => Leave::Dismissed,
-            End::Failed(_) => Leave::Failed,
-        }
-    }
-}
-
-impl From<io::Error> for End {
-    fn from(_: io::Error) -> End {
-        End::Vanished
-    }
-}
-
-impl From<Violation> for End {
-    fn from(_: Violation) -> End {
-        End::Violation
-    }
-}
-
-impl From<StoreError> for End {
-    fn from(error: StoreError) -> End {
-        End::Failed(error)
-    }
-}
-
 /// Counts a subscriber for as long as it is served.
 struct Counted<'a>(&'a Firehose);
 
@@ -239,14 +163,7 @@ impl Subscriber {
     fn report(&self, end: &End) {
         let metrics = &self.firehose.metrics;
         let entry = &self.registration.entry;
-        let level = match end {
-            End::TooSlow => log::Level::Info,
-            End::Failed(_) => log::Level::Error,
-            End::Closed(_) | End::Vanished | End::Future | End::Violation | End::Stopping => {
-                log::Level::Debug
-            }
-            End::Dismissed => log::Level::Info,
-        };
+        let level = end.level();
         metrics.subscribers_left.inc(end.reason());
         let position = entry.position.load(Ordering::Relaxed);
         log::log!(
@@ -449,7 +366,7 @@ impl Subscriber {
         let (before, mut found) = (number - 1, VecDeque::new());
         if firehose.ring.read_after(before, 1, 1, &mut found) == Answer::Frames {
             // The ring has it in memory anyway.
-            return Ok(found.pop_front());
+            return Ok(found.pop_front().filter(|frame| frame.seq == seq));
         }
         let Some(turn) = firehose.large.turn(limits::LARGE_FRAME_PATIENCE) else {
             return Ok(None);
@@ -458,7 +375,8 @@ impl Subscriber {
             return kept(&mut self.large, taken);
         }
         let page = self.read_page(before, 1, usize::MAX)?;
-        let Some(frame) = self.page.pop().filter(|_| page == Page::Frames) else {
+        let found = self.page.pop().filter(|frame| frame.seq == seq);
+        let Some(frame) = found.filter(|_| page == Page::Frames) else {
             // It has left the window.
             return Err(End::TooSlow);
         };
@@ -638,32 +556,13 @@ impl Subscriber {
             // No word can be said in the middle of a frame.
             return Ok(());
         }
-        let (code, reason, error) = match end {
-            End::Vanished => return Ok(()),
-            End::Closed(payload) => {
-                self.outbox.push_urgent(frame::close_reply(&payload));
-                return self.drain();
-            }
-            End::TooSlow => {
-                let error = frame::error("ConsumerTooSlow", "Stream consumer too slow");
-                (CloseCode::Policy, "ConsumerTooSlow", Some(error))
-            }
-            End::Future => {
-                let error = frame::error("FutureCursor", "Cursor in the future.");
-                (CloseCode::Policy, "FutureCursor", Some(error))
-            }
-            End::Failed(_) => {
-                let error = frame::error("InternalServerError", "The relay failed");
-                (CloseCode::Internal, "InternalServerError", Some(error))
-            }
-            End::Violation => (CloseCode::Policy, "ProtocolError", None),
-            End::Stopping => (CloseCode::GoingAway, "The relay stops", None),
-            End::Dismissed => (CloseCode::GoingAway, "Disconnected by the operator", None),
-        };
-        if let Some(error) = error {
-            self.outbox.push_urgent(error);
+        let words = end.last_words();
+        if words.is_empty() {
+            return Ok(());
         }
-        self.outbox.push_urgent(frame::close(code, reason));
+        for word in words {
+            self.outbox.push_urgent(word);
+        }
         self.drain()
     }
 
