@@ -2,12 +2,12 @@
 //! however many list or replay everything at once, they take what events and live subscribers leave, and
 //! wait for each other.
 
-use std::{io, thread};
+use std::{io, ops::RangeInclusive, thread};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use crate::{
-    limits::{CREW_MAX, CREW_MIN, HTTP_STACK_BYTES},
+    limits::HTTP_STACK_BYTES,
     threads::{self, Role, Thread},
 };
 
@@ -23,9 +23,10 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// Starts threads of this role, as many as there are cores within the limits.
-    pub fn start(role: Role) -> io::Result<Crew> {
+    /// Starts threads of this role, one for so many cores, within these bounds.
+    pub fn start(role: Role, cores_each: usize, bounds: RangeInclusive<usize>) -> io::Result<Crew> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
+        let count = (cores / cores_each).clamp(*bounds.start(), *bounds.end());
         let (jobs, waiting) = unbounded::<Job>();
         let start = |n: usize| {
             let waiting = waiting.clone();
@@ -35,7 +36,6 @@ impl Crew {
                 }
             })
         };
-        let count = cores.clamp(CREW_MIN, CREW_MAX);
         let threads = threads::spawn_all(count, start)?;
         Ok(Crew {
             jobs,
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn few_work_at_once_and_all_are_served() {
-        let crew = Crew::start(Role::List).unwrap();
+        let crew = Crew::start(Role::List, 1, 3..=3).unwrap();
         let (now, most) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
         thread::scope(|scope| {
             for n in 0..100 {
@@ -85,13 +85,13 @@ mod tests {
                 });
             }
         });
-        assert!(most.into_inner() <= CREW_MAX);
+        assert!(most.into_inner() <= 3);
     }
 
     #[test]
     fn a_panic_costs_one_answer() {
-        let crew = Crew::start(Role::List).unwrap();
-        for _ in 0..2 * CREW_MAX {
+        let crew = Crew::start(Role::List, 1, 3..=3).unwrap();
+        for _ in 0..6 {
             assert_eq!(crew.run(|| -> u8 { panic!("on purpose") }), None);
         }
         assert_eq!(crew.run(|| 7), Some(7));

@@ -30,7 +30,7 @@ pub(super) struct Ahead {
     _turn: Turn,
 }
 
-/// How many subscribers are read ahead for, one for each core within the limits; the others read for themselves.
+/// How many subscribers are read ahead for ([`limits::READ_AHEADS`]); the others have each page read when they need it.
 #[derive(Clone, Debug)]
 pub(super) struct Turns {
     taken: Arc<AtomicUsize>,
@@ -44,7 +44,8 @@ impl Turns {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Turns {
             taken: Arc::default(),
-            most: cores.clamp(limits::READ_AHEADS_MIN, limits::READ_AHEADS_MAX),
+            most: (cores / limits::REPLAY_CORES_EACH)
+                .clamp(*limits::READ_AHEADS.start(), *limits::READ_AHEADS.end()),
         }
     }
 

@@ -178,7 +178,11 @@ impl Firehose {
             admissions: Arc::new(Admissions::new(total, per_address)),
             registry: Arc::default(),
             turns: Turns::new(),
-            crew: Crew::start(Role::Replay)?,
+            crew: Crew::start(
+                Role::Replay,
+                limits::REPLAY_CORES_EACH,
+                limits::REPLAY_THREADS,
+            )?,
             spawner: Spawner::start(Role::Ticker)?,
             news,
             stop,

@@ -35,7 +35,7 @@ use crate::{
         HTTP_ACCEPT_RETRY, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX,
         HTTP_HEAD_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_LINGER, HTTP_REFUSAL_TIMEOUT, HTTP_REFUSALS_MAX,
         HTTP_RETRY_AFTER, HTTP_STACK_BYTES, HTTP_STOP_TIMEOUT, HTTP_THREAD_IDLE,
-        HTTP_WRITE_TIMEOUT, LISTEN_BACKLOG,
+        HTTP_WRITE_TIMEOUT, LIST_THREADS, LISTEN_BACKLOG,
     },
     metrics::{
         Metrics,
@@ -157,7 +157,7 @@ impl FrontDoor {
             wake: Arc::clone(&wake),
             gate: Arc::clone(&gate),
             times: bounds.times,
-            crew: Crew::start(Role::List)?,
+            crew: Crew::start(Role::List, 1, LIST_THREADS)?,
         });
         let (refused, to_refuse) = bounded(HTTP_REFUSALS_MAX);
         let refuser_wake = Arc::clone(&wake);

@@ -1,6 +1,6 @@
 //! Bounds of subscribers.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// Recent frames kept in memory for subscribers, in bytes; who is behind them reads from disk.
 pub const RING_BYTES_MAX: usize = 32 << 20;
@@ -52,11 +52,9 @@ pub const LARGE_FRAMES_BYTES_MAX: usize = 64 << 20;
 pub const LARGE_FRAME_TURNS: usize = 4;
 /// How long a subscriber waits for such a turn before it looks at what else there is to do.
 pub const LARGE_FRAME_PATIENCE: Duration = Duration::from_millis(100);
-/// Subscribers for which the store is read ahead at the same time, where there are as many cores; the others have
-/// each page read when they need it, which is slower.
-pub const READ_AHEADS_MAX: usize = 8;
-/// The same where there are fewer cores.
-pub const READ_AHEADS_MIN: usize = 2;
+/// Subscribers for which the store is read ahead at the same time: one for every [`super::REPLAY_CORES_EACH`] cores
+/// within these bounds; the others have each page read when they need it, which is slower.
+pub const READ_AHEADS: RangeInclusive<usize> = 1..=8;
 /// Pages that are read ahead of one subscriber, beside the one that is being read.
 pub const READ_AHEAD_PAGES: usize = 2;
 /// Bytes of such a page: larger than those of [`SUBSCRIBER_PAGE_BYTES_MAX`], because a page begins and

@@ -1,16 +1,18 @@
 //! Bounds of what the process takes of the machine, and of its start and its end.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// How nice the threads of hosts are (<https://man7.org/linux/man-pages/man7/sched.7.html>): with
 /// this, each gets about a tenth of what others of the relay get when there is not enough for all.
 pub const HOST_NICE: i32 = 10;
-/// Threads of a crew at least: one makes pages of lists, another reads the store for subscribers that are
-/// far behind. It has one for each core up to [`CREW_MAX`]. So what strangers take of the machine does not
-/// grow with their number.
-pub const CREW_MIN: usize = 4;
-/// See [`CREW_MIN`].
-pub const CREW_MAX: usize = 16;
+/// How many threads make pages of lists: one for each core within these bounds. So what strangers take of the machine
+/// does not grow with their number.
+pub const LIST_THREADS: RangeInclusive<usize> = 4..=16;
+/// How many threads read the store for subscribers that are far behind, and send to them: one for every
+/// [`REPLAY_CORES_EACH`] cores within these bounds. More of them send no more, and take the cores from events.
+pub const REPLAY_THREADS: RangeInclusive<usize> = 1..=8;
+/// See [`REPLAY_THREADS`] and [`super::READ_AHEADS`].
+pub const REPLAY_CORES_EACH: usize = 2;
 /// How nice the threads are that read the past for subscribers: what happens now goes before. A third of what a host
 /// gets: the thread of a host that has run for its slice waits until as much has gone to all others that want to
 /// run, by what each gets.

@@ -4,7 +4,7 @@ use std::{net::Shutdown, sync::atomic::AtomicBool, thread};
 
 use super::*;
 use crate::{
-    limits::{CREW_MAX, HTTP_BODY_BYTES_MAX, HTTP_HEADERS_MAX},
+    limits::{HTTP_BODY_BYTES_MAX, HTTP_HEADERS_MAX, LIST_THREADS},
     testing::wait_until,
 };
 
@@ -373,7 +373,7 @@ fn lists_keep_nothing_else_waiting() {
     // What a slow disk would do.
     let disk = relay.fake.accounts.lock().unwrap();
     let done = Arc::new(AtomicBool::new(false));
-    let askers: Vec<_> = (0..3 * CREW_MAX)
+    let askers: Vec<_> = (0..3 * LIST_THREADS.end())
         .map(|_| {
             let done = Arc::clone(&done);
             thread::spawn(move || {
@@ -382,7 +382,7 @@ fn lists_keep_nothing_else_waiting() {
             })
         })
         .collect();
-    let waiting = 3 * CREW_MAX as u64;
+    let waiting = 3 * *LIST_THREADS.end() as u64;
     wait_until("all wait for a list", || {
         relay.app.metrics.http_connections.get() == waiting
     });
