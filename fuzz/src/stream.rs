@@ -48,6 +48,7 @@ impl Stream {
         let timing = Timing {
             wake_gather: Duration::from_micros(50),
             wake_gather_many: Duration::from_micros(100),
+            wake_pause: Duration::from_micros(50),
             close_timeout: Duration::from_secs(60),
         };
         let body = move || ticker::tick(&ticking.registry, &heard, &ticking.stop, &timing);

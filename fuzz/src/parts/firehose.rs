@@ -31,5 +31,6 @@ pub(crate) use packer::Packer;
 pub(crate) struct Timing {
     pub(crate) wake_gather: Duration,
     pub(crate) wake_gather_many: Duration,
+    pub(crate) wake_pause: Duration,
     pub(crate) close_timeout: Duration,
 }
