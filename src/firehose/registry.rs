@@ -99,6 +99,11 @@ impl Registry {
         })
     }
 
+    /// How many subscribe.
+    pub(super) fn count(&self) -> usize {
+        self.lock().by_id.len()
+    }
+
     /// Wakes those who wait for frames: `most` of them, from this number on, those who have been here longest first.
     /// The number of the next one who waits, if there is one.
     pub(super) fn wake_sleeping(&self, from: u64, most: usize) -> Option<u64> {

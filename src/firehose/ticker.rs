@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, select};
 
 use super::{Timing, registry::Registry};
 use crate::{
-    limits::{WAKE_FIRST, WAKE_PORTION_A_CORE},
+    limits::{WAKE_FIRST, WAKE_MANY, WAKE_PORTION_A_CORE},
     threads::Stop,
 };
 
@@ -44,7 +44,7 @@ pub(super) fn tick(registry: &Registry, heard: &Receiver<()>, stop: &Stop, timin
 }
 
 /// Who is woken when. A few hundred threads that wake up at the same moment keep every core busy for milliseconds, and
-/// events, which pass five threads, wait behind them. So only those who have been here longest are woken
+/// events, which pass five threads, wait behind them. So of many only those who have been here longest are woken
 /// together; the others follow, less often, a few at a time.
 #[derive(Debug)]
 struct Rounds {
@@ -89,7 +89,9 @@ impl Rounds {
         if self.first_due && now >= self.first_at {
             self.first_due = false;
             self.first_at = now + timing.wake_gather;
-            self.behind = registry.wake_sleeping(0, WAKE_FIRST);
+            let are_many = registry.count() > WAKE_MANY;
+            let most = if are_many { WAKE_FIRST } else { usize::MAX };
+            self.behind = registry.wake_sleeping(0, most);
             if self.behind.is_none() {
                 // These were all.
                 self.others_due = false;
@@ -177,8 +179,8 @@ mod tests {
 
     #[test]
     fn a_few_are_woken_together() {
-        let few = WAKE_FIRST as u64;
-        let mut stage = Stage::new(WAKE_FIRST);
+        let few = WAKE_MANY as u64;
+        let mut stage = Stage::new(WAKE_MANY);
         assert_eq!(stage.step(0), (vec![], None));
         stage.rounds.hear();
         assert_eq!(stage.step(10), (ids(1..=few), None));
@@ -191,21 +193,22 @@ mod tests {
     #[test]
     fn of_many_the_first_are_woken_as_ever_and_the_others_little_by_little() {
         let first = WAKE_FIRST as u64;
-        let mut stage = Stage::new(WAKE_FIRST + 35);
+        let mut stage = Stage::new(WAKE_MANY + 1);
         stage.rounds.hear();
         // The first, and a portion of the others.
         assert_eq!(stage.step(0), (ids(1..=first + 10), Some(1)));
         stage.rounds.hear();
         assert_eq!(stage.step(1), (ids(first + 11..=first + 20), Some(2)));
         assert_eq!(stage.step(2), (ids(first + 21..=first + 30), Some(3)));
+        let last = WAKE_MANY as u64 + 1;
         let mut rest = ids(1..=first);
-        rest.extend(ids(first + 31..=first + 35));
+        rest.extend(ids(first + 31..=last));
         // What was said at 1 the first hear at 3, and the others when it is time for a round.
         assert_eq!(stage.step(3), (rest, Some(6)));
         assert_eq!(stage.step(6), (ids(first + 1..=first + 10), Some(7)));
         assert_eq!(stage.step(7).1, Some(8));
         assert_eq!(stage.step(8).1, Some(9));
-        assert_eq!(stage.step(9), (ids(first + 31..=first + 35), None));
+        assert_eq!(stage.step(9), (ids(first + 31..=last), None));
     }
 
     /// Whatever happens when: who sleeps while there is news is woken within a bounded time.
@@ -213,7 +216,7 @@ mod tests {
     fn nobody_sleeps_through_news() {
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let mut stage = Stage::new(WAKE_FIRST + 60);
+            let mut stage = Stage::new(WAKE_MANY + 26);
             let mut waiting: Vec<Option<u64>> = vec![None; stage.subscribers.len()];
             let mut next: Option<u64> = None;
             for ms in 0..200 {

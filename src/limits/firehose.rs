@@ -9,15 +9,17 @@ pub const RING_BYTES_MAX: usize = 32 << 20;
 pub const PACK_BYTES: usize = super::MMAP_THRESHOLD_BYTES;
 /// A longer frame has a block of its own, so that the end of a block that is left free is short.
 pub const PACK_FRAME_BYTES_MAX: usize = 32 << 10;
-/// After the first [`WAKE_FIRST`] sleeping subscribers were woken, frames gather this long before they are woken again.
+/// After sleeping subscribers were woken, frames gather this long before they are woken again.
 pub const WAKE_GATHER: Duration = Duration::from_millis(3);
-/// The same of the others: a wake-up costs as much as sending several frames.
+/// More subscribers than this are many. Of those only the first [`WAKE_FIRST`] are woken so often.
+pub const WAKE_MANY: usize = 50;
+/// The others of many are woken no sooner again than after this: a wake-up costs as much as sending several frames.
 pub const WAKE_GATHER_MANY: Duration = Duration::from_millis(6);
-/// So many subscribers are woken together: those that have been here longest.
-pub const WAKE_FIRST: usize = 50;
+/// Of many subscribers so many are woken together: those that have been here longest.
+pub const WAKE_FIRST: usize = 16;
 /// So many of the others are woken at once for each core, with [`WAKE_PAUSE`] between: more keep all cores busy for
 /// milliseconds, for which events wait.
-pub const WAKE_PORTION_A_CORE: usize = 16;
+pub const WAKE_PORTION_A_CORE: usize = 64;
 /// See [`WAKE_PORTION_A_CORE`].
 pub const WAKE_PAUSE: Duration = Duration::from_millis(1);
 /// How often a subscriber that is being sent frames is listened to, so that its pings are answered.

@@ -16,5 +16,6 @@ pub(crate) const HOST_EVENTS_A_DAY_PER_ACCOUNT: u64 = 1;
 pub(crate) const HOST_THROTTLED_CALM: Duration = Duration::from_secs(1);
 pub(crate) const HOST_THROTTLED_SHOWN: Duration = Duration::from_secs(1);
 /// One together, then one after the other.
+pub(crate) const WAKE_MANY: usize = 1;
 pub(crate) const WAKE_FIRST: usize = 1;
 pub(crate) const WAKE_PORTION_A_CORE: usize = 1;
