@@ -22,11 +22,16 @@ pub struct Crew {
     _threads: Vec<Thread>,
 }
 
+/// One for so many cores of this machine, within these bounds.
+pub fn for_cores(cores_each: usize, bounds: RangeInclusive<usize>) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    (cores / cores_each).clamp(*bounds.start(), *bounds.end())
+}
+
 impl Crew {
     /// Starts threads of this role, one for so many cores, within these bounds.
     pub fn start(role: Role, cores_each: usize, bounds: RangeInclusive<usize>) -> io::Result<Crew> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let count = (cores / cores_each).clamp(*bounds.start(), *bounds.end());
+        let count = for_cores(cores_each, bounds);
         let (jobs, waiting) = unbounded::<Job>();
         let start = |n: usize| {
             let waiting = waiting.clone();

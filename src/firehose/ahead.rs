@@ -7,14 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    thread,
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Frame;
 use crate::{
-    limits,
+    crew, limits,
     store::{Page, Store, StoreError},
     threads::{self, Role, Thread},
 };
@@ -41,11 +40,9 @@ struct Turn(Turns);
 
 impl Turns {
     pub(super) fn new() -> Turns {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         Turns {
             taken: Arc::default(),
-            most: (cores / limits::REPLAY_CORES_EACH)
-                .clamp(*limits::READ_AHEADS.start(), *limits::READ_AHEADS.end()),
+            most: crew::for_cores(limits::REPLAY_CORES_EACH, limits::READ_AHEADS),
         }
     }
 
