@@ -152,11 +152,12 @@ fn who_waits_for_a_turn_is_not_too_slow() {
     let turns: Vec<_> = (0..limits::LARGE_FRAME_TURNS)
         .map(|_| relay.firehose.large.turn(Duration::ZERO).unwrap())
         .collect();
-    let mut client = relay.connect(Some("0"));
+    let _client = relay.connect(Some("0"));
     wait_until("it has come", || relay.firehose.subscribers().len() == 1);
     thread::sleep(Duration::from_secs(1));
-    let sent = relay.firehose.subscribers()[0].bytes;
-    assert_eq!(sent, 0);
+    assert_eq!(relay.metrics().bytes_sent.get(), 0);
+    assert_eq!(relay.metrics().subscribers_left.get(Leave::TooSlow), 0);
     drop(turns);
-    client.expect_frames(&frames);
+    // How fast a client reads is not looked at here: on a busy machine it may well be too slow from now on.
+    wait_until("it is sent", || relay.metrics().bytes_sent.get() > 0);
 }
