@@ -10,14 +10,18 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 
-use super::{stream::Stream, upgrade::upgrade};
+use super::{
+    pool::Pool,
+    stream::Stream,
+    tls::{Room, TlsStream, Transport},
+    upgrade::upgrade,
+};
 use crate::{
     atproto::hostname::Endpoint,
     limits::{
-        HOST_CONNECT_TIMEOUT, HOST_HANDSHAKE_TIMEOUT, HOST_PING_INTERVAL, HOST_TLS_BUFFER_BYTES,
-        HOST_WRITE_TIMEOUT,
+        HOST_CONNECT_TIMEOUT, HOST_HANDSHAKE_TIMEOUT, HOST_PING_INTERVAL, HOST_WRITE_TIMEOUT,
     },
     metrics::labels::Connect,
     outbound::Outbound,
@@ -164,6 +168,7 @@ pub(super) fn dial(
     endpoint: &Endpoint,
     cursor: Option<u64>,
     plug: &Plug,
+    rooms: &Arc<Pool<Room>>,
 ) -> Result<Connection, DialError> {
     let tcp = outbound
         .connect(endpoint, HOST_CONNECT_TIMEOUT)
@@ -172,7 +177,7 @@ pub(super) fn dial(
         .map_err(DialError::Connect)?;
     let tcp = Arc::new(tcp);
     plug.insert(&tcp).map_err(DialError::Connect)?;
-    let mut tcp = Timed {
+    let tcp = Timed {
         tcp,
         deadline: Instant::now() + HOST_HANDSHAKE_TIMEOUT,
         hasty: true,
@@ -180,13 +185,8 @@ pub(super) fn dial(
     let mut socket = if endpoint.tls {
         let name = ServerName::try_from(endpoint.host.name().to_owned())
             .map_err(|_| DialError::Tls("not a name that a certificate can have".into()))?;
-        let mut tls = ClientConnection::new(outbound.tls(), name)
-            .map_err(|error| DialError::Tls(error.to_string()))?;
-        tls.set_buffer_limit(Some(HOST_TLS_BUFFER_BYTES));
-        while tls.is_handshaking() {
-            tls.complete_io(&mut tcp).map_err(tls_error)?;
-        }
-        Socket::Tls(Box::new(StreamOwned::new(tls, tcp)))
+        let tls = TlsStream::connect(outbound.tls(), name, tcp, rooms).map_err(tls_error)?;
+        Socket::Tls(Box::new(tls))
     } else {
         Socket::Plain(tcp)
     };
@@ -207,7 +207,7 @@ pub(super) enum Socket {
     /// `ws`.
     Plain(Timed),
     /// `wss`.
-    Tls(Box<StreamOwned<ClientConnection, Timed>>),
+    Tls(Box<TlsStream<Timed>>),
 }
 
 impl Socket {
@@ -215,7 +215,7 @@ impl Socket {
     pub(super) fn timed(&mut self) -> &mut Timed {
         match self {
             Socket::Plain(timed) => timed,
-            Socket::Tls(stream) => &mut stream.sock,
+            Socket::Tls(stream) => stream.transport(),
         }
     }
 }
@@ -245,24 +245,33 @@ impl Timed {
     pub(super) fn expect_word_within(&self, patience: Duration) -> io::Result<()> {
         self.tcp.set_read_timeout(Some(patience))
     }
-}
 
-impl Read for Timed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Does something that waits as a read does.
+    fn within_deadline<R>(&self, read: impl FnOnce(&TcpStream) -> io::Result<R>) -> io::Result<R> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         if !self.hasty {
-            return (&*self.tcp).read(buffer);
+            return read(&self.tcp);
         }
         self.tcp.set_read_timeout(Some(left))?;
-        (&*self.tcp)
-            .read(buffer)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-                _ => error,
-            })
+        read(&self.tcp).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+            _ => error,
+        })
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.within_deadline(|mut tcp| tcp.read(buffer))
+    }
+}
+
+impl Transport for Timed {
+    fn wait(&mut self) -> io::Result<()> {
+        self.within_deadline(|tcp| tcp.peek(&mut [0])).map(drop)
     }
 }
 

@@ -8,6 +8,7 @@ mod dial;
 pub mod discovery;
 mod lane;
 pub mod policy;
+mod pool;
 pub mod quota;
 mod rush;
 mod server_frames;
@@ -18,18 +19,19 @@ pub mod table;
 mod terms;
 pub mod thread;
 pub mod timeline;
+mod tls;
 pub mod trust;
 mod upgrade;
-mod workspaces;
 
 use std::{
     sync::{Arc, atomic::AtomicUsize},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use self::{policy::Policy, workspaces::Workspaces};
+use self::{policy::Policy, pool::Pool};
 use crate::{
-    identity::Directory, metrics::Metrics, outbound::Outbound, sequencer::Inbox, threads::Stop,
+    atproto::prove::Workspace, identity::Directory, limits, metrics::Metrics, outbound::Outbound,
+    sequencer::Inbox, threads::Stop,
 };
 
 /// What all host threads share.
@@ -46,7 +48,8 @@ pub struct Shared {
     pub stop: Stop,
     /// What holds for all hosts.
     pub policy: Arc<Policy>,
-    workspaces: Workspaces,
+    workspaces: Pool<Workspace>,
+    tls_rooms: Arc<Pool<tls::Room>>,
     dials: dial::Dials,
     /// The same of hosts that could not be connected to the last time.
     redials: dial::Dials,
@@ -71,9 +74,10 @@ impl Shared {
             metrics,
             stop,
             policy,
-            workspaces: Workspaces::default(),
-            dials: dial::Dials::new(crate::limits::HOST_DIALS_MAX),
-            redials: dial::Dials::new(crate::limits::HOST_REDIALS_MAX),
+            workspaces: Pool::new(limits::WORKSPACES_KEPT_MAX),
+            tls_rooms: Arc::new(Pool::new(limits::TLS_ROOMS_KEPT_MAX)),
+            dials: dial::Dials::new(limits::HOST_DIALS_MAX),
+            redials: dial::Dials::new(limits::HOST_REDIALS_MAX),
             parked_bytes: AtomicUsize::new(0),
         })
     }
@@ -81,6 +85,11 @@ impl Shared {
     /// Workspaces for proving that are kept and not in use now.
     pub fn workspaces(&self) -> u64 {
         self.workspaces.count() as u64
+    }
+
+    /// Rooms for records of TLS that are kept and not in use now.
+    pub fn tls_rooms(&self) -> u64 {
+        self.tls_rooms.count() as u64
     }
 }
 

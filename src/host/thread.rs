@@ -262,7 +262,13 @@ impl HostThread {
             (0, _) => None,
             (cursor, _) => Some(cursor),
         };
-        let connection = dial::dial(&self.shared.outbound, &self.endpoint, cursor, &self.plug);
+        let connection = dial::dial(
+            &self.shared.outbound,
+            &self.endpoint,
+            cursor,
+            &self.plug,
+            &self.shared.tls_rooms,
+        );
         drop(turn);
         let connection = match connection {
             Ok(connection) => connection,

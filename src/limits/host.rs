@@ -10,8 +10,14 @@ pub const HOST_READ_BUFFER_BYTES: usize = 8 << 10;
 /// The first room for such a message, in bytes, if it says that it is so long. The room doubles as
 /// the message arrives.
 pub const HOST_LARGE_MESSAGE_BYTES_FIRST: usize = 64 << 10;
-/// What rustls may buffer for a host, in bytes.
-pub const HOST_TLS_BUFFER_BYTES: usize = 16 << 10;
+/// A record of TLS with its header, in bytes (<https://www.rfc-editor.org/rfc/rfc5246#section-6.2.3>).
+pub const TLS_RECORD_BYTES_MAX: usize = 5 + (16 << 10) + 2_048;
+/// The records of one message of the handshake, in bytes, as far as they have come.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 64 << 10;
+/// What is encrypted at once of what is sent to a host, in bytes.
+pub const TLS_WRITE_BYTES_MAX: usize = 16 << 10;
+/// Rooms for records that are kept while no host needs them, of 18 to 36 kilobytes each.
+pub const TLS_ROOMS_KEPT_MAX: usize = 64;
 /// Resolving a host's name and connecting to one address of it.
 pub const HOST_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// TLS and websocket handshakes with a host, together.

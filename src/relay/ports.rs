@@ -225,6 +225,7 @@ impl Parts for MemoryPort {
             part("subscribers", Some(metrics.subscribers.get()), None),
             part("hosts", Some(metrics.hosts_connected.get()), None),
             part("workspaces", Some(self.shared.workspaces()), None),
+            part("tls_rooms", Some(self.shared.tls_rooms()), None),
         ]
     }
 

@@ -139,7 +139,6 @@ impl Lane {
             Body::Commit(message) => {
                 let _timing = self.time_proof();
                 let mut workspace = self.shared.workspaces.borrow();
-                let workspace = workspace.get();
                 let (did, lenient) = (did.as_str(), self.terms.lenient());
                 let proven = workspace.prove_commit(frame, did, message, key?, lenient)?;
                 spliced = splice::fill_commit(frame, &event.layout);
@@ -148,11 +147,7 @@ impl Lane {
             Body::Sync(message) => {
                 let _timing = self.time_proof();
                 let mut workspace = self.shared.workspaces.borrow();
-                Kind::Sync(
-                    workspace
-                        .get()
-                        .prove_sync(frame, did.as_str(), message, key?)?,
-                )
+                Kind::Sync(workspace.prove_sync(frame, did.as_str(), message, key?)?)
             }
             Body::Account { active, status } => Kind::Account(Status {
                 active: *active,
