@@ -108,10 +108,12 @@ ROWS = {
         panel("Window", "s", ("min(relay_window_seconds{})", "is"), ("max(relay_window_promised_seconds{})", "promised")),
         panel("Bytes in files", "bytes", ("sum by (kind) (relay_store_bytes{})", "{{kind}}"), stack=True),
         panel("Disk free", "percentunit", ("min(relay_disk_free_bytes{} / relay_disk_size_bytes{})", "free")),
+        panel("Held up by a full disk", "short", ("max(relay_disk_full{})", "nothing is taken of hosts")),
         panel("Stalls", "short", ("max(relay_store_write_stopped{})", "stopped"), ("max(relay_store_delayed_write_bytes_per_second{})", "delayed to, bytes a second"), ("sum(increase(relay_store_background_errors_total{}[$__rate_interval]))", "errors")),
         panel("Compaction", "bytes", ("sum(relay_store_pending_compaction_bytes{})", "pending")),
         panel("Files at level 0, jobs", "short", ("max(relay_store_level0_files{})", "files"), ("sum(relay_store_background_jobs{})", "jobs")),
         panel("Accounts and collections", "short", ("max(relay_accounts{})", "accounts"), ("max(relay_collection_pairs{})", "pairs")),
+        panel("Backfill", "short", ("max(relay_backfill_running{})", "runs"), (rate("relay_backfill_imported_total"), "new entries a second"), (rate("relay_backfill_page_failures_total"), "failed pages a second")),
         panel("Seq", "short", ("max(relay_seq{})", "last"), ("max(relay_oldest_seq{})", "oldest")),
     ],
     "Subscribers and egress": [

@@ -117,10 +117,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
         [0, 0, 0, 0, 0, 0xffff, high, low] => embedded(high, low), // IPv4-mapped
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low), // NAT64
-        [0x2001, ..=0x01ff, ..] => false,                          // protocols, Teredo
+        [0x2001, 0..=0x01ff, ..] => false,                         // protocols, Teredo
         [0x2001, 0x0db8, ..] => false,                             // documentation
         [0x2002, ..] => false,                                     // 6to4
-        [0x3fff, ..=0x0fff, ..] => false,                          // documentation
+        [0x3fff, 0..=0x0fff, ..] => false,                         // documentation
         [first, ..] => first & 0xe000 == 0x2000,                   // all global unicast is 2000::/3
     }
 }

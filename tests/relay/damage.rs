@@ -184,6 +184,55 @@ fn a_damaged_file_of_accounts_fails_queries_and_ends_the_relay() {
     Subscriber::from_the_beginning(&site.start()).expect(&[&first, &second]);
 }
 
+/// Where a merge of files reads the damage, nothing is left out either: the relay ends before it publishes anything
+/// more.
+#[test]
+fn a_merge_over_damage_ends_the_relay_and_costs_nothing() {
+    // The lists of the accounts that have records of a collection: nothing but a merge, and who asks for one, reads them.
+    let files = |site: &Site| files_of(site, "by_collection");
+    let mut site = Site::new(1);
+    let mut events = Vec::new();
+    let relay = site.start_crawling();
+    let mut account = site.account(0);
+    events.push(site.publish_post(&mut account));
+    Subscriber::from_the_beginning(&relay).expect(&[&events[0]]);
+    stop(relay);
+    let damaged = files(&site).pop().unwrap();
+    flip(&damaged, 10);
+
+    let mut relay = site.start();
+    site.wait_until_connected();
+    let mut account = site.account(0);
+    events.push(site.publish_post(&mut account));
+    wait_until("it is published", || relay.metric("relay_seq") == 2);
+    relay.kill();
+    // The start makes a second file of the log, and two are merged.
+    let relay = site.start();
+    site.wait_until_connected();
+    let mut account = site.account(0);
+    for _ in 0..5 {
+        // Where the machine is busy, some may be published before the merge.
+        events.push(site.publish_post(&mut account));
+        thread::sleep(Duration::from_millis(200));
+    }
+    let (status, log) = relay.ended();
+    assert_eq!(status.code(), Some(EXIT_STORE));
+    let why = log
+        .iter()
+        .find(|line| line.contains("the sequencer ends"))
+        .unwrap();
+    assert!(
+        why.contains("Corruption") && why.contains(name_of(&damaged)),
+        "{why}"
+    );
+
+    // With the file from a backup nothing is missing.
+    flip(&damaged, 10);
+    let relay = site.start();
+    Subscriber::from_the_beginning(&relay).expect(&events.iter().collect::<Vec<_>>());
+    wait_until("they are merged", || !damaged.exists());
+}
+
 /// A start that misses a file says which, changes nothing, and ends.
 #[test]
 fn a_file_that_is_gone_is_named_and_the_rest_is_left_alone() {
