@@ -32,10 +32,20 @@ pub(super) struct Snapshot {
     pub(super) oldest_seq: Option<u64>,
     /// How far back events can be replayed.
     pub(super) window_seconds: Option<u64>,
+    /// Why nothing new comes.
+    pub(super) disk_full: Option<FullDisk>,
     /// Those that were asked for.
     pub(super) hosts: Vec<Host>,
     /// How many there are of the kind that was asked for.
     pub(super) matching: Option<u64>,
+}
+
+/// A disk that has no room for events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct FullDisk {
+    pub(super) free_bytes: Option<u64>,
+    /// How many must be free.
+    pub(super) needed_bytes: Option<u64>,
 }
 
 /// A host at that moment.
@@ -94,6 +104,12 @@ impl Snapshot {
             last_seq: status.number(&["/last_seq"]),
             oldest_seq: status.number(&["/oldest_seq"]),
             window_seconds: status.number(&["/window/seconds"]),
+            disk_full: status
+                .find(&["/disk_full"], Value::as_object)
+                .map(|_| FullDisk {
+                    free_bytes: status.number(&["/disk_full/free_bytes"]),
+                    needed_bytes: status.number(&["/disk_full/needed_bytes"]),
+                }),
             hosts: Vec::new(),
             matching: None,
         }
@@ -183,6 +199,7 @@ mod tests {
             "events_per_second": 12.5, "history": {"events_per_second": [1, 2.5]}, "hosts": {"active": 2, "offline": 1},
             "delay_seconds": {"p50": 0.21, "p99": null}, "subscribers": 3, "last_seq": 900,
             "window": {"seconds": 60, "oldest_time": "2026-01-01T00:00:00.000Z"},
+            "disk_full": {"free_bytes": 9, "needed_bytes": "many"},
             "something_new": [1, 2, 3],
         });
         let read = Snapshot::read(&status);
@@ -191,11 +208,19 @@ mod tests {
         assert_eq!((read.delay_p50_ms, read.delay_p99_ms), (Some(210), None));
         assert_eq!((read.states["active"], read.states["offline"]), (2, 1));
         assert_eq!((read.window_seconds, read.oldest_seq), (Some(60), None));
+        let (free_bytes, needed_bytes) = (Some(9), None);
+        assert_eq!(
+            read.disk_full,
+            Some(FullDisk {
+                free_bytes,
+                needed_bytes
+            })
+        );
         for other in [
             json!({}),
             json!([]),
             json!("x"),
-            json!({"hosts": 3, "last_seq": "x"}),
+            json!({"hosts": 3, "last_seq": "x", "disk_full": null}),
         ] {
             assert_eq!(Snapshot::read(&other), Snapshot::default(), "{other}");
         }

@@ -2,7 +2,7 @@
 
 use super::{
     cells::{Charset, clean, cut, left, rate, right, span, thousands, width},
-    snapshot::{Host, Snapshot},
+    snapshot::{FullDisk, Host, Snapshot},
     state::State,
 };
 
@@ -142,13 +142,22 @@ fn head(frame: &Frame<'_>) -> Vec<Line> {
         .flat_map(|items| flow(items, frame.columns, frame.charset))
         .map(plain)
         .collect();
-    if let Some(error) = frame.error {
+    let full = now.disk_full.as_ref().map(full_disk);
+    for alarm in [full.as_deref(), frame.error].into_iter().flatten() {
         lines.push(Line {
             style: Style::Alarm,
-            text: cut(error, frame.columns, frame.charset),
+            text: cut(alarm, frame.columns, frame.charset),
         });
     }
     lines
+}
+
+fn full_disk(full: &FullDisk) -> String {
+    let text = |mib: Option<u64>| mib.map_or_else(|| "-".to_owned(), thousands);
+    // As the relay's own pages round them.
+    let free = text(full.free_bytes.map(|bytes| bytes >> 20));
+    let needed = text(full.needed_bytes.map(|bytes| bytes.div_ceil(1 << 20)));
+    format!("no new events: the disk is full, {free} MiB are free, {needed} MiB are needed")
 }
 
 fn states(now: &Snapshot) -> String {

@@ -206,6 +206,25 @@ fn failing_hosts_and_errors_stand_out() {
 }
 
 #[test]
+fn a_full_disk_is_said() {
+    let mut snapshot = snapshot(1);
+    snapshot.disk_full = Some(FullDisk {
+        free_bytes: Some((5 << 20) - 1),
+        needed_bytes: Some((2_000 << 20) + 1),
+    });
+    let state = State::default();
+    let view = draw(&Frame {
+        error: Some("no answer in time"),
+        ..frame(&snapshot, &state, 120, 12)
+    });
+    let alarms = view.lines.iter().filter(|line| line.style == Style::Alarm);
+    let alarms: Vec<&str> = alarms.map(|line| line.text.as_str()).collect();
+    let full = "no new events: the disk is full, 4 MiB are free, 2,001 MiB are needed";
+    assert_eq!(alarms, [full, "no answer in time"]);
+    assert_eq!(view.lines.len(), 12);
+}
+
+#[test]
 fn a_sparkline_is_relative_to_its_largest_value() {
     let drawn = |values: &[f64], charset| sparkline(values.iter().copied(), charset);
     assert_eq!(drawn(&[0.0, 50.0, 100.0], Charset::Unicode), "▁▅█");
