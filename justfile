@@ -124,6 +124,11 @@ fuzz-seeds:
 test-concurrency *args:
     CARGO_TARGET_DIR={{ fuzzing }} cargo test --locked --manifest-path tests/concurrency/Cargo.toml -- --nocapture {{ args }}
 
+# the fuzz targets with a little noise in Miri (seven minutes; needs nightly Rust with miri and rust-src)
+miri:
+    CARGO_TARGET_DIR={{ fuzzing }} MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked \
+        --manifest-path fuzz/pure/Cargo.toml --test smoke -- --nocapture
+
 # hosts, sequencer, ring and subscribers with real threads under the thread sanitizer
 tsan:
     CARGO_TARGET_DIR={{ fuzzing }} RUSTFLAGS=-Zsanitizer=thread cargo +nightly test --locked \
