@@ -235,6 +235,11 @@ impl Relay {
         self.child.wait().unwrap();
     }
 
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// The id of the process.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
@@ -247,14 +252,11 @@ impl Relay {
 
     /// Waits until the process has ended; what it said is returned with how it ended.
     pub(crate) fn ended(mut self) -> (ExitStatus, Vec<String>) {
-        let mut status = None;
-        wait_until("the relay ends", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
+        wait_until("the relay ends", || self.has_ended());
+        let status = self.child.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
         let log = std::mem::take(&mut *self.log.lock().unwrap());
-        (status.unwrap(), log)
+        (status, log)
     }
 
     /// Asks the relay, as anybody may, to crawl a host; status and body of the answer.
