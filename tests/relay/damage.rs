@@ -82,6 +82,20 @@ fn name_of(file: &Path) -> &str {
     file.file_name().unwrap().to_str().unwrap()
 }
 
+/// The sequencer ends the relay, because this file is damaged.
+fn ends_over(relay: Relay, file: &Path) {
+    let (status, log) = relay.ended();
+    assert_eq!(status.code(), Some(EXIT_STORE));
+    let why = log
+        .iter()
+        .find(|line| line.contains("the sequencer ends"))
+        .unwrap();
+    assert!(
+        why.contains("Corruption") && why.contains(name_of(file)),
+        "{why}"
+    );
+}
+
 /// How many of the events come in a replay before it is told that there is an error.
 fn replayed(relay: &Relay, events: &[Event]) -> usize {
     let mut replay = Subscriber::from_the_beginning(relay);
@@ -168,16 +182,7 @@ fn a_damaged_file_of_accounts_fails_queries_and_ends_the_relay() {
     );
     site.wait_until_connected();
     let second = site.publish_post(&mut account);
-    let (status, log) = relay.ended();
-    assert_eq!(status.code(), Some(EXIT_STORE));
-    let why = log
-        .iter()
-        .find(|line| line.contains("the sequencer ends"))
-        .unwrap();
-    assert!(
-        why.contains("Corruption") && why.contains(name_of(&file)),
-        "{why}"
-    );
+    ends_over(relay, &file);
 
     // With the file from a backup nothing is missing.
     fs::write(&file, whole).unwrap();
@@ -214,16 +219,7 @@ fn a_merge_over_damage_ends_the_relay_and_costs_nothing() {
         relay.kill();
         relay = site.start();
     }
-    let (status, log) = relay.ended();
-    assert_eq!(status.code(), Some(EXIT_STORE));
-    let why = log
-        .iter()
-        .find(|line| line.contains("the sequencer ends"))
-        .unwrap();
-    assert!(
-        why.contains("Corruption") && why.contains(name_of(&damaged)),
-        "{why}"
-    );
+    ends_over(relay, &damaged);
 
     // With the file from a backup nothing is missing.
     flip(&damaged, 10);
