@@ -18,6 +18,9 @@ pub const INBOX_BYTES_MAX: usize = 64 << 20;
 /// Bytes for which a host has one turn at the sequencer: so often others come first, for each time that an event is
 /// as large.
 pub const TURN_BYTES: usize = 16 << 10;
+/// Identity events that are remembered because the cursor of their host has not passed them; of any further one it is
+/// not recognised if it comes again before that.
+pub const AHEAD_EVENTS_MAX: usize = 65_536;
 /// How long it may take until it is written how far a host is processed of which nothing was published; what is
 /// published meanwhile, of whatever host, takes it along.
 pub const PROGRESS_DELAY: Duration = Duration::from_millis(100);

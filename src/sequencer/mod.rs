@@ -2,6 +2,7 @@
 //! events, accounts and host cursors in one batch. What is in a batch becomes visible only after
 //! the batch is durable.
 
+mod ahead;
 mod batch;
 pub mod event;
 mod full;
@@ -19,7 +20,7 @@ mod tests;
 mod turns;
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -32,6 +33,7 @@ pub use self::inbox::{Closed, Inbox};
 #[doc(hidden)]
 pub use self::published::published;
 use self::{
+    ahead::Ahead,
     batch::{Forming, Reply},
     event::{Event, Input, Kind, Ruled, Ruling, Upstream},
     full::Disk,
@@ -110,6 +112,7 @@ pub struct Sequencer {
     /// Replies that are due once the batch is durable.
     replies: Vec<Reply>,
     held: Held,
+    ahead: Ahead,
     /// Takes questions about the status of accounts.
     questions: Option<Sender<Did>>,
     /// Where it is looked whether there is room.
@@ -146,6 +149,7 @@ impl Sequencer {
             banned: HashSet::new(),
             replies,
             held: Held::default(),
+            ahead: Ahead::default(),
             questions: None,
             disk: None,
             progress: Progress::default(),
@@ -253,17 +257,22 @@ impl Sequencer {
                 discontinuous,
             } => self.forward(&event, known.as_ref(), change, discontinuous, forming)?,
         }
-        let upstream = event.upstream;
-        self.advance(forming, event.host, upstream.epoch, upstream.cursor);
+        let (host, Upstream { epoch, seq, cursor }) = (event.host, event.upstream);
+        self.advance(forming, host, epoch, cursor);
+        let record = self.record(host, forming);
+        if event.kind == Kind::Identity && record.epoch == epoch && record.cursor < seq {
+            self.ahead.note(host, seq, &event.did);
+        }
         Ok(())
     }
 
-    /// Whether the stream of an event's host was processed up to it, or further, before.
+    /// Whether an event was processed before, by what is known of its host: the cursor of the stream has passed it,
+    /// or it is an identity event that was published ahead of the cursor.
     fn is_processed(&self, event: &Event, forming: &Forming) -> bool {
-        let records = [&forming.hosts, &self.hosts];
-        let record = records.iter().find_map(|hosts| hosts.get(&event.host));
+        let record = self.record(event.host, forming);
         let Upstream { epoch, seq, .. } = event.upstream;
-        record.is_some_and(|record| record.epoch == epoch && seq <= record.cursor)
+        let is_known = seq <= record.cursor || self.ahead.contains(event.host, seq, &event.did);
+        record.epoch == epoch && is_known
     }
 
     /// Counts an event that is not forwarded.
@@ -473,6 +482,7 @@ impl Sequencer {
         let record = self.host(forming, host);
         if record.epoch == epoch && record.cursor < cursor {
             record.cursor = cursor;
+            self.ahead.reached(host, cursor);
         }
     }
 
@@ -483,17 +493,21 @@ impl Sequencer {
         record.epoch += 1;
         record.cursor = cursor;
         let epoch = record.epoch;
+        self.ahead.restart(host);
         self.replies.push(Reply::Epoch(done, epoch));
     }
 
-    /// The record of a host, to be written with this batch.
+    /// The record of a host, as the batch leaves it.
+    fn record(&self, host: HostId, forming: &Forming) -> HostRecord {
+        let records = [&forming.hosts, &self.hosts];
+        let record = records.iter().find_map(|hosts| hosts.get(&host));
+        record.copied().unwrap_or_default()
+    }
+
+    /// The same, to be written with this batch.
     fn host<'a>(&self, forming: &'a mut Forming, host: HostId) -> &'a mut HostRecord {
-        match forming.hosts.entry(host) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                entry.insert(self.hosts.get(&host).copied().unwrap_or_default())
-            }
-        }
+        let record = self.record(host, forming);
+        forming.hosts.entry(host).or_insert(record)
     }
 }
 

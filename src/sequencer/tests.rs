@@ -1,5 +1,6 @@
 //! The sequencer on a real store: what is written together, what is published, what survives.
 
+mod ahead;
 mod asking;
 mod full;
 mod import;

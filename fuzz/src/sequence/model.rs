@@ -106,6 +106,8 @@ pub(super) struct Memory {
     asked: BTreeSet<usize>,
     asking: BTreeMap<usize, usize>,
     questions: [u32; HOSTS],
+    /// What each host has said of identities in this epoch, by its seq and the account.
+    said: [BTreeSet<(u64, usize)>; HOSTS],
 }
 
 impl Memory {
@@ -229,6 +231,7 @@ impl Model {
     }
 
     fn begin_epoch(&mut self, host: usize, offered: u64) {
+        self.memory.said[host].clear();
         self.streams[host] = Stream {
             epoch: self.streams[host].epoch + 1,
             offered,
@@ -358,7 +361,10 @@ impl Model {
         if let Some(held) = self.memory.held.get_mut(&said.did) {
             held.push(said);
         } else {
+            let identity = (said.what == What::Identity).then_some((said.seq, said.did));
             self.judge(said);
+            let is_current = self.streams[host].epoch == epoch;
+            self.memory.said[host].extend(identity.filter(|_| is_current));
         }
         self.advance(host, epoch, cursor);
     }
@@ -381,8 +387,9 @@ impl Model {
         };
         let Some(at) = said.authority.filter(|at| speaks(*at)) else {
             let stream = &self.streams[said.host];
-            let is_read = stream.epoch == said.epoch && said.seq <= stream.read;
-            if said.what == What::Identity && !is_read {
+            let was_said = self.memory.said[said.host].contains(&(said.seq, said.did));
+            let is_over = said.seq <= stream.read || was_said;
+            if said.what == What::Identity && !(stream.epoch == said.epoch && is_over) {
                 self.published.push(Published::Event(said.id, None));
             }
             return;
