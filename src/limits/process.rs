@@ -7,7 +7,7 @@ use std::{ops::RangeInclusive, time::Duration};
 pub const HOST_NICE: i32 = 10;
 /// How many threads make pages of lists: one for each core within these bounds. So what strangers take of the machine
 /// does not grow with their number.
-pub const LIST_THREADS: RangeInclusive<usize> = 4..=16;
+pub const LIST_THREADS: RangeInclusive<usize> = 2..=16;
 /// How many threads read the store for subscribers that are far behind, and send to them: one for every
 /// [`REPLAY_CORES_EACH`] cores within these bounds. More of them send no more, and take the cores from events.
 pub const REPLAY_THREADS: RangeInclusive<usize> = 1..=8;
