@@ -4,7 +4,7 @@
 //! passed them.
 //!
 //! Pure, and forgotten with the process: after a restart such an event may be published once more, and it
-//! says nothing that subscribers would take amiss (<https://atproto.com/specs/sync#identity-event>).
+//! says nothing that subscribers would take amiss (<https://atproto.com/specs/sync#identity-events>).
 
 use std::collections::{BTreeSet, HashMap};
 
