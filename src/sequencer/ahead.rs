@@ -18,13 +18,13 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Whether the host's event with this seq was published, of this account.
+    /// Whether the host has said this with this seq, of this account.
     pub(super) fn contains(&self, host: HostId, seq: u64, did: &Did) -> bool {
         let events = self.hosts.get(&host);
         events.is_some_and(|events| events.contains(&(seq, did.clone())))
     }
 
-    /// Notes that it was, unless that are too many.
+    /// Notes that it has, unless too much is noted already.
     pub(super) fn note(&mut self, host: HostId, seq: u64, did: &Did) {
         if self.count < AHEAD_EVENTS_MAX {
             let events = self.hosts.entry(host).or_default();

@@ -215,6 +215,15 @@ fn proven(person: &Person, event: &event::Event, upstream_seq: u64) -> Event {
     }
 }
 
+/// The same as the account's next host hands it on, by a newer document.
+fn moved(person: &Person, event: &event::Event, upstream_seq: u64) -> Event {
+    Event {
+        host: AWAY,
+        authority_at: Some(20),
+        ..proven(person, event, upstream_seq)
+    }
+}
+
 /// The payload of a published frame.
 fn payload(frame: &Frame) -> &[u8] {
     let len_len = match frame.bytes[1] {

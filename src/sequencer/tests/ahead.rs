@@ -12,15 +12,6 @@ fn say(f: &mut Fixture, person: &Person, event: &event::Event, seq: u64, speaks:
     f.sequence(said);
 }
 
-/// The account moves to `AWAY` with its next commit.
-fn move_away(f: &mut Fixture, person: &mut Person) {
-    let post = person.post("from elsewhere");
-    let commit = person.commit(&[post]);
-    let mut moved = proven(person, &commit, 1);
-    (moved.host, moved.authority_at) = (AWAY, Some(20));
-    f.sequence(moved);
-}
-
 #[test]
 fn an_identity_is_not_said_again_when_its_account_has_moved() {
     let dir = TempDir::new().unwrap();
@@ -28,7 +19,9 @@ fn an_identity_is_not_said_again_when_its_account_has_moved() {
     let mut alice = person(1);
     let identity = alice.identity();
     say(&mut f, &alice, &identity, 5, true);
-    move_away(&mut f, &mut alice);
+    let post = alice.post("from elsewhere");
+    let commit = alice.commit(&[post]);
+    f.sequence(moved(&alice, &commit, 1));
     assert_eq!((f.seqs(), f.host(HOME).cursor), (vec![1, 2], 2));
     say(&mut f, &alice, &identity, 5, false);
     assert_eq!(f.seqs(), [1, 2]);

@@ -235,9 +235,7 @@ fn a_claim_never_makes_a_commit_stale_and_ends_with_the_first() {
     // An event without a commit says nothing of it; a move ends it: it was another host's claim.
     f.sequence(proven(&carol, &carol.identity(), 3));
     assert_eq!(f.account(&carol).listed, Some(listed(FUTURE)));
-    let mut moved = proven(&carol, &carol.identity(), 4);
-    (moved.host, moved.authority_at) = (AWAY, Some(20));
-    f.sequence(moved);
+    f.sequence(moved(&carol, &carol.identity(), 4));
     let account = f.account(&carol);
     assert_eq!((account.host, account.listed), (AWAY, None));
     f.close();

@@ -226,9 +226,7 @@ fn a_deleted_account_that_moves_is_counted_nowhere() {
     let mut f = Fixture::open(dir.path());
     let alice = person(1);
     f.says(&alice, Some("deleted"), 1);
-    let mut moved = proven(&alice, &alice.identity(), 1);
-    (moved.host, moved.authority_at) = (AWAY, Some(20));
-    f.sequence(moved);
+    f.sequence(moved(&alice, &alice.identity(), 1));
     assert_eq!(f.account(&alice).host, AWAY);
     assert_eq!((f.host(HOME).accounts, f.host(AWAY).accounts), (0, 0));
     f.close();
@@ -374,9 +372,7 @@ fn who_waits_moves_with_the_account() {
     let alice = person(1);
     f.sequence(proven(&alice, &alice.identity(), 1));
     assert_eq!(f.waiting(HOME), [did(&alice)]);
-    let mut moved = proven(&alice, &alice.identity(), 1);
-    (moved.host, moved.authority_at) = (AWAY, Some(20));
-    f.sequence(moved);
+    f.sequence(moved(&alice, &alice.identity(), 1));
     assert_eq!(
         (f.waiting(HOME), f.waiting(AWAY)),
         (vec![], vec![did(&alice)])
