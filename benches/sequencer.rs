@@ -131,8 +131,9 @@ impl Events {
             authority_at: Some(1),
             kind: Kind::Commit(proven),
             happened_ms: Some(1),
-            frame: commit.frame.clone(),
+            frame: commit.frame[..].into(),
             seq_at: commit.seq_at.clone(),
+            stored: None,
         }
     }
 }

@@ -199,7 +199,7 @@ fn parts(c: &mut Criterion) {
         });
         let proven = subject.whole(&mut workspace);
         if let Some((proven, did)) = proven.zip(Did::parse(subject.did).ok()) {
-            let event = Event {
+            let mut event = Event {
                 host: HostId(1),
                 upstream: Upstream {
                     epoch: 0,
@@ -212,10 +212,13 @@ fn parts(c: &mut Criterion) {
                 happened_ms: None,
                 frame: frame.as_slice().into(),
                 seq_at: event.layout.seq.clone(),
+                stored: None,
             };
             let mut packer = Packer::default();
             group.bench_function("6 splice", |b| {
-                b.iter(|| sequencer::published(black_box(&event), None, Seq::MAX, &mut packer));
+                b.iter(|| {
+                    sequencer::published(black_box(&mut event), None, Seq::MAX, 0, &mut packer)
+                });
             });
         }
         group.finish();

@@ -60,6 +60,8 @@ points! {
     BatchBefore = "batch.before_write",
     /// A batch is written, and synced where that is asked for.
     BatchWritten = "batch.written",
+    /// A batch with a piece of a large event is written.
+    PieceWritten = "piece.written",
     /// A batch with a part of a backfill is complete in memory.
     ImportBefore = "import.before_write",
     /// It is written; who has sent it was not told.
@@ -74,12 +76,16 @@ points! {
     RetentionBefore = "retention.before_mark",
     /// It is written that it has left.
     RetentionMarked = "retention.marked",
-    /// Files are to be deleted.
+    /// Files of the log are to be deleted.
     FreeBefore = "retention.before_free",
     /// Some are, and others are to be moved first.
     FreeSome = "retention.freed_some",
     /// All are.
     FreeAfter = "retention.freed",
+    /// Files with pieces of large events are to be deleted.
+    FreeLargeBefore = "retention.before_free_large",
+    /// They are.
+    FreeLargeAfter = "retention.freed_large",
     /// The store is to be closed.
     CloseBefore = "close.before",
     /// Its log is synced.

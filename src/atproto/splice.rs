@@ -123,7 +123,7 @@ pub fn write_seq(frame: &[u8], place: &Range<usize>, seq: Seq, out: &mut [u8]) {
 }
 
 /// Writes an integer in its shortest form, which is as long as `out`.
-fn write_uint(n: u64, out: &mut [u8]) {
+pub fn write_uint(n: u64, out: &mut [u8]) {
     let [head, argument @ ..] = out else { return };
     *head = match argument.len() {
         0 => n as u8,

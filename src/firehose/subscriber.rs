@@ -180,6 +180,7 @@ impl Subscriber {
         self.hear(leftover)?;
         loop {
             if self.firehose.stop.requested() {
+                self.take_the_rest()?;
                 return Err(End::Stopping);
             }
             if self.registration.entry.is_dismissed() {
@@ -213,6 +214,22 @@ impl Subscriber {
                 self.sleep(now)?;
             }
         }
+    }
+
+    /// Writes what is left of the stream at its end, as much of it as the socket takes at once: whoever keeps up has
+    /// everything that was published then.
+    fn take_the_rest(&mut self) -> Result<(), End> {
+        while self.pages_behind == 0 && self.outbox.awaits().is_none() {
+            if self.outbox.is_empty() {
+                if self.position >= self.firehose.ring.head() {
+                    break;
+                }
+                self.fill()?;
+            } else if !self.send(Instant::now())? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Decides where the stream begins.

@@ -470,6 +470,7 @@ impl Lane {
             happened_ms: ready.happened_ms,
             frame: ready.frame,
             seq_at: ready.seq_at,
+            stored: None,
         };
         let (inbox, input) = (&self.shared.inbox, Input::Event(Box::new(event)));
         let sent = match on {

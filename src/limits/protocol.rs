@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::{ACCOUNT_COLLECTIONS_MAX, BATCH_BYTES_MAX, HOST_PARKED_BYTES_MAX};
+use super::{ACCOUNT_COLLECTIONS_MAX, HOST_PARKED_BYTES_MAX};
 
 /// A whole websocket message, in bytes, in and out: the protocol's hard maximum
 /// (<https://atproto.com/specs/sync#limits>). A host that sends more loses its connection.
 pub const FRAME_BYTES_MAX: usize = 5_000_000;
+/// What a server puts before the payload of a websocket message, in bytes, at the most.
+pub const WS_HEADER_BYTES_MAX: usize = 10;
 /// `blocks` of a `#commit`, in bytes. A larger commit is rejected.
 pub const COMMIT_BLOCKS_BYTES_MAX: usize = 2_000_000;
 /// `blocks` of a `#sync`, in bytes. A larger event is rejected.
@@ -36,5 +38,4 @@ const _: () = assert!(SYNC_BLOCKS_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX < COMMIT_BLOCKS_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX < HOST_PARKED_BYTES_MAX);
 const _: () = assert!(COMMIT_BLOCKS_BYTES_MAX < MST_KEYS_BYTES_MAX);
-const _: () = assert!(COMMIT_BLOCKS_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(COMMIT_OPS_MAX < ACCOUNT_COLLECTIONS_MAX);

@@ -30,9 +30,13 @@ pub const BATCH_EVENTS_MAX: usize = 128;
 /// Throttled accounts that one batch lets in, or looks at, because there is room for them; the next
 /// batch goes on. Those behind them wait some milliseconds longer, and so do the events beside them.
 pub const BATCH_LET_IN_MAX: usize = 1_000;
-/// Bytes of one batch, but for an event that has more and is in one alone: what large events cost is the delay of
-/// all that are in a batch with them, or wait for its end.
-pub const BATCH_BYTES_MAX: usize = 2 << 20;
+/// Bytes of one batch, more or less: what they cost is the delay of all that are in it, or wait for its end.
+pub const BATCH_BYTES_MAX: usize = 512 << 10;
+/// Payloads of more bytes are written in pieces, in batches before that in which the event is.
+pub const LARGE_EVENT_BYTES: usize = 256 << 10;
+/// Bytes of one such piece. The others wait half a millisecond for it, of which a fifth is the sync that they would wait
+/// for anyway.
+pub const PIECE_BYTES: usize = 128 << 10;
 
 /// Changes of the collection index in one batch, more or less; the next batch goes on. One event can
 /// be as many as an account may have collections.
@@ -53,6 +57,7 @@ pub const PAIR_NUMBER_JUMP: u64 = 1 << 20;
 pub const SEQ_JUMP: u64 = 10_000_000;
 
 const _: () = assert!(BATCH_BYTES_MAX <= INBOX_BYTES_MAX);
+const _: () = assert!(LARGE_EVENT_BYTES + PIECE_BYTES < BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);
 const _: () = assert!(INBOX_HOST_EVENTS_MAX < INBOX_EVENTS_MAX);
 const _: () = assert!(INBOX_HOST_BYTES_MAX < INBOX_BYTES_MAX);

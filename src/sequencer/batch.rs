@@ -57,6 +57,12 @@ pub(super) struct Forming {
 }
 
 impl Forming {
+    /// One more message is dealt with.
+    pub(super) fn count(&mut self, input: &Input) {
+        self.inputs += 1;
+        self.taken.add(input);
+    }
+
     /// Whether there is nothing to write, and nobody to answer.
     pub(super) fn is_empty(&self) -> bool {
         self.inputs == 0 && self.accounts.is_empty() && self.batch.is_empty()
@@ -84,6 +90,7 @@ impl Sequencer {
         }
         loop {
             let first = match self.outbox.next() {
+                None if self.writing.is_some() => None,
                 None if self.rooms.has_work() && !stop.requested() => None,
                 None => match self.wait(stop) {
                     Waited::Message(first) => Some(first),
@@ -122,19 +129,25 @@ impl Sequencer {
     #[doc(hidden)]
     pub fn step(&mut self) -> Result<(), SequencerError> {
         let first = self.outbox.next();
-        self.work(first)
+        self.work(first)?;
+        while self.writing.is_some() {
+            self.work(None)?;
+        }
+        Ok(())
     }
 
-    /// Makes one batch of accounts that are let in and of what waits, beginning with `first`; writes
-    /// and publishes it.
+    /// Makes one batch of accounts that are let in, a piece of what is large and what waits, beginning with `first`;
+    /// writes and publishes it.
     pub(super) fn work(&mut self, first: Option<Input>) -> Result<(), SequencerError> {
         let mut forming = self.forming();
         self.let_in(&mut forming)?;
+        self.go_on_writing(&mut forming)?;
         let mut next = first;
         while let Some(input) = next {
-            forming.inputs += 1;
-            forming.taken.add(&input);
-            self.take(input, &mut forming)?;
+            if let Some(input) = self.begin_writing(input, &mut forming)? {
+                forming.count(&input);
+                self.take(input, &mut forming)?;
+            }
             let full = forming.inputs >= BATCH_EVENTS_MAX || forming.index.is_full();
             let room = BATCH_BYTES_MAX.saturating_sub(forming.taken.bytes());
             // What is larger than what is left is the first of the next batch.

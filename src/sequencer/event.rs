@@ -4,10 +4,16 @@ use std::ops::Range;
 
 use crossbeam_channel::Sender;
 
-pub use super::import::{Claim, Import, Imported, Skip};
+pub use super::{
+    import::{Claim, Import, Imported, Skip},
+    payload::Payload,
+};
 use crate::{
     atproto::{did::Did, prove::Proven},
-    store::account::{HostId, Status},
+    store::{
+        Large,
+        account::{HostId, Status},
+    },
 };
 
 /// A proven event. What is left to decide needs the account's state.
@@ -27,9 +33,11 @@ pub struct Event {
     /// When it did, as it says, in milliseconds since 1970; none where that is no time.
     pub happened_ms: Option<u64>,
     /// The frame as it will be published, but for the value of its seq.
-    pub frame: Box<[u8]>,
+    pub frame: Payload,
     /// Where that value is.
     pub seq_at: Range<usize>,
+    /// Where its pieces are, if the frame is large and written already; the sequencer's alone.
+    pub stored: Option<Large>,
 }
 
 /// A place in a host's stream.
@@ -175,6 +183,11 @@ impl Input {
             | Input::Reset { .. }
             | Input::Rule { .. } => Turn::Decision,
         }
+    }
+
+    /// Whether it is an event that is too large to be written at once.
+    pub fn is_large(&self) -> bool {
+        matches!(self, Input::Event(event) if event.frame.is_large())
     }
 
     /// What it counts in the inbox, in bytes.

@@ -202,8 +202,9 @@ mod tests {
                 legacy: false,
                 touched: Touched::default(),
             }),
-            frame: Box::default(),
+            frame: crate::sequencer::event::Payload::default(),
             seq_at: 0..0,
+            stored: None,
         }
     }
 

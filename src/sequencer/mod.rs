@@ -10,6 +10,8 @@ mod held;
 mod import;
 mod inbox;
 mod index;
+mod payload;
+mod pieces;
 mod progress;
 mod published;
 mod room;
@@ -26,7 +28,6 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use crossbeam_channel::Sender;
 
 pub use self::inbox::{Closed, Inbox};
@@ -40,7 +41,9 @@ use self::{
     held::Held,
     inbox::Outbox,
     index::Collections,
+    pieces::Writing,
     progress::Progress,
+    published::Published,
     room::Rooms,
     rules::{Change, Terms, Verdict},
     status::Cause,
@@ -115,6 +118,8 @@ pub struct Sequencer {
     ahead: Ahead,
     /// Takes questions about the status of accounts.
     questions: Option<Sender<Did>>,
+    /// The large event that is being written.
+    writing: Option<Writing>,
     /// Where it is looked whether there is room.
     disk: Option<Disk>,
     progress: Progress,
@@ -151,6 +156,7 @@ impl Sequencer {
             held: Held::default(),
             ahead: Ahead::default(),
             questions: None,
+            writing: None,
             disk: None,
             progress: Progress::default(),
             packer: Packer::default(),
@@ -219,7 +225,7 @@ impl Sequencer {
         }
     }
 
-    fn sequence(&mut self, event: Event, forming: &mut Forming) -> Result<(), SequencerError> {
+    fn sequence(&mut self, mut event: Event, forming: &mut Forming) -> Result<(), SequencerError> {
         if self.banned.contains(&event.host) {
             // Its host's cursor stays before it: it is asked for again if the ban ends.
             return Ok(());
@@ -232,13 +238,7 @@ impl Sequencer {
             self.release(&event.did, None, forming)?;
         }
         let known = self.known(&event.did, forming)?;
-        let terms = Terms {
-            ordinal: self.counters.next_ordinal,
-            room: self.has_room(event.host, forming),
-            taken_down: known.is_none() && self.is_taken_down(&event.did, forming)?,
-            processed: self.is_processed(&event, forming),
-        };
-        match rules::judge(known.as_ref(), &event, terms) {
+        match self.judge(known.as_ref(), &event, forming)? {
             Verdict::Reject { ask: true, .. } if self.ask(&event, forming.now_ms) => {
                 self.hold(event, forming);
                 return Ok(());
@@ -255,7 +255,7 @@ impl Sequencer {
             Verdict::Forward {
                 change,
                 discontinuous,
-            } => self.forward(&event, known.as_ref(), change, discontinuous, forming)?,
+            } => self.forward(&mut event, known.as_ref(), change, discontinuous, forming)?,
         }
         let (host, Upstream { epoch, seq, cursor }) = (event.host, event.upstream);
         self.advance(forming, host, epoch, cursor);
@@ -264,6 +264,22 @@ impl Sequencer {
             self.ahead.note(host, seq, &event.did);
         }
         Ok(())
+    }
+
+    /// What the rules say of an event.
+    fn judge(
+        &self,
+        known: Option<&Account>,
+        event: &Event,
+        forming: &Forming,
+    ) -> Result<Verdict, StoreError> {
+        let terms = Terms {
+            ordinal: self.counters.next_ordinal,
+            room: self.has_room(event.host, forming),
+            taken_down: known.is_none() && self.is_taken_down(&event.did, forming)?,
+            processed: self.is_processed(event, forming),
+        };
+        Ok(rules::judge(known, event, terms))
     }
 
     /// Whether an event was processed before, by what is known of its host: the cursor of the stream has passed it,
@@ -296,7 +312,7 @@ impl Sequencer {
     /// Publishes an event, and before it what it does not say of its account.
     fn forward(
         &mut self,
-        event: &Event,
+        event: &mut Event,
         known: Option<&Account>,
         change: Option<Change>,
         discontinuous: bool,
@@ -305,7 +321,7 @@ impl Sequencer {
         let announces = change.as_ref().is_some_and(|change| change.announce);
         let seq = self.seq_after(u64::from(announces))?;
         let account = change.as_ref().map(|change| &change.account);
-        let Some(bytes) = published(event, account, seq, &mut self.packer) else {
+        let Some(message) = published(event, account, seq, forming.now_ms, &mut self.packer) else {
             self.refuse(event, Reject::FrameMalformed, forming.now_ms);
             return Ok(());
         };
@@ -331,7 +347,7 @@ impl Sequencer {
             self.metrics.lenient.inc();
             tally.lenient.inc();
         }
-        self.append(seq, bytes, forming);
+        self.append(seq, message, forming);
         forming.happened.push(event.happened_ms);
         Ok(())
     }
@@ -344,13 +360,18 @@ impl Sequencer {
         }
     }
 
-    /// Whether the host of an inactive account was asked if it still is so.
+    /// Whether the host of an inactive account may be asked if it still is so.
+    fn may_ask(&mut self, event: &Event, now_ms: u64) -> bool {
+        self.questions.is_some() && self.held.may_ask(event, now_ms)
+    }
+
+    /// Whether it was asked.
     fn ask(&mut self, event: &Event, now_ms: u64) -> bool {
+        let may_ask = self.may_ask(event, now_ms);
         let Some(questions) = &self.questions else {
             return false;
         };
-        let asked =
-            self.held.may_ask(event, now_ms) && questions.try_send(event.did.clone()).is_ok();
+        let asked = may_ask && questions.try_send(event.did.clone()).is_ok();
         if asked {
             self.metrics.status_asked.inc();
             self.held.asked(event, now_ms);
@@ -412,9 +433,16 @@ impl Sequencer {
     }
 
     /// Adds a frame to the batch.
-    fn append(&mut self, seq: Seq, bytes: Bytes, forming: &mut Forming) {
+    fn append(&mut self, seq: Seq, message: Published, forming: &mut Forming) {
         self.last_seq = seq.get();
-        forming.batch.put_event(seq, forming.now_ms, &bytes);
+        let (bytes, now_ms) = (message.bytes, forming.now_ms);
+        match message.stored {
+            None => forming.batch.put_event(seq, now_ms, &bytes),
+            Some((large, place)) => {
+                let outline = place.outline(&bytes);
+                forming.batch.put_large_event(seq, now_ms, large, outline);
+            }
+        }
         forming.frames.push(Frame { seq, bytes });
     }
 
@@ -427,7 +455,7 @@ impl Sequencer {
     ) -> Result<(), SequencerError> {
         let seq = self.seq_after(0)?;
         let bytes = frame::account(seq, did, forming.now_ms, account.effective());
-        self.append(seq, bytes, forming);
+        self.append(seq, bytes.into(), forming);
         Ok(())
     }
 

@@ -254,8 +254,9 @@ mod tests {
             authority_at: Some(10),
             kind,
             happened_ms: None,
-            frame: Box::default(),
+            frame: crate::sequencer::event::Payload::default(),
             seq_at: 0..0,
+            stored: None,
         }
     }
 

@@ -5,6 +5,7 @@ mod asking;
 mod full;
 mod import;
 mod index;
+mod large;
 mod limit;
 mod takedown;
 
@@ -82,7 +83,8 @@ impl Fixture {
     fn work(&mut self) {
         loop {
             let first = self.sequencer.outbox.next();
-            if first.is_none() && !self.sequencer.rooms.has_work() {
+            let sequencer = &self.sequencer;
+            if first.is_none() && !sequencer.rooms.has_work() && sequencer.writing.is_none() {
                 break;
             }
             self.sequencer.work(first).unwrap();
@@ -211,7 +213,8 @@ fn proven(person: &Person, event: &event::Event, upstream_seq: u64) -> Event {
         kind,
         happened_ms: datetime::to_millis(parsed.time),
         seq_at: parsed.layout.seq.clone(),
-        frame: frame.as_ref().into(),
+        frame: frame[..].into(),
+        stored: None,
     }
 }
 
@@ -614,9 +617,10 @@ impl Fixture {
     /// What waits now, while somebody may still be sending.
     fn work_some(&mut self) {
         let outbox = &mut self.sequencer.outbox;
-        let first = outbox.next().or_else(|| outbox.receiver.recv().ok());
-        if first.is_some() {
-            self.sequencer.work(first).unwrap();
+        let mut first = outbox.next();
+        if first.is_none() && self.sequencer.writing.is_none() {
+            first = outbox.receiver.recv().ok();
         }
+        self.sequencer.work(first).unwrap();
     }
 }

@@ -20,6 +20,9 @@ pub(super) struct Turns {
     /// Whose turn comes when.
     order: VecDeque<Option<HostId>>,
     spare: Vec<VecDeque<Input>>,
+    /// The host of which something large is dealt with, little by little: what else it says waits, and what is large
+    /// of others.
+    away: Option<HostId>,
 }
 
 #[derive(Debug)]
@@ -57,12 +60,28 @@ impl Turns {
         let queue = match self.queues.entry(whose) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                self.order.push_back(whose);
+                if whose.is_none() || whose != self.away {
+                    self.order.push_back(whose);
+                }
                 let waiting = self.spare.pop().unwrap_or_default();
                 entry.insert(Queue { waiting, passed: 0 })
             }
         };
         &mut queue.waiting
+    }
+
+    /// Something large of this host was taken, and is dealt with little by little.
+    pub(super) fn leave(&mut self, host: HostId) {
+        self.away = Some(host);
+        self.order.retain(|whose| *whose != Some(host));
+    }
+
+    /// It is dealt with.
+    pub(super) fn come_back(&mut self) {
+        let host = self.away.take();
+        if host.is_some() && self.queues.contains_key(&host) {
+            self.order.push_back(host);
+        }
     }
 
     /// The next decision.
@@ -75,14 +94,23 @@ impl Turns {
         if let Some(decision) = self.decision() {
             return Some(decision);
         }
-        loop {
+        // Queues in a row whose next message is to wait.
+        let mut waiting = 0;
+        while waiting < self.order.len() {
             let whose = *self.order.front()?;
             let Entry::Occupied(mut entry) = self.queues.entry(whose) else {
                 self.order.pop_front();
                 continue;
             };
             let queue = entry.get_mut();
-            let bytes = queue.waiting.front().map_or(0, Input::bytes);
+            let first = queue.waiting.front();
+            if self.away.is_some() && first.is_some_and(Input::is_large) {
+                waiting += 1;
+                self.order.rotate_left(1);
+                continue;
+            }
+            waiting = 0;
+            let bytes = first.map_or(0, Input::bytes);
             if queue.passed < bytes / TURN_BYTES {
                 queue.passed += 1;
                 self.order.rotate_left(1);
@@ -104,6 +132,7 @@ impl Turns {
             }
             return next;
         }
+        None
     }
 }
 
@@ -114,6 +143,7 @@ mod tests {
     use super::*;
     use crate::{
         atproto::did::Did,
+        limits::LARGE_EVENT_BYTES,
         sequencer::event::{Event, Kind, Upstream},
     };
 
@@ -131,6 +161,7 @@ mod tests {
             happened_ms: None,
             frame: vec![0; bytes].into(),
             seq_at: 0..0,
+            stored: None,
         }))
     }
 
@@ -232,10 +263,53 @@ mod tests {
         assert_eq!(all(&mut turns), [(1, 0), (1, 3)]);
     }
 
+    #[test]
+    fn while_something_large_is_away_its_host_waits_and_what_is_large_of_others() {
+        let mut turns = Turns::default();
+        let large = LARGE_EVENT_BYTES + 1;
+        for host in 1..=3 {
+            turns.push(event(host, 1, large));
+            turns.push(event(host, 2, 100));
+        }
+        turns.push(event(4, 1, 100));
+        assert_eq!(
+            turns.next(usize::MAX).map(|input| place(&input)),
+            Some((4, 1))
+        );
+        assert_eq!(
+            turns.next(usize::MAX).map(|input| place(&input)),
+            Some((1, 1))
+        );
+        turns.leave(HostId(1));
+        assert_eq!(all(&mut turns), []);
+        turns.push(event(1, 3, 100));
+        turns.push(event(5, 1, 100));
+        turns.push(ban(9));
+        assert_eq!(all(&mut turns), [(9, 0), (5, 1)]);
+        turns.come_back();
+        let order = all(&mut turns);
+        assert_eq!(order.len(), 6, "{order:?}");
+        // Also where nothing of it waited when it left, and where nothing does when it comes back.
+        turns.push(event(1, 4, large));
+        assert_eq!(all(&mut turns), [(1, 4)]);
+        turns.leave(HostId(1));
+        turns.push(event(1, 5, 100));
+        assert_eq!(all(&mut turns), []);
+        turns.come_back();
+        assert_eq!(all(&mut turns), [(1, 5)]);
+        turns.leave(HostId(1));
+        turns.come_back();
+        assert!(turns.order.is_empty() && turns.queues.is_empty());
+    }
+
     proptest! {
         #[test]
         fn everything_comes_once_and_in_the_order_of_its_host(
-            steps in proptest::collection::vec((0u32..4, 1usize..4 * TURN_BYTES, any::<bool>()), 0..200),
+            steps in proptest::collection::vec((
+                0u32..4,
+                prop_oneof![9 => 1usize..4 * TURN_BYTES, 1 => Just(LARGE_EVENT_BYTES + 1)],
+                0u8..4,
+            ), 0..200),
         ) {
             let mut turns = Turns::default();
             let (mut sent, mut taken) = (HashMap::new(), HashMap::new());
@@ -245,14 +319,32 @@ mod tests {
                 let last = taken.insert(host, seq).unwrap_or(0);
                 assert_eq!(seq, last + 1);
             };
-            for (host, bytes, takes) in steps {
+            let mut away = None;
+            for (host, bytes, act) in steps {
                 let seq = sent.entry(host).or_insert(0u64);
                 *seq += 1;
                 turns.push(event(host, *seq, bytes));
-                if takes {
-                    take(turns.next(2 * TURN_BYTES));
+                match act {
+                    0 => {
+                        if let Some(input) = turns.next(usize::MAX) {
+                            let is_large = input.is_large();
+                            let (host, _) = place(&input);
+                            prop_assert!(away != Some(host) && (away.is_none() || !is_large));
+                            take(Some(input));
+                            if is_large {
+                                turns.leave(HostId(host));
+                                away = Some(host);
+                            }
+                        }
+                    }
+                    1 => {
+                        turns.come_back();
+                        away = None;
+                    }
+                    _ => take(turns.next(2 * TURN_BYTES)),
                 }
             }
+            turns.come_back();
             while let Some(input) = turns.next(usize::MAX) {
                 take(Some(input));
             }

@@ -9,6 +9,7 @@ use super::{
     account::{Account, HostId, HostRecord},
     event_key,
     family::{Meta, host_key, ordinal_key, throttled_key},
+    large::Large,
     listing::entry,
 };
 use crate::atproto::{did::Did, seq::Seq};
@@ -22,6 +23,10 @@ pub struct Batch {
     /// A seq that did not grow within the batch.
     pub(super) disorder: Option<(u64, u64)>,
     pub(super) counters: Option<Counters>,
+    /// Large events that are events with this batch.
+    pub(super) large: Vec<Large>,
+    /// Whether a piece of a large event is in it.
+    pub(super) has_piece: bool,
     /// Room to put a value together.
     pub(super) value: Vec<u8>,
 }
@@ -35,6 +40,8 @@ impl Batch {
             seqs: None,
             disorder: None,
             counters: None,
+            large: Vec::new(),
+            has_piece: false,
             value: Vec::new(),
         }
     }
@@ -47,6 +54,16 @@ impl Batch {
     /// Adds an event: its time in milliseconds since 1970 and its complete websocket bytes. Seqs
     /// must grow from event to event, or the commit is refused.
     pub fn put_event(&mut self, seq: Seq, time_ms: u64, ws_frame: &[u8]) {
+        self.put_log_entry(seq, time_ms, |value| value.extend_from_slice(ws_frame));
+    }
+
+    /// Adds an entry to the log: its time, which says too what follows, and behind that what `kept` appends.
+    pub(super) fn put_log_entry(
+        &mut self,
+        seq: Seq,
+        time_ms: u64,
+        kept: impl FnOnce(&mut Vec<u8>),
+    ) {
         let seq = seq.get();
         self.seqs = match self.seqs {
             Some((_, last)) if seq <= last => {
@@ -58,7 +75,7 @@ impl Batch {
         };
         self.value.clear();
         self.value.extend_from_slice(&time_ms.to_be_bytes());
-        self.value.extend_from_slice(ws_frame);
+        kept(&mut self.value);
         let family = self.db.family(Family::Events);
         self.batch.put_cf(&family, event_key(seq), &self.value);
     }

@@ -54,7 +54,7 @@ impl Store {
         for family in Family::ALL {
             let bytes = read(family, LIVE_SST_FILES_SIZE);
             *match family {
-                Family::Events => &mut disk.events_bytes,
+                Family::Events | Family::Large => &mut disk.events_bytes,
                 Family::Accounts | Family::AccountOrder | Family::Hosts | Family::Throttled => {
                     &mut disk.accounts_bytes
                 }

@@ -3,6 +3,7 @@
 use super::{
     Family, Meta, Store, StoreError, event_key,
     family::{event_parts, event_seq},
+    large::Kept,
     options,
 };
 use crate::{
@@ -81,16 +82,25 @@ impl Store {
             if seq.get() > last {
                 break;
             }
-            let (_, frame) = event_parts(seq, value)?;
-            if frame.len() > frame_bytes_max {
+            let (_, kept) = event_parts(seq, value)?;
+            if kept.len() > frame_bytes_max {
                 large = (frames.len() == start).then_some(seq.get());
                 break;
             }
-            bytes += frame.len();
-            frames.push(Frame {
-                seq,
-                bytes: packer.pack(frame.len(), |out| out.copy_from_slice(frame)),
+            let mut read = Ok(());
+            let frame = packer.pack(kept.len(), |out| match kept {
+                Kept::Whole(frame) => out.copy_from_slice(frame),
+                Kept::InPieces(large) => read = self.read_large(seq, &large, out),
             });
+            match read {
+                // It has left the window, which is told below.
+                Err(_) if self.window.pruned() > after => break,
+                // As above.
+                Err(_) if frames.len() > start => break,
+                read => read?,
+            }
+            bytes += frame.len();
+            frames.push(Frame { seq, bytes: frame });
             events.next();
         }
         // The window moves before anything is deleted: what was read is whole if the window still
@@ -147,14 +157,15 @@ impl Store {
 
     /// Bytes of events: files, and what is still in memory.
     pub fn events_bytes(&self) -> u64 {
-        let family = self.db.family(Family::Events);
-        ["rocksdb.live-sst-files-size", "rocksdb.size-all-mem-tables"]
-            .iter()
-            .filter_map(|name| {
-                let value = self.db.rocks.property_int_value_cf(&family, *name);
-                value.ok().flatten()
+        let names = ["rocksdb.live-sst-files-size", "rocksdb.size-all-mem-tables"];
+        let bytes = [Family::Events, Family::Large].map(|family| {
+            let family = self.db.family(family);
+            names.map(|name| {
+                let value = self.db.rocks.property_int_value_cf(&family, name);
+                value.ok().flatten().unwrap_or(0)
             })
-            .sum()
+        });
+        bytes.as_flattened().iter().sum()
     }
 
     /// The first seq above `seq` that is there.
@@ -240,7 +251,11 @@ impl Store {
     fn last_beyond_bytes(&self, bytes_max: u64) -> Result<u64, StoreError> {
         let mut excess = self.events_bytes().saturating_sub(bytes_max);
         let mut through = 0;
-        for (_, end, size) in self.event_files()? {
+        let mut files = self.large_files_by_seq()?;
+        let events = self.event_files()?.into_iter();
+        files.extend(events.map(|(_, end, size)| (end, size)));
+        files.sort_unstable();
+        for (end, size) in files {
             if excess == 0 {
                 break;
             }
@@ -290,7 +305,7 @@ impl Store {
                 .delete_file_in_range_cf(&family, range.0, range.1)?;
         }
         crash::point(Point::FreeAfter);
-        Ok(())
+        self.free_large(through)
     }
 }
 

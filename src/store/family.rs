@@ -2,7 +2,7 @@
 
 use crate::{
     atproto::seq::Seq,
-    store::{StoreError, account::HostId},
+    store::{StoreError, account::HostId, large::Kept},
 };
 
 /// A column family.
@@ -11,8 +11,11 @@ pub(super) enum Family {
     /// Names to numbers: format, last seq, window, counters.
     Meta,
     /// Seq (8 bytes, big-endian) to time (8 bytes, big-endian, milliseconds since 1970) and the
-    /// websocket bytes of the frame.
+    /// websocket bytes of the frame, or where those of a large one are ([`Kept`](super::large::Kept)).
     Events,
+    /// Number of a large event (8 bytes, big-endian) and number of a piece (4 bytes, big-endian) to that piece
+    /// of its frame; behind the last, [`END_OF_PIECES`] to its seq (8 bytes, big-endian).
+    Large,
     /// DID to [`Account`](super::account::Account).
     Accounts,
     /// Ordinal (8 bytes, big-endian) to [`ListEntry`](super::listing::ListEntry): accounts in order of
@@ -36,9 +39,10 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 10] = [
+    pub(super) const ALL: [Family; 11] = [
         Family::Meta,
         Family::Events,
+        Family::Large,
         Family::Accounts,
         Family::AccountOrder,
         Family::Hosts,
@@ -53,6 +57,7 @@ impl Family {
         match self {
             Family::Meta => "meta",
             Family::Events => "events",
+            Family::Large => "large",
             Family::Accounts => "accounts",
             Family::AccountOrder => "account_order",
             Family::Hosts => "hosts",
@@ -153,12 +158,39 @@ pub(super) fn event_seq(key: &[u8]) -> Result<Seq, StoreError> {
         .ok_or_else(|| StoreError::damaged(Family::Events.name(), format_args!("{key:02x?}")))
 }
 
-/// The time and the frame of an event's value.
-pub(super) fn event_parts(seq: Seq, value: &[u8]) -> Result<(u64, &[u8]), StoreError> {
-    match value.split_first_chunk::<8>() {
-        Some((time, frame)) if !frame.is_empty() => Ok((u64::from_be_bytes(*time), frame)),
-        _ => Err(StoreError::damaged(Family::Events.name(), seq)),
-    }
+/// Set in the time of an event of which the frame is in pieces.
+pub(super) const IN_PIECES: u64 = 1 << 63;
+
+/// The time of an event's value, and what is kept there of its frame.
+pub(super) fn event_parts(seq: Seq, value: &[u8]) -> Result<(u64, Kept<'_>), StoreError> {
+    let parts = value.split_first_chunk::<8>();
+    parts
+        .and_then(|(time, kept)| {
+            let time = u64::from_be_bytes(*time);
+            let kept = Kept::decode(kept, time & IN_PIECES != 0)?;
+            Some((time & !IN_PIECES, kept))
+        })
+        .ok_or_else(|| StoreError::damaged(Family::Events.name(), seq))
+}
+
+/// The piece under which the seq of a large event is.
+pub(super) const END_OF_PIECES: u32 = u32::MAX;
+
+/// The key of a piece of a large event.
+pub(super) fn large_key(number: u64, piece: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&number.to_be_bytes());
+    key[8..].copy_from_slice(&piece.to_be_bytes());
+    key
+}
+
+/// The number of the event and of the piece of such a key.
+pub(super) fn large_key_parts(key: &[u8]) -> Result<(u64, u32), StoreError> {
+    let parts = key.split_first_chunk::<8>();
+    parts
+        .and_then(|(number, piece)| Some((number, <[u8; 4]>::try_from(piece).ok()?)))
+        .map(|(number, piece)| (u64::from_be_bytes(*number), u32::from_be_bytes(piece)))
+        .ok_or_else(|| StoreError::damaged(Family::Large.name(), format_args!("{key:02x?}")))
 }
 
 /// The key of a place in the order of accounts.

@@ -10,6 +10,7 @@ mod disk;
 mod error;
 mod events;
 mod family;
+mod large;
 mod listing;
 mod memory;
 mod open;
@@ -40,6 +41,7 @@ pub(crate) use self::reserve::disk_of;
 use self::{
     account::{Account, HostId, HostRecord},
     family::{Ending, Family, Meta, event_key, host_key, throttled_key},
+    large::Begun,
     window::WindowCell,
 };
 pub use self::{
@@ -47,6 +49,7 @@ pub use self::{
     disk::Disk,
     error::{OpenError, StoreError},
     events::{Page, Pruned},
+    large::{Large, Outline},
     listing::{ListEntry, Listing},
     memory::RocksMemory,
     options::Options,
@@ -145,6 +148,7 @@ pub struct Store {
     db: Arc<Db>,
     options: Options,
     window: WindowCell,
+    begun: Arc<Begun>,
     next_ordinal: AtomicU64,
     accounts: AtomicU64,
     collections: AtomicU64,
@@ -262,6 +266,9 @@ impl Store {
             .rocks
             .write_opt(batch.batch, &self.options.write())?;
         crash::point(Point::BatchWritten);
+        if batch.has_piece {
+            crash::point(Point::PieceWritten);
+        }
         if let Some((first, last)) = seqs {
             self.window.append(first, last);
         }

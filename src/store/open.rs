@@ -16,8 +16,8 @@ use rocksdb::{DB, DBWithThreadMode};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{
-    Db, Ending, Family, Meta, OpenError, Options, Store, StoreError, Window, WindowCell, event_key,
-    family::event_seq, recount, takedowns, wal,
+    Begun, Db, Ending, Family, Meta, OpenError, Options, Store, StoreError, Window, WindowCell,
+    event_key, family::event_seq, large, recount, takedowns, wal,
 };
 use crate::{
     atproto::seq::Seq,
@@ -27,8 +27,8 @@ use crate::{
 
 /// The format that this program writes. 2: the order of accounts says what the list needs of each;
 /// values of 1 are read as they are, and replaced with the next change of the account. 3: an account says
-/// whether its status was heard, which that of an account of before was.
-pub(super) const FORMAT: u32 = 3;
+/// whether its status was heard, which that of an account of before was. 4: large events are in pieces.
+pub(super) const FORMAT: u32 = 4;
 /// The oldest format that this program reads.
 const FORMAT_OLDEST: u32 = 1;
 
@@ -61,6 +61,7 @@ impl Store {
         recount::recount(&db).map_err(failed)?;
         let losses = db.meta(Meta::Losses).map_err(failed)?.unwrap_or(0);
         db.losses = u32::try_from(losses).unwrap_or(u32::MAX);
+        let begun = Begun::new(large::next_number(&db).map_err(failed)?);
         let number = |meta, default| db.meta(meta).map(|n| n.unwrap_or(default));
         let next_ordinal = number(Meta::NextOrdinal, 1).map_err(failed)?;
         let accounts = number(Meta::AccountCount, 0).map_err(failed)?;
@@ -70,6 +71,7 @@ impl Store {
             db: Arc::new(db),
             options,
             window: WindowCell::new(window),
+            begun: Arc::new(begun),
             next_ordinal: AtomicU64::new(next_ordinal),
             accounts: AtomicU64::new(accounts),
             collections: AtomicU64::new(collections),

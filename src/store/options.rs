@@ -97,7 +97,8 @@ impl Options {
         )];
         families.extend(Family::ALL.map(|family| {
             let options = match family {
-                Family::Events => self.events(&cache),
+                Family::Events => self.events(&cache, self.events_buffer_bytes),
+                Family::Large => self.events(&cache, 2 * self.other_buffer_bytes),
                 Family::Accounts | Family::Collections | Family::ByAccount => {
                     self.looked_up(&cache)
                 }
@@ -114,22 +115,23 @@ impl Options {
     }
 
     /// Events: written in order of their key, never overwritten, read in long runs. Files never
-    /// overlap, so compaction only moves them from level to level without rewriting.
-    fn events(&self, cache: &Cache) -> rocksdb::Options {
+    /// overlap, so compaction only moves them from level to level without rewriting. The same holds for the
+    /// pieces of large ones.
+    fn events(&self, cache: &Cache, buffer_bytes: usize) -> rocksdb::Options {
         let mut table = table(cache);
         // Long runs: larger blocks compress better and have a smaller index; beyond this size it is
         // hardly better (`just bench compression`).
         table.set_block_size(128 << 10);
         let mut options = rocksdb::Options::default();
         options.set_block_based_table_factory(&table);
-        options.set_write_buffer_size(self.events_buffer_bytes);
+        options.set_write_buffer_size(buffer_bytes);
         // One fills while the others are written.
         options.set_max_write_buffer_number(3);
-        options.set_target_file_size_base(self.events_buffer_bytes as u64);
-        options.set_max_bytes_for_level_base(8 * self.events_buffer_bytes as u64);
+        options.set_target_file_size_base(buffer_bytes as u64);
+        options.set_max_bytes_for_level_base(8 * buffer_bytes as u64);
         // Files of level 0 that wait to leave it are merged four at a time into one, of any size, which
         // retention could drop only as a whole. With so little at once they are not.
-        options.set_max_compaction_bytes(2 * self.events_buffer_bytes as u64);
+        options.set_max_compaction_bytes(2 * buffer_bytes as u64);
         // Two files are enough to leave level 0, the only level whose files retention cannot drop.
         options.set_level_zero_file_num_compaction_trigger(2);
         // Disk is what a long window costs; one codec on all levels, or moving would rewrite.

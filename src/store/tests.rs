@@ -423,10 +423,10 @@ fn a_crash_loses_nothing_that_was_committed() {
 #[test]
 fn an_older_format_is_read_and_becomes_this_one() {
     let dir = TempDir::new().unwrap();
-    for older in [1, 2] {
+    for older in [1, 2, 3] {
         set_meta(dir.path(), &[(Meta::Format, older)]);
         let store = open(dir.path());
-        assert_eq!(store.db.meta(Meta::Format).unwrap(), Some(3));
+        assert_eq!(store.db.meta(Meta::Format).unwrap(), Some(4));
     }
     set_meta(dir.path(), &[(Meta::Format, 0)]);
     let error = Store::open(dir.path(), small()).unwrap_err().to_string();
@@ -436,21 +436,21 @@ fn an_older_format_is_read_and_becomes_this_one() {
 #[test]
 fn a_newer_format_is_refused_and_kept() {
     let dir = TempDir::new().unwrap();
-    set_meta(dir.path(), &[(Meta::Format, 4)]);
+    set_meta(dir.path(), &[(Meta::Format, 5)]);
     for _ in 0..2 {
         let error = Store::open(dir.path(), small()).unwrap_err();
         let newer = matches!(
             error,
             OpenError::NewerFormat {
-                found: 4,
-                supported: 3
+                found: 5,
+                supported: 4
             }
         );
         assert!(newer, "{error}");
     }
     // Also when it has a column family that this program cannot know.
     let dir = TempDir::new().unwrap();
-    set_meta(dir.path(), &[(Meta::Format, 4)]);
+    set_meta(dir.path(), &[(Meta::Format, 5)]);
     {
         let path = dir.path().join("store");
         let names = rocksdb::DB::list_cf(&rocksdb::Options::default(), &path).unwrap();
@@ -460,7 +460,7 @@ fn a_newer_format_is_refused_and_kept() {
     }
     let error = Store::open(dir.path(), small()).unwrap_err();
     assert!(
-        matches!(error, OpenError::NewerFormat { found: 4, .. }),
+        matches!(error, OpenError::NewerFormat { found: 5, .. }),
         "{error}"
     );
 }

@@ -19,14 +19,21 @@ use crate::{
 
 /// The exit code where the store fails.
 const EXIT_STORE: i32 = 71;
-/// So many events of half a megabyte are more than the store gathers in memory.
-const EVENTS_OF_A_FILE: usize = 72;
+/// The text of a large event, in bytes.
+const LARGE_BYTES: usize = 500_000;
+/// So many of them are more than the store gathers in memory.
+const EVENTS_OF_A_FILE: usize = 40;
+
+/// Events of one account, so large that they are kept in pieces.
+fn large(account: &mut Account, count: usize) -> Vec<Event> {
+    events_of(account, LARGE_BYTES, count)
+}
 
 /// Events of one account, each of more than one block of the store.
-fn large(account: &mut Account, count: usize) -> Vec<Event> {
+fn events_of(account: &mut Account, bytes: usize, count: usize) -> Vec<Event> {
     let mut rng = fastrand::Rng::with_seed(9);
     let events = (0..count).map(|_| {
-        let text: String = (0..500_000).map(|_| rng.alphanumeric()).collect();
+        let text: String = (0..bytes).map(|_| rng.alphanumeric()).collect();
         let post = account.post(&text);
         account.commit(&[post])
     });
@@ -118,15 +125,14 @@ fn replayed(relay: &Relay, events: &[Event]) -> usize {
 /// Whoever replays gets what is before the damage and is then told that there is an error; nobody gets
 /// something else, or what comes after, and the relay says what is damaged. Until a merge reads it: then the next
 /// write fails (`compaction_over_damage_stops_the_writer_and_names_the_file`).
-#[test]
-fn a_damaged_file_of_events_is_never_skipped() {
+fn is_never_skipped(bytes: usize, count: usize, family: &str) {
     let mut site = Site::new(1);
     let relay = site.start_crawling();
     let mut account = site.account(0);
-    let events = large(&mut account, 8);
+    let events = events_of(&mut account, bytes, count);
     publish(&site, &relay, &events, 0);
     stop(relay);
-    let files = files_of(&site, "events");
+    let files = files_of(&site, family);
     let file = files.last().unwrap();
     let size = fs::metadata(file).unwrap().len() as usize;
     flip(file, size / 2);
@@ -145,6 +151,16 @@ fn a_damaged_file_of_events_is_never_skipped() {
         relay.metric("relay_subscriber_disconnects_total{reason=\"failed\"}"),
         2
     );
+}
+
+#[test]
+fn a_damaged_file_of_events_is_never_skipped() {
+    is_never_skipped(200_000, 12, "events");
+}
+
+#[test]
+fn a_damaged_file_of_pieces_is_never_skipped() {
+    is_never_skipped(LARGE_BYTES, 8, "large");
 }
 
 /// A query says that it failed. An event of an account that can not be read ends the relay: what it knows
@@ -335,6 +351,8 @@ fn a_file_for_which_there_is_no_room_costs_nothing() {
     let mut site = Site::new(1);
     let faults = Faults::of(&mut site);
     let mut account = site.account(0);
+    // It keeps what the relay does not read for as long as it takes.
+    site.network.host(0).set_backlog_bytes(1 << 30);
     let relay = site.start_crawling();
     faults.fail("full", ".sst");
     let mut events = large(&mut account, EVENTS_OF_A_FILE);

@@ -140,7 +140,15 @@ impl Subscriber {
             let seen = self.event();
             let next = awaited.get_mut(&*seen.did).and_then(VecDeque::pop_front);
             let is_it = next.is_some_and(|event| event.digest() == seen.digest);
-            assert!(is_it, "{n} of {}: {seen:?}, awaited {next:?}", events.len());
+            // The events themselves may be megabytes.
+            let at = events
+                .iter()
+                .position(|event| event.digest() == seen.digest);
+            assert!(
+                is_it,
+                "{n} of {}: {seen:?}, which is number {at:?}",
+                events.len()
+            );
         }
     }
 }

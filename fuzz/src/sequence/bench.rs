@@ -237,6 +237,7 @@ impl Bench {
             cursor: seq - behind,
             authority,
             what,
+            is_large: kind >= 248,
         }
     }
 
@@ -284,6 +285,11 @@ impl Bench {
     }
 
     fn send(&mut self, told: Told) {
+        // Others overtake what is large while it is written; here there are none.
+        let is_large = matches!(&told, Told::Event(said) if said.is_large);
+        if is_large {
+            self.work();
+        }
         let (done, ruled) = bounded(1);
         let sent = self.process.inbox.send(told.input(done));
         sent.expect("a sequencer that is there");
@@ -291,6 +297,9 @@ impl Bench {
             self.rulings.push_back(ruled);
         }
         self.waiting.push(told);
+        if is_large {
+            self.work();
+        }
     }
 
     /// An answer to a question that was asked; none where none was.

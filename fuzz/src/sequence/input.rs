@@ -12,6 +12,7 @@ use crate::{
         prove::{Presence, Proven, Touched},
         tid::Tid,
     },
+    limits::LARGE_EVENT_BYTES,
     sequencer::event::{Claim, Event, Import, Input, Kind, Ruled, Ruling, Upstream},
     store::account::{HostId, Listed, Status},
 };
@@ -68,6 +69,8 @@ pub(super) struct Said {
     pub(super) cursor: u64,
     pub(super) authority: Option<u64>,
     pub(super) what: What,
+    /// Its frame is too large to be written at once.
+    pub(super) is_large: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -149,7 +152,8 @@ impl Said {
         let mut out = Writer::new();
         out.map(2).text("t").text(kind).text("op").int(1);
         let reason = word.and_then(|(_, reason)| reason);
-        out.map(3 + usize::from(word.is_some()) + usize::from(reason.is_some()));
+        let more = [word.is_some(), reason.is_some(), self.is_large];
+        out.map(3 + more.map(usize::from).iter().sum::<usize>());
         out.text("did")
             .text(did.as_str())
             .text("seq")
@@ -160,6 +164,9 @@ impl Said {
         }
         if let Some(reason) = reason {
             out.text("status").text(reason);
+        }
+        if self.is_large {
+            out.text("zfiller").bytes(&[7; LARGE_EVENT_BYTES]);
         }
         out.into_bytes()
     }
@@ -189,6 +196,7 @@ impl Said {
             happened_ms: None,
             frame: frame.into(),
             seq_at,
+            stored: None,
         }
     }
 }

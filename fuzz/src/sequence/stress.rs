@@ -94,5 +94,6 @@ fn commit(host: usize, n: u64) -> Said {
             legacy: false,
             touched: vec![(n as usize % 3, n % 5 != 0)],
         }),
+        is_large: false,
     }
 }

@@ -13,7 +13,10 @@ use self::{
     account::{Account, HostId, HostRecord},
     collections::{Collection, CollectionId, Pair, Pairs},
 };
-use crate::atproto::{did::Did, seq::Seq};
+use crate::{
+    atproto::{did::Did, seq::Seq},
+    limits::PIECE_BYTES,
+};
 
 #[path = "../../../src/store/account.rs"]
 pub mod account;
@@ -142,6 +145,8 @@ impl std::error::Error for StoreError {}
 pub struct Content {
     /// The bytes of each event.
     pub events: BTreeMap<u64, Bytes>,
+    /// Pieces of large events, by the number of each.
+    pub large: BTreeMap<u64, Vec<Bytes>>,
     /// By DID.
     pub accounts: BTreeMap<String, Vec<u8>>,
     /// By ordinal.
@@ -160,6 +165,23 @@ pub struct Content {
     pub by_account: BTreeMap<u64, Pairs>,
     /// The counters.
     pub counters: Counters,
+}
+
+/// As in `src/store/large.rs`.
+#[derive(Debug)]
+pub struct Large(u64);
+
+/// As in `src/store/large.rs`.
+#[derive(Clone, Copy, Debug)]
+pub struct Outline<'a> {
+    /// Bytes of the whole frame.
+    pub len: usize,
+    /// What comes before the first piece.
+    pub head: &'a [u8],
+    /// What is put in behind so many bytes of pieces.
+    pub at: usize,
+    /// And what that is.
+    pub insert: &'a [u8],
 }
 
 /// One atomic change.
@@ -183,6 +205,33 @@ impl Batch {
             let last = content.events.last_key_value().map_or(0, |(last, _)| *last);
             assert_eq!(seq, last + 1, "seqs have no gaps");
             content.events.insert(seq, bytes);
+        });
+    }
+
+    /// Adds a piece of a large event.
+    pub fn put_piece(&mut self, large: &mut Large, piece: &[u8]) {
+        assert!(piece.len() <= PIECE_BYTES && !piece.is_empty());
+        let (number, piece) = (large.0, Bytes::copy_from_slice(piece));
+        self.put(move |content| content.large.entry(number).or_default().push(piece));
+    }
+
+    /// Adds an event whose pieces are there.
+    pub fn put_large_event(&mut self, seq: Seq, time_ms: u64, large: Large, outline: Outline<'_>) {
+        let Outline {
+            len,
+            head,
+            at,
+            insert,
+        } = outline;
+        let [head, insert] = [head, insert].map(Bytes::copy_from_slice);
+        self.put(move |content| {
+            let pieces = content.large.remove(&large.0).unwrap_or_default().concat();
+            let (before, behind) = pieces.split_at(at);
+            let bytes = [&head[..], before, &insert[..], behind].concat();
+            assert_eq!(bytes.len(), len);
+            let mut whole = Batch::default();
+            whole.put_event(seq, time_ms, &bytes);
+            whole.0.into_iter().for_each(|change| change(content));
         });
     }
 
@@ -275,6 +324,7 @@ impl Default for Store {
     fn default() -> Store {
         Store(Mutex::new(Content {
             events: BTreeMap::new(),
+            large: BTreeMap::new(),
             accounts: BTreeMap::new(),
             order: BTreeMap::new(),
             takedowns: BTreeMap::new(),
@@ -379,6 +429,14 @@ impl Store {
     /// An empty batch.
     pub fn batch(&self) -> Batch {
         Batch::default()
+    }
+
+    /// Begins to write a large event.
+    pub fn begin_large(&self) -> Large {
+        let mut content = self.content();
+        let number = content.large.last_key_value().map_or(0, |(last, _)| *last) + 1;
+        content.large.insert(number, Vec::new());
+        Large(number)
     }
 
     /// Writes a batch.

@@ -418,6 +418,21 @@ fn who_says_too_much_gets_every_frame_at_its_own_pace() {
     assert_eq!((messages.len(), code), (0, CloseCode::Away));
 }
 
+#[test]
+fn who_keeps_up_has_everything_when_the_relay_stops() {
+    for _ in 0..10 {
+        let mut relay = Relay::new(settings());
+        let mut quick = relay.connect(None);
+        relay.emit([1], 100);
+        quick.expect([1], 100);
+        // Nobody is woken for these: frames gather for a moment.
+        relay.emit(2..=200, 100);
+        relay.stopper.take();
+        let (messages, code, _) = quick.until_close();
+        assert_eq!((messages.len(), code), (199, CloseCode::Away));
+    }
+}
+
 /// A client that says goodbye and then neither closes nor reads holds its slot no longer than the
 /// handshake may take, however much it goes on to say.
 #[test]

@@ -15,7 +15,7 @@ use crate::{
     identity::{Identity, Outcome},
     metrics::micros,
     reject::Reject,
-    sequencer::event::Kind,
+    sequencer::event::{Kind, Payload},
     store::account::Status,
     threads,
 };
@@ -25,7 +25,7 @@ pub(super) struct Ready {
     pub(super) kind: Kind,
     pub(super) authority_at: Option<u64>,
     pub(super) happened_ms: Option<u64>,
-    pub(super) frame: Box<[u8]>,
+    pub(super) frame: Payload,
     pub(super) seq_at: Range<usize>,
 }
 

@@ -10,7 +10,7 @@ use zlay::{
     sim::account::Account,
 };
 
-use super::{Tally, checks, life};
+use super::{Tally, checks, life, load::large_write};
 use crate::{
     postgres::Database,
     site::{Relay, Site, next_commit, wait_until},
@@ -78,15 +78,17 @@ fn die_and_live_on(past: Past, point: Point, database: Option<&Database>) {
     subscriber.expect(&said.iter().collect::<Vec<_>>());
 }
 
-/// What there is before: two accounts, one of them taken down, and a clean end. The
+/// What there is before: two accounts, one of them taken down, something large, and a clean end. The
 /// last seq, and how many accounts the host has.
 fn first_life(site: &Site, account: &mut Account, mut down: Account) -> (u64, Value) {
     let relay = site.start_crawling();
     let mut subscriber = Subscriber::from_the_beginning(&relay);
     subscriber.expect(&[&site.publish_post(account)]);
-    let first = next_commit(&mut down);
-    site.network.publish(0, &first);
-    subscriber.expect(&[&first]);
+    let large = account.commit(&[large_write(account)]);
+    for event in [&large, &next_commit(&mut down)] {
+        site.network.publish(0, event);
+        subscriber.expect(&[event]);
+    }
     let body = format!(r#"{{"did":"{}"}}"#, down.did());
     relay.decide("/admin/repo/takeDown", &body);
     subscriber.told(&down, false, Some("takendown"));
@@ -123,9 +125,9 @@ fn age(data: &Path) {
 fn beginnings() -> Vec<(Past, Point)> {
     use Point::{
         ControlFormatted, ControlIdBefore, ControlIdWritten, ControlMade, ControlNumbered,
-        FreeAfter, FreeBefore, FreeSome, RaiseBefore, RaiseWritten, RecountBefore, RecountWritten,
-        RetentionBefore, RetentionMarked, SeedBefore, SeedWritten, StoreMade, StoreRecovered,
-        TakedownsBefore, TakedownsWritten,
+        FreeAfter, FreeBefore, FreeLargeAfter, FreeLargeBefore, FreeSome, RaiseBefore,
+        RaiseWritten, RecountBefore, RecountWritten, RetentionBefore, RetentionMarked, SeedBefore,
+        SeedWritten, StoreMade, StoreRecovered, TakedownsBefore, TakedownsWritten,
     };
     let new = [
         StoreMade,
@@ -156,6 +158,8 @@ fn beginnings() -> Vec<(Past, Point)> {
         FreeBefore,
         FreeSome,
         FreeAfter,
+        FreeLargeBefore,
+        FreeLargeAfter,
     ];
     let old = [
         TakedownsBefore,

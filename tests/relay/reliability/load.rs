@@ -10,6 +10,7 @@ use std::{
 };
 
 use zlay::{
+    limits::LARGE_EVENT_BYTES,
     sim::{
         Network,
         account::{Account, record},
@@ -128,7 +129,10 @@ impl World {
                 }
             }
             _ => {
-                let writes = writes(account, &mut self.rng);
+                let writes = match self.rng.u8(..) {
+                    0 => vec![large_write(account)],
+                    _ => writes(account, &mut self.rng),
+                };
                 let commit = account.commit(&writes);
                 ledger.publish(host, &commit);
             }
@@ -161,6 +165,14 @@ fn list(network: &Network, account: &Account) {
     network
         .host(account.host)
         .set_account(account.did(), account.hosted());
+}
+
+/// A record that makes a commit too large to be written at once.
+pub(super) fn large_write(account: &Account) -> Write {
+    let name = NAMES[0];
+    let path = format!("{name}/{}", account.rkey(account.records()));
+    let text = "large".repeat(LARGE_EVENT_BYTES / 5);
+    Write::Put(path, record(name, &text, 0))
 }
 
 /// A few changes in any collections.

@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{
     atproto::cbor::Writer,
-    limits::FRAME_BYTES_MAX,
+    limits::{FRAME_BYTES_MAX, LARGE_EVENT_BYTES},
     sim::{clock, event},
 };
 
-/// What is left of the largest message for everything but its filler, in bytes.
+/// What is left of a large message for everything but its filler, in bytes.
 const FRAME_BYTES_REST: usize = 1_000;
 /// Frames of one write, where they are small.
 const BUNCH: usize = 1_000;
@@ -35,13 +35,19 @@ pub(super) fn all() -> Vec<HostAttack> {
             "large-events",
             "valid events of 5 MB one after another, nearly all of it a field that nobody knows",
             &["received"],
-            |place| Ok(Large::boxed(place, Filler::Bytes)),
+            |place| Ok(Large::boxed(place, Filler::Bytes, FRAME_BYTES_MAX)),
+        ),
+        HostAttack::new(
+            "half-large",
+            "valid events as large as they may be to be written at once, one after another",
+            &["received"],
+            |place| Ok(Large::boxed(place, Filler::Bytes, LARGE_EVENT_BYTES)),
         ),
         HostAttack::new(
             "large-items",
             "the same, of millions of numbers that all have to be looked at",
             &["received"],
-            |place| Ok(Large::boxed(place, Filler::Numbers)),
+            |place| Ok(Large::boxed(place, Filler::Numbers, FRAME_BYTES_MAX)),
         ),
         HostAttack::new(
             "too-large",
@@ -168,19 +174,21 @@ enum Filler {
     Numbers,
 }
 
-/// Valid events that are as large as they may be.
+/// Valid events of one size.
 struct Large {
     did: Arc<str>,
     filler: Filler,
+    bytes: usize,
     seq: AtomicU64,
 }
 
 impl Large {
-    fn boxed(place: &Place<'_>, filler: Filler) -> Box<dyn Behaviour> {
+    fn boxed(place: &Place<'_>, filler: Filler, bytes: usize) -> Box<dyn Behaviour> {
         let account = place.accounts(1).remove(0);
         Box::new(Large {
             did: account.did().clone(),
             filler,
+            bytes,
             seq: AtomicU64::new(0),
         })
     }
@@ -188,7 +196,7 @@ impl Large {
     /// An `#identity` with a field that nobody knows.
     fn event(&self, seq: u64) -> Vec<u8> {
         let mut out = Writer::append_to(event::header("#identity"));
-        let count = FRAME_BYTES_MAX - FRAME_BYTES_REST;
+        let count = self.bytes - FRAME_BYTES_REST;
         let zeros = vec![0; count];
         out.map(4).text("did").text(&self.did);
         out.text("seq").uint(seq);
