@@ -30,13 +30,13 @@ pub const BATCH_EVENTS_MAX: usize = 128;
 /// Throttled accounts that one batch lets in, or looks at, because there is room for them; the next
 /// batch goes on. Those behind them wait some milliseconds longer, and so do the events beside them.
 pub const BATCH_LET_IN_MAX: usize = 1_000;
-/// Bytes of one batch, more or less: what they cost is the delay of all that are in it, or wait for its end.
-pub const BATCH_BYTES_MAX: usize = 512 << 10;
+/// Bytes of one batch, beside a piece of a large event: what they cost is the delay of all that are in it, or wait for its
+/// end.
+pub const BATCH_BYTES_MAX: usize = 256 << 10;
 /// Payloads of more bytes are written in pieces, in batches before that in which the event is.
-pub const LARGE_EVENT_BYTES: usize = 256 << 10;
-/// Bytes of one such piece. The others wait half a millisecond for it, of which a fifth is the sync that they would wait
-/// for anyway.
-pub const PIECE_BYTES: usize = 128 << 10;
+pub const LARGE_EVENT_BYTES: usize = 64 << 10;
+/// Bytes of one such piece.
+pub const PIECE_BYTES: usize = 64 << 10;
 
 /// Changes of the collection index in one batch, more or less; the next batch goes on. One event can
 /// be as many as an account may have collections.

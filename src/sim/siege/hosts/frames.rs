@@ -38,6 +38,12 @@ pub(super) fn all() -> Vec<HostAttack> {
             |place| Ok(Large::boxed(place, Filler::Bytes, FRAME_BYTES_MAX)),
         ),
         HostAttack::new(
+            "quarter-megabytes",
+            "valid events of 256 KiB, which a host may send more of, one after another",
+            &["received"],
+            |place| Ok(Large::boxed(place, Filler::Bytes, 256 << 10)),
+        ),
+        HostAttack::new(
             "half-large",
             "valid events as large as they may be to be written at once, one after another",
             &["received"],
