@@ -8,7 +8,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use self::judge::{Next, Ready};
@@ -49,6 +52,8 @@ pub(super) struct Lane {
     name: Hostname,
     terms: Arc<Terms>,
     tally: Arc<Tally>,
+    /// What its host says now is proven only where others keep a core.
+    is_rushing: AtomicBool,
     state: Mutex<State>,
     /// Something parked has left, or the lane is closed.
     moved: Condvar,
@@ -141,9 +146,15 @@ impl Lane {
             id,
             name,
             terms,
+            is_rushing: AtomicBool::new(false),
             state: Mutex::new(state),
             moved: Condvar::new(),
         })
+    }
+
+    /// Its host begins, or ends, to send a lot at a time.
+    pub(super) fn rush(&self, is_on: bool) {
+        self.is_rushing.store(is_on, Ordering::Relaxed);
     }
 
     /// The last upstream seq that was read, 0: none.
@@ -331,7 +342,11 @@ impl Lane {
             }
             return Ok(());
         };
-        match self.judge(event, &did, frame, &outcome) {
+        let is_rushing = self.is_rushing.load(Ordering::Relaxed);
+        let core = is_rushing.then(|| self.shared.cores.take());
+        let judged = self.judge(event, &did, frame, &outcome);
+        drop(core);
+        match judged {
             Next::Send(ready) => {
                 let cursor = self.lock().cursor(None, seq);
                 let upstream = Upstream { epoch, seq, cursor };

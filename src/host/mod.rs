@@ -49,6 +49,7 @@ pub struct Shared {
     /// What holds for all hosts.
     pub policy: Arc<Policy>,
     workspaces: Pool<Workspace>,
+    cores: rush::Cores,
     tls_rooms: Arc<Pool<tls::Room>>,
     dials: dial::Dials,
     /// The same of hosts that could not be connected to the last time.
@@ -75,6 +76,7 @@ impl Shared {
             stop,
             policy,
             workspaces: Pool::new(limits::WORKSPACES_KEPT_MAX),
+            cores: rush::Cores::all_but_one(),
             tls_rooms: Arc::new(Pool::new(limits::TLS_ROOMS_KEPT_MAX)),
             dials: dial::Dials::new(limits::HOST_DIALS_MAX),
             redials: dial::Dials::new(limits::HOST_REDIALS_MAX),

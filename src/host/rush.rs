@@ -1,6 +1,10 @@
-//! Whether a host sends so much at a time that what others say comes first.
+//! Whether a host sends so much at a time that what others say comes first, and what it leaves to them.
 
-use std::time::Instant;
+use std::{
+    sync::{Condvar, Mutex, PoisonError},
+    thread,
+    time::Instant,
+};
 
 use crate::limits::{HOST_RUSH_MESSAGES, HOST_RUSH_SPAN};
 
@@ -36,9 +40,54 @@ impl Rush {
     }
 }
 
+/// Cores on which events of hosts in a rush are proven: all but one, if there are several. The others have one that
+/// is theirs.
+#[derive(Debug)]
+pub(super) struct Cores {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Core<'a>(&'a Cores);
+
+impl Cores {
+    pub(super) fn all_but_one() -> Cores {
+        let all = thread::available_parallelism().map_or(1, usize::from);
+        Cores::new((all - 1).max(1))
+    }
+
+    fn new(free: usize) -> Cores {
+        Cores {
+            free: Mutex::new(free),
+            freed: Condvar::new(),
+        }
+    }
+
+    /// Waits for one. Who has it waits for nobody.
+    pub(super) fn take(&self) -> Core<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self.freed.wait_while(free, |free| *free == 0);
+        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Core(self)
+    }
+}
+
+impl Drop for Core<'_> {
+    fn drop(&mut self) {
+        let Cores { free, freed } = self.0;
+        *free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        freed.notify_one();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
 
     use super::*;
 
@@ -72,6 +121,33 @@ mod tests {
             .collect();
         assert_eq!(ended.len(), 1);
         assert!(!ended[0].1);
+    }
+
+    #[test]
+    fn no_more_than_there_are_have_a_core_at_the_same_time() {
+        let cores = Cores::new(2);
+        let (now, most, times) = (
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+        );
+        thread::scope(|scope| {
+            for _ in 0..5 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let _core = cores.take();
+                        let with_me = now.fetch_add(1, Ordering::SeqCst) + 1;
+                        most.fetch_max(with_me, Ordering::SeqCst);
+                        thread::yield_now();
+                        now.fetch_sub(1, Ordering::SeqCst);
+                        times.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert!(most.into_inner() <= 2);
+        assert_eq!(times.into_inner(), 1_000);
+        assert_eq!(cores.free.into_inner().unwrap(), 2);
     }
 
     #[test]

@@ -335,6 +335,7 @@ impl HostThread {
                     silent = 0;
                     if let Some(is_on) = self.rush.count(Instant::now()) {
                         threads::run_patiently(is_on);
+                        self.lane.rush(is_on);
                     }
                     let bytes = connection.payload().len();
                     let timed = connection.socket().timed();
