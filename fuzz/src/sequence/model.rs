@@ -459,7 +459,13 @@ impl Model {
                 };
             }
         }
-        self.published.push(Published::Event(said.id, word));
+        self.published.push(match (&said.what, word) {
+            // Of what is large only the status is said where that is another one.
+            (What::Account(own), Some(word)) if said.is_large && *own != word => {
+                Published::Own(said.did, word)
+            }
+            _ => Published::Event(said.id, word),
+        });
     }
 
     fn put(&mut self, who: usize, account: Account, announce: bool) {

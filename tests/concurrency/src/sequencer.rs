@@ -53,6 +53,10 @@ pub(crate) mod event {
             }
         }
 
+        pub(crate) fn is_large(&self) -> bool {
+            false
+        }
+
         pub(crate) fn bytes(&self) -> usize {
             1
         }
