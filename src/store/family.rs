@@ -11,7 +11,7 @@ pub(super) enum Family {
     /// Names to numbers: format, last seq, window, counters.
     Meta,
     /// Seq (8 bytes, big-endian) to time (8 bytes, big-endian, milliseconds since 1970) and the
-    /// websocket bytes of the frame, or where those of a large one are ([`Kept`](super::large::Kept)).
+    /// websocket bytes of the frame, or where those of a large one are ([`Kept`]).
     Events,
     /// Number of a large event (8 bytes, big-endian) and number of a piece (4 bytes, big-endian) to that piece
     /// of its frame; behind the last, [`END_OF_PIECES`] to its seq (8 bytes, big-endian).
